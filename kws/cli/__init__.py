@@ -1,0 +1,96 @@
+"""The command line. Each file here holds one group of commands; nothing heavy is imported until a command runs."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import sys
+from importlib import import_module
+
+import typer
+
+from kws.errors import KwsError
+
+# Typer carried its own copy of Click from 0.29 on and used the package before; its public
+# `BadParameter` leads to the base classes in both.
+_UsageError: type[Exception] = typer.BadParameter.__bases__[0]
+_ClickException: type[Exception] = _UsageError.__bases__[0]
+
+app = typer.Typer(
+    help="Train, quantise and run small keyword spotters.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        from kws import __version__
+
+        typer.echo(f"kws {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _top(
+    version: bool = typer.Option(
+        False, "--version", callback=_version, is_eager=True, help="Print the version and stop."
+    ),
+) -> None:
+    """Train, quantise and run small keyword spotters."""
+
+
+# Each file registers its commands on `app`; this order is the order in `kws --help`.
+for _room in ("demo", "data", "train", "export", "info", "evaluate", "run", "benchmark"):
+    import_module(f"kws.cli.{_room}").register(app)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and exit: 0 good, 1 the work failed, 2 bad usage, 130 interrupted."""
+    sys.exit(run(arguments))
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Run the command line and return its exit status; an expected error is one line on stderr."""
+    try:
+        result = app(args=arguments, prog_name="kws", standalone_mode=False)
+        return int(result or 0)
+    except _UsageError as error:
+        message = error.format_message()  # type: ignore[attr-defined]
+        if type(error).__name__ == "NoArgsIsHelpError":
+            typer.echo(message, err=True)
+            return 2
+        context = getattr(error, "ctx", None)
+        _complain(f"{message} See: {context.command_path if context else 'kws'} --help")
+        return 2
+    except _ClickException as error:
+        _complain(error.format_message())  # type: ignore[attr-defined]
+        return 1
+    except (typer.Abort, KeyboardInterrupt):
+        _complain("interrupted")
+        return 128 + signal.SIGINT
+    except KwsError as error:
+        _complain(str(error))
+        return 1
+    except BrokenPipeError:
+        # The reader of our output has gone (`kws run … | head`): stop quietly.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            _complain(
+                f"the disk is full: {error.filename or error}. Free some space and run it again"
+            )
+        elif error.filename is not None:
+            _complain(f"{error.filename}: {error.strerror}")
+        else:
+            raise
+        return 1
+
+
+def _complain(message: str) -> None:
+    typer.echo("kws: " + " ".join(message.split()), err=True)

@@ -1,0 +1,31 @@
+"""The one error type that users are meant to see, and how a missing optional package is reported."""
+
+from __future__ import annotations
+
+import importlib
+from types import ModuleType
+
+
+class KwsError(Exception):
+    """An expected failure. Its text is one line: what is wrong, what was received, what to do."""
+
+
+def require(module: str, *, extra: str) -> ModuleType:
+    """Import an optional package on first use.
+
+    Args:
+        module: name to import, for example ``"soundfile"``.
+        extra: the extra of this distribution that installs it, for example ``"audio"``.
+
+    Raises:
+        KwsError: the package is not installed; names the extra that brings it.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        # A package that is there but fails to load one of its own parts says so in `name`.
+        broken = f" ({error})" if error.name not in (module, module.split(".")[0]) else ""
+        raise KwsError(
+            f"The package {module.split('.')[0]!r} is needed here and could not be imported{broken}. "
+            f"Install it with: pip install 'kws[{extra}]'"
+        ) from error
