@@ -1,4 +1,4 @@
-"""The one error type that users are meant to see, and how a missing optional package is reported."""
+"""The one error type that users are meant to see, and how a missing package is reported."""
 
 from __future__ import annotations
 
@@ -26,6 +26,6 @@ def require(module: str, *, extra: str) -> ModuleType:
         # A package that is there but fails to load one of its own parts says so in `name`.
         broken = f" ({error})" if error.name not in (module, module.split(".")[0]) else ""
         raise KwsError(
-            f"The package {module.split('.')[0]!r} is needed here and could not be imported{broken}. "
+            f"The package {module.split('.')[0]!r} is needed here and cannot be imported{broken}. "
             f"Install it with: pip install 'kws[{extra}]'"
         ) from error

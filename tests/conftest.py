@@ -1,4 +1,4 @@
-"""Fixtures shared by the tests: where real speech is, and small models made once for the session."""
+"""Fixtures shared by the tests: where real speech is, and models made once for the session."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command line. Each file here holds one group of commands; nothing heavy is imported until a command runs."""
+"""The command line: one file per group of commands, and nothing heavy imported until one runs."""
 
 from __future__ import annotations
 
@@ -45,7 +45,18 @@ def _top(
 
 
 # Each file registers its commands on `app`; this order is the order in `kws --help`.
-for _room in ("demo", "data", "train", "export", "info", "evaluate", "run", "benchmark"):
+for _room in (
+    "demo",
+    "data",
+    "voices",
+    "train",
+    "export",
+    "info",
+    "evaluate",
+    "run",
+    "listen",
+    "benchmark",
+):
     import_module(f"kws.cli.{_room}").register(app)
 
 
