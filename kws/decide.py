@@ -1,0 +1,210 @@
+"""From posteriors to events: smoothing, a threshold for each keyword, one event for a spoken word.
+
+The rule is small enough to be the same in integer C. Per step and keyword, with `n` the number of
+steps in the smoothing window and `sum` the sum of the last `n` posteriors (steps before the
+stream began count as 0):
+
+1. a keyword whose `sum` is below its release limit becomes *armed* (all start armed);
+2. of the armed keywords whose `sum` has reached their firing limit, the one with the largest
+   `sum` (the first of them in label order when equal) fires, unless an event of any keyword
+   happened less than the refractory time ago; it is then no longer armed.
+
+A mean over a window and a suppression time are those of Sainath & Parada, "Convolutional Neural
+Networks for Small-footprint Keyword Spotting" (2015), and of TFLM's micro_speech; the release
+level is a Schmitt trigger, so that one long word is one event whatever its length.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kws.errors import KwsError
+
+SMOOTHING_MS = 160.0
+REFRACTORY_MS = 500.0
+RELEASE = 0.5
+THRESHOLD = 0.8
+
+
+@dataclass(frozen=True, kw_only=True)
+class Event:
+    """A keyword was spoken."""
+
+    keyword: str
+    """Which one, as it stands in the model's labels."""
+    score: float
+    """Its smoothed posterior when it fired, 0 to 1."""
+    time_s: float
+    """When it fired, in seconds from the start of the stream: the end of the audio it rests on."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecisionConfig:
+    """How posteriors become events. Travels in the model file."""
+
+    thresholds: Mapping[str, float]
+    """For each keyword the smoothed posterior, above 0 and up to 1, at which it fires."""
+    smoothing_ms: float = SMOOTHING_MS
+    """Length of the moving mean over posteriors, in ms; 0 means no smoothing."""
+    refractory_ms: float = REFRACTORY_MS
+    """Time after an event in which nothing fires, in ms."""
+    release: float = RELEASE
+    """Share of its threshold (0 to 1) below which a keyword must fall before it can fire again."""
+
+    def __post_init__(self) -> None:
+        for keyword, threshold in self.thresholds.items():
+            if not 0.0 < threshold <= 1.0:
+                raise KwsError(
+                    f"The threshold of {keyword!r} must be above 0 and at most 1. "
+                    f"Received: {threshold}"
+                )
+        for what, value in (
+            ("smoothing_ms", self.smoothing_ms),
+            ("refractory_ms", self.refractory_ms),
+        ):
+            if not 0.0 <= value <= 60_000.0:
+                raise KwsError(f"{what} must be between 0 and 60000 ms. Received: {value}")
+        if not 0.0 <= self.release <= 1.0:
+            raise KwsError(f"release must be between 0 and 1. Received: {self.release}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DecisionLimits:
+    """A `DecisionConfig` in steps and sums, as `Decider` and the firmware count."""
+
+    window_steps: int
+    """Posteriors in the moving mean."""
+    refractory_steps: int
+    """Steps after an event in which nothing fires."""
+    fire: tuple[float, ...]
+    """For each keyword the sum of posteriors over the window at which it fires.
+
+    int8 posteriors are q/256 with q in 0…255, so their sums are exact; integer code compares
+    ``sum_q >= ceil(256 * fire)`` and ``sum_q < ceil(256 * release)`` and decides the same.
+    """
+    release: tuple[float, ...]
+    """For each keyword the sum below which it can fire again."""
+
+
+def decision_limits(
+    config: DecisionConfig, keywords: Sequence[str], step_ms: float
+) -> DecisionLimits:
+    """Express `config` for steps of `step_ms` milliseconds.
+
+    The window is the nearest whole number of steps (at least 1); the refractory time is rounded up.
+
+    Raises:
+        KwsError: a keyword has no threshold, or there is a threshold for no keyword.
+    """
+    for keyword in keywords:
+        if keyword not in config.thresholds:
+            raise KwsError(
+                f"The keyword {keyword!r} has no threshold. "
+                f"Received thresholds for: {', '.join(config.thresholds) or 'none'}"
+            )
+    unknown = [keyword for keyword in config.thresholds if keyword not in keywords]
+    if unknown:
+        raise KwsError(
+            f"There is a threshold for {unknown[0]!r}, which is no keyword of this model. "
+            f"Keywords: {', '.join(keywords)}"
+        )
+    window = max(1, math.floor(config.smoothing_ms / step_ms + 0.5))
+    fire = tuple(float(config.thresholds[keyword]) * window for keyword in keywords)
+    return DecisionLimits(
+        window_steps=window,
+        refractory_steps=math.ceil(config.refractory_ms / step_ms),
+        fire=fire,
+        release=tuple(config.release * limit for limit in fire),
+    )
+
+
+class Decider:
+    """Turns one stream of posteriors into events.
+
+    Example:
+        >>> config = DecisionConfig(thresholds={"yes": 0.8}, smoothing_ms=0)
+        >>> decider = Decider(config, labels=["_silence_", "yes"], keywords=["yes"], step_ms=40)
+        >>> decider.step([0.1, 0.9], time_s=0.25)
+        Event(keyword='yes', score=0.9, time_s=0.25)
+    """
+
+    def __init__(
+        self,
+        config: DecisionConfig,
+        labels: Sequence[str],
+        keywords: Sequence[str],
+        step_ms: float,
+    ) -> None:
+        """Prepare for posteriors in the order of `labels`, one set every `step_ms` milliseconds.
+
+        Raises:
+            KwsError: a keyword is no label, or thresholds and keywords do not match.
+        """
+        missing = [keyword for keyword in keywords if keyword not in labels]
+        if missing:
+            raise KwsError(
+                f"The keyword {missing[0]!r} is not among the labels. "
+                f"Received labels: {', '.join(labels)}"
+            )
+        self.config = config
+        self.keywords = tuple(keywords)
+        self.limits = decision_limits(config, keywords, step_ms)
+        self._n_labels = len(labels)
+        # Label order decides between equal sums, so columns are kept in that order.
+        self._columns = np.array([list(labels).index(k) for k in keywords], np.intp)
+        self._fire = np.array(self.limits.fire)
+        self._release = np.array(self.limits.release)
+        self._order = np.argsort(self._columns, kind="stable")
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything heard, as if the stream began anew."""
+        # window [window_steps, keywords], the oldest row is overwritten next
+        self._window = np.zeros((self.limits.window_steps, len(self.keywords)), np.float64)
+        self._next = 0
+        self._armed = np.ones(len(self.keywords), bool)
+        self._quiet_steps = 0
+
+    def step(
+        self, posteriors: Sequence[float] | NDArray[np.floating], time_s: float
+    ) -> Event | None:
+        """Take the next posteriors [n_labels] and return the event they complete, if any.
+
+        Args:
+            posteriors: one value in 0…1 for each label.
+            time_s: end of the audio these posteriors rest on; becomes the event's time.
+
+        Raises:
+            KwsError: not one posterior for each label.
+        """
+        values = np.asarray(posteriors, np.float64)
+        if values.shape != (self._n_labels,):
+            raise KwsError(
+                f"Need one posterior for each of {self._n_labels} labels. "
+                f"Received: an array of shape {values.shape}"
+            )
+        self._window[self._next] = values[self._columns]
+        self._next = (self._next + 1) % len(self._window)
+        sums = self._window.sum(axis=0)  # [keywords]
+
+        self._armed |= sums < self._release
+        if self._quiet_steps:
+            self._quiet_steps -= 1
+            return None
+        ready = self._armed & (sums >= self._fire)
+        if not ready.any():
+            return None
+        candidates = self._order[ready[self._order]]
+        winner = int(candidates[np.argmax(sums[candidates])])
+        self._armed[winner] = False
+        self._quiet_steps = self.limits.refractory_steps
+        return Event(
+            keyword=self.keywords[winner],
+            score=float(sums[winner]) / len(self._window),
+            time_s=float(time_s),
+        )

@@ -1,0 +1,167 @@
+"""The neural network of a model file: MFCC frames in, posteriors out, state carried in between."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kws.errors import KwsError
+from kws.model_file import ModelCard
+from kws.model_file.card import load_model_bytes
+from kws.runtime import open_interpreter
+
+
+class Network:
+    """Runs a model file on raw (not normalised) MFCC.
+
+    The file's input is the normalised feature (x - mean) / std. For an int8 file this and the
+    input tensor's quantisation are one multiplication and addition in float32,
+    ``q = rint(x * gain + offset)`` with ``gain = 1 / (std * scale)`` and
+    ``offset = zero_point - mean * gain``, ties to even, saturated to -128…127.
+
+    Example:
+        >>> network = Network("model.tflite")  # doctest: +SKIP
+        >>> network.run(mfcc(pcm, network.card.front_end))[-1]  # a clip's answer  # doctest: +SKIP
+    """
+
+    card: ModelCard
+    """What the file says about itself."""
+
+    def __init__(self, path_or_name: str | Path, threads: int = 1) -> None:
+        """Load a model file, or a pretrained model by its name.
+
+        Raises:
+            KwsError: no such model, no card in it, tensors that do not match the card, no runtime.
+        """
+        self.card, content = load_model_bytes(path_or_name)
+        self._interpreter = open_interpreter(content, threads)
+        inputs = self._interpreter.get_input_details()
+        outputs = self._interpreter.get_output_details()
+        card = self.card
+        frames = card.receptive_field_frames if card.form == "stream" else card.clip_frames
+        expected = (
+            (1, frames, card.front_end.n_mfcc),
+            (1, card.n_steps(frames), len(card.labels)),
+        )
+        received = tuple(
+            tuple(int(n) for n in details[0]["shape"]) if len(details) == 1 else ()
+            for details in (inputs, outputs)
+        )
+        types = {np.dtype(details[0]["dtype"]) for details in (inputs, outputs)}
+        if received != expected or types not in ({np.dtype(np.int8)}, {np.dtype(np.float32)}):
+            raise KwsError(
+                f"{path_or_name}: the network does not match its model card. "
+                f"Received: input and output {received[0]}, {received[1]} of type "
+                f"{' and '.join(sorted(t.name for t in types))}; the card says "
+                f"{expected[0]}, {expected[1]} of int8 or float32. Export the model again"
+            )
+        self._input_index = inputs[0]["index"]
+        self._output_index = outputs[0]["index"]
+        self._input_frames = frames
+        self.quantised = np.dtype(np.int8) in types
+        """Whether the file takes and gives int8."""
+        mean = np.array(card.feature_mean, np.float64)
+        gain = 1.0 / np.array(card.feature_std, np.float64)
+        zero_point = 0
+        if self.quantised:
+            scale, zero_point = inputs[0]["quantization"]
+            gain /= scale
+            self._output_scale, self._output_zero_point = outputs[0]["quantization"]
+        self._gain = gain.astype(np.float32)
+        self._offset = (zero_point - mean * gain).astype(np.float32)
+
+    def reset(self) -> None:
+        """Forget the past: the LSTM's state becomes zero."""
+        self._interpreter.reset_all_variables()
+
+    def prepare(self, features: NDArray[np.floating]) -> NDArray[np.generic]:
+        """Return raw MFCC [..., n_mfcc] as the network's input: normalised, quantised if int8."""
+        x = np.asarray(features, np.float32) * self._gain + self._offset
+        if not self.quantised:
+            return x
+        return np.clip(np.rint(x), -128, 127).astype(np.int8)
+
+    def invoke(self, prepared: NDArray[np.generic]) -> NDArray[np.float32]:
+        """Run the network once.
+
+        Args:
+            prepared: from `prepare`; [R, n_mfcc] in stream form, else [clip_frames, n_mfcc].
+
+        Returns:
+            Posteriors, float32 [steps, labels] (one step in stream form).
+        """
+        self._interpreter.set_tensor(self._input_index, prepared[np.newaxis])
+        self._interpreter.invoke()
+        output = self._interpreter.get_tensor(self._output_index)[0]
+        if not self.quantised:
+            return np.asarray(output, np.float32)
+        return (output.astype(np.float32) - self._output_zero_point) * np.float32(
+            self._output_scale
+        )
+
+    def step(self, features: NDArray[np.floating]) -> NDArray[np.float32]:
+        """Take one step with the last R frames and carry the state on.
+
+        Args:
+            features: raw MFCC [R, n_mfcc].
+
+        Returns:
+            Posteriors, float32 [labels].
+
+        Raises:
+            KwsError: a model in clip form, or features of another shape.
+        """
+        self._need_stream_form()
+        expected = (self._input_frames, self.card.front_end.n_mfcc)
+        if np.shape(features) != expected:
+            raise KwsError(
+                f"A step takes MFCC of shape {expected}. Received: shape {np.shape(features)}"
+            )
+        return self.invoke(self.prepare(features))[0]
+
+    def run(self, features: NDArray[np.floating], reset: bool = True) -> NDArray[np.float32]:
+        """Run over a stretch of MFCC.
+
+        Args:
+            features: raw MFCC [T, n_mfcc]; T must be the card's clip_frames in clip form.
+            reset: start from zero state. Without it the stretch continues the one before, of
+                which it must repeat the last R - S frames.
+
+        Returns:
+            Posteriors, float32 [steps, labels] with steps = (T - R) // S + 1 (none when T < R).
+
+        Raises:
+            KwsError: features of another shape.
+        """
+        card = self.card
+        features = np.asarray(features)
+        if features.ndim != 2 or features.shape[1] != card.front_end.n_mfcc:
+            raise KwsError(
+                f"Need MFCC of shape [frames, {card.front_end.n_mfcc}]. "
+                f"Received: shape {features.shape}"
+            )
+        if card.form == "clip" and len(features) != card.clip_frames:
+            raise KwsError(
+                f"This model takes whole clips of {card.clip_frames} frames. "
+                f"Received: {len(features)}. Export it in stream form for any length"
+            )
+        if reset or card.form == "clip":
+            self.reset()
+        prepared = self.prepare(features)
+        if card.form == "clip":
+            return self.invoke(prepared)
+        steps = card.n_steps(len(features))
+        posteriors = np.empty((steps, len(card.labels)), np.float32)
+        for k in range(steps):
+            first = k * card.stride_frames
+            posteriors[k] = self.invoke(prepared[first : first + self._input_frames])[0]
+        return posteriors
+
+    def _need_stream_form(self) -> None:
+        if self.card.form != "stream":
+            raise KwsError(
+                f"The model {self.card.name!r} is in clip form and cannot listen to a stream. "
+                "Export it again without the clip form"
+            )

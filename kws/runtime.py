@@ -1,0 +1,76 @@
+"""Which TFLite interpreter runs the network: LiteRT, else tflite-runtime, else TensorFlow's own."""
+
+from __future__ import annotations
+
+import importlib
+from functools import lru_cache
+from types import ModuleType
+from typing import Any
+
+from kws.errors import KwsError
+
+# In this order: the current package, its predecessor (32-bit Raspberry Pi OS), and the one that
+# people who train have anyway but which takes seconds to import.
+_RUNTIMES = (
+    ("ai-edge-litert", "ai_edge_litert", "ai_edge_litert.interpreter"),
+    ("tflite-runtime", "tflite_runtime", "tflite_runtime.interpreter"),
+    ("tensorflow", "tensorflow", "tensorflow.lite.python.interpreter"),
+)
+
+
+def open_interpreter(model: bytes, threads: int = 1) -> Any:
+    """Return an interpreter for `model` with its tensors allocated and its state at zero.
+
+    The built-in kernels run without the XNNPACK delegate: for steps as small as ours handing
+    over to it costs more than it saves, and its int8 rounding may differ from the kernels that
+    microcontrollers run.
+
+    Args:
+        model: content of a .tflite file.
+        threads: threads for the kernels that can use more than one.
+
+    Raises:
+        KwsError: no runtime is installed, or it cannot run this model.
+    """
+    _, module = _runtime()
+    try:
+        interpreter = module.Interpreter(
+            model_content=model,
+            num_threads=threads,
+            experimental_op_resolver_type=module.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
+        )
+        interpreter.allocate_tensors()
+    except (ValueError, RuntimeError) as error:
+        # The runtime's own text may have several lines; users get one.
+        raise KwsError(
+            f"{which_runtime()} cannot run this model: {' '.join(str(error).split())}. "
+            "Make sure the file is whole, or export it again"
+        ) from error
+    return interpreter
+
+
+def which_runtime() -> str:
+    """Return name and version of the runtime in use, for example ``ai-edge-litert 2.3.0``.
+
+    Raises:
+        KwsError: none is installed.
+    """
+    name, module = _runtime()
+    package = importlib.import_module(module.__name__.split(".")[0])
+    return f"{name} {getattr(package, '__version__', '(unknown version)')}"
+
+
+@lru_cache(maxsize=1)
+def _runtime() -> tuple[str, ModuleType]:
+    broken = ""
+    for name, package, module in _RUNTIMES:
+        try:
+            return name, importlib.import_module(module)
+        except ImportError as error:
+            # Installed, but it does not load (tflite-runtime 2.14 under NumPy 2, say).
+            if error.name is None or error.name.split(".")[0] != package:
+                broken = broken or f" ({name} is installed but does not load: {error})"
+    raise KwsError(
+        f"No TFLite runtime was found{broken}. Install one with: pip install ai-edge-litert "
+        "(on 32-bit ARM: pip install tflite-runtime 'numpy<2')"
+    )
