@@ -1,0 +1,412 @@
+"""The index of a folder of ``<label>/<clip>``: which clips there are, of which word, in which part.
+
+Any folder works: WAV, FLAC, OGG, Opus or MP3, one folder for each label. The index is columns of
+NumPy arrays and one blob of names (about 45 bytes for a clip of Speech Commands), and it is kept
+in the cache folder, so that looking again at an unchanged folder takes milliseconds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import time
+import zipfile
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from kws.cache import cache_folder
+from kws.data.split import (
+    SPLITS,
+    TESTING_LIST,
+    VALIDATION_LIST,
+    hash_key,
+    list_key,
+    read_lists,
+    speaker_of,
+    split_of_key,
+)
+from kws.errors import KwsError
+from kws.files import atomic_write
+from kws.labels import SILENCE, UNKNOWN
+
+AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3"})
+"""Files with these suffixes (in any case) are clips; others are passed over."""
+
+NOISE_FOLDER = "_background_noise_"
+"""Long recordings without speech; not a label."""
+
+MINIMUM_CLIPS = 5
+"""Fewer clips of a label than this cannot be trained on and measured."""
+
+MINIMUM_SPEAKERS = 10
+"""With fewer speakers than this, parts of 10 % of the speakers would often be empty."""
+
+_FORMAT = 1
+"""Changes when the cached columns or the rules behind them change."""
+
+_RACY_S = 2.0
+"""A folder touched this recently may change again without a new time stamp: do not cache it."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ClipIndex:
+    """Clips in columns; the n-th entry of each array is the n-th clip, sorted by label and name."""
+
+    root: Path
+    """The folder that holds the label folders."""
+    words: tuple[str, ...]
+    """Names of the label folders, sorted."""
+    word_ids: npt.NDArray[np.int32]
+    """Label of each clip, as a position in `words` [n]."""
+    splits: npt.NDArray[np.uint8]
+    """Part of each clip, as a position in `kws.data.split.SPLITS` [n]."""
+    speaker_keys: npt.NDArray[np.uint64]
+    """A number for the speaker of each clip: equal numbers, same speaker [n]."""
+    split_rule: str
+    """How the parts were found: ``"lists"`` that came with the data, ``"speaker"`` (the hash of
+    the speaker, as in Speech Commands), or ``"clip"`` (fewer than ten speakers: the hash of the
+    clip's own name)."""
+    noise: tuple[Path, ...]
+    """The recordings in ``_background_noise_``, sorted."""
+    names: npt.NDArray[np.uint8]
+    """File names, one after the other; shared by all selections."""
+    starts: npt.NDArray[np.int64]
+    """Where the name of each clip begins in `names` [n]."""
+    lengths: npt.NDArray[np.int32]
+    """Bytes in the name of each clip [n]."""
+
+    def __len__(self) -> int:
+        return len(self.word_ids)
+
+    def name(self, i: int) -> str:
+        """Return the file name of clip `i`, without its folder."""
+        start = int(self.starts[i])
+        return os.fsdecode(self.names[start : start + int(self.lengths[i])].tobytes())
+
+    def path(self, i: int) -> str:
+        """Return clip `i` as ``<label>/<file name>``, relative to `root`."""
+        return f"{self.word(i)}/{self.name(i)}"
+
+    def paths(self) -> list[str]:
+        """Return all clips as ``<label>/<file name>``, relative to `root`."""
+        return [self.path(i) for i in range(len(self))]
+
+    def word(self, i: int) -> str:
+        """Return the label of clip `i`."""
+        return self.words[self.word_ids[i]]
+
+    def speaker(self, i: int) -> str:
+        """Return the speaker of clip `i`: its name up to ``_nohash_``, else without suffix."""
+        return speaker_of(self.name(i))
+
+    def split(self, i: int) -> str:
+        """Return the part of clip `i`."""
+        return SPLITS[self.splits[i]]
+
+    def counts(self) -> dict[str, int]:
+        """Return the number of clips of each label."""
+        per_word = np.bincount(self.word_ids, minlength=len(self.words))
+        return {word: int(n) for word, n in zip(self.words, per_word, strict=True)}
+
+    def n_speakers(self) -> int:
+        """Return the number of different speakers."""
+        return len(np.unique(self.speaker_keys))
+
+    def select(self, *, split: str | None = None, words: Iterable[str] | None = None) -> ClipIndex:
+        """Return the clips of one part and of some labels only; names are shared, not copied.
+
+        Raises:
+            KwsError: no such part.
+        """
+        chosen = np.ones(len(self), bool)
+        if split is not None:
+            if split not in SPLITS:
+                raise KwsError(f"No such part of the data. Received: {split!r}. Use {SPLITS}")
+            chosen &= self.splits == SPLITS.index(split)
+        if words is not None:
+            wanted = set(words)
+            ids = [i for i, word in enumerate(self.words) if word in wanted]
+            chosen &= np.isin(self.word_ids, ids)
+        return self.take(np.flatnonzero(chosen))
+
+    def take(self, which: npt.ArrayLike) -> ClipIndex:
+        """Return the clips at these positions, in this order."""
+        at = np.asarray(which, np.int64)
+        return replace(
+            self,
+            word_ids=self.word_ids[at],
+            splits=self.splits[at],
+            speaker_keys=self.speaker_keys[at],
+            starts=self.starts[at],
+            lengths=self.lengths[at],
+        )
+
+
+def scan(root: str | os.PathLike[str], *, cached: bool = True) -> ClipIndex:
+    """Look at a folder of ``<label>/<clip>`` and return its index.
+
+    Hidden files, files that are no audio, and folders that begin with ``_`` are passed over,
+    except ``_silence_`` and ``_unknown_`` (labels like any other here) and ``_background_noise_``
+    (its recordings are in `ClipIndex.noise`).
+
+    The parts: where ``validation_list.txt`` or ``testing_list.txt`` are in `root` and mention a
+    label, they decide for its clips; else the hash of the speaker does (`kws.data.split`). If the
+    clips left to the hash come from fewer than `MINIMUM_SPEAKERS` speakers, the clip's own name is
+    hashed instead, because a part would often be empty otherwise.
+
+    Args:
+        root: the folder.
+        cached: use and write the cache. It is renewed when the folder, a label folder or a list
+            has changed since.
+
+    Raises:
+        KwsError: no such folder, no label folders, no clips in them.
+    """
+    folder = Path(root)
+    if not folder.is_dir():
+        what = "a file" if folder.exists() else "nothing there"
+        raise KwsError(
+            f"The data folder {folder} does not exist. Received: {what}. "
+            "Give a folder that holds one folder of clips for each label"
+        )
+    folder = folder.resolve()
+    try:
+        labels, fingerprint, newest = _look(folder)
+        if not labels:
+            raise KwsError(
+                f"The data folder {folder} holds no label folders. Received: "
+                f"{_listing(folder)}. Put the clips in one folder for each label: "
+                "DIR/<label>/<clip>.wav"
+            )
+        if cached and (index := _load(folder, fingerprint)) is not None:
+            return index
+        index = _scan(folder, labels)
+    except PermissionError as error:
+        raise KwsError(
+            f"The folder {error.filename} may not be read. Received: {error.strerror}. "
+            "Change its permissions"
+        ) from error
+    if not len(index):
+        raise KwsError(
+            f"The data folder {folder} holds no clips. Received: {len(labels)} folders "
+            f"({', '.join(labels[:3])}{', …' if len(labels) > 3 else ''}) without an audio file. "
+            f"Put {', '.join(sorted(AUDIO_SUFFIXES))} files in them"
+        )
+    if cached and newest < time.time() - _RACY_S:
+        _save(index, fingerprint)
+    return index
+
+
+def check(index: ClipIndex, words: Iterable[str], *, minimum: int = MINIMUM_CLIPS) -> list[str]:
+    """Make sure that a network can be trained on `words` and measured.
+
+    Args:
+        index: all clips of the data.
+        words: the keywords.
+        minimum: fewest clips that each word must have.
+
+    Returns:
+        Warnings for the user, one line each: words without a clip in the validation part.
+
+    Raises:
+        KwsError: a word has no folder, or fewer clips than `minimum`, or none for training; or
+            there is not one validation clip of any word.
+    """
+    words = list(words)
+    counts = index.counts()
+    missing = [word for word in words if word not in counts]
+    if missing:
+        raise KwsError(
+            f"No clips of {_some(missing)} in {index.root}. Received labels: "
+            f"{_some(list(index.words), 8)}. Add them with `kws data record` or `kws data add`, "
+            "or leave them out of the recipe"
+        )
+    few = [f"{word} has {counts[word]}" for word in words if counts[word] < minimum]
+    if few:
+        raise KwsError(
+            f"Too few clips in {index.root} to train on. Received: {_some(few)}; each label needs "
+            f"at least {minimum}. Add clips with `kws data record` or `kws data add`"
+        )
+    training = index.select(split=SPLITS[0]).counts()
+    validation = index.select(split=SPLITS[1]).counts()
+    untrained = [word for word in words if not training[word]]
+    if untrained:
+        raise KwsError(
+            f"No clip of {_some(untrained)} in {index.root} falls to the training part. Received: "
+            f"a split by {_RULES[index.split_rule]}. Add clips, of more speakers"
+        )
+    unmeasured = [word for word in words if not validation[word]]
+    if len(unmeasured) == len(words):
+        raise KwsError(
+            f"No clip of {_some(words)} in {index.root} falls to the validation part. Received: "
+            f"a split by {_RULES[index.split_rule]}. Add clips, of more speakers"
+        )
+    return [
+        f"{word}: none of its {counts[word]} clips falls to the validation part, "
+        "so its accuracy is not measured"
+        for word in unmeasured
+    ]
+
+
+_RULES = {
+    "lists": f"{VALIDATION_LIST} and {TESTING_LIST}",
+    "speaker": "the hash of the speaker",
+    "clip": "the hash of the file name",
+}
+
+
+def _some(items: list[str], most: int = 5) -> str:
+    rest = f" and {len(items) - most} more" if len(items) > most else ""
+    return ", ".join(items[:most]) + rest
+
+
+def _listing(folder: Path) -> str:
+    names = sorted(entry.name for entry in folder.iterdir())
+    return _some(names, 3) if names else "an empty folder"
+
+
+def _is_label(name: str) -> bool:
+    return name in (SILENCE, UNKNOWN) or not name.startswith((".", "_"))
+
+
+def _is_clip(name: str) -> bool:
+    return not name.startswith(".") and os.path.splitext(name)[1].lower() in AUDIO_SUFFIXES  # noqa: PTH122
+
+
+def _look(root: Path) -> tuple[list[str], str, float]:
+    """Return the label folders, a fingerprint of all that matters, and the newest time stamp."""
+    labels = []
+    stamps: list[tuple[str, int, int]] = []
+    with os.scandir(root) as entries:
+        for entry in entries:
+            name = entry.name
+            if entry.is_dir():
+                if _is_label(name):
+                    labels.append(name)
+                elif name != NOISE_FOLDER:
+                    continue
+            elif name not in (VALIDATION_LIST, TESTING_LIST):
+                continue
+            info = entry.stat()
+            size = 0 if entry.is_dir() else info.st_size
+            stamps.append((name, info.st_mtime_ns, size))
+    stamps.sort()
+    newest = max((ns for _, ns, _ in stamps), default=0) / 1e9
+    content = json.dumps([_FORMAT, os.fspath(root), stamps])
+    return sorted(labels), hashlib.sha256(os.fsencode(content)).hexdigest(), newest
+
+
+def _clip_names(folder: Path) -> list[str]:
+    with os.scandir(folder) as entries:
+        return sorted(e.name for e in entries if _is_clip(e.name) and e.is_file())
+
+
+def _scan(root: Path, labels: Sequence[str]) -> ClipIndex:
+    lists = read_lists(root)
+    listed_words = {key.split("/", 1)[0] for key in lists or ()}
+    names = bytearray()
+    lengths: list[npt.NDArray[np.int32]] = []
+    word_ids: list[npt.NDArray[np.int32]] = []
+    keys: list[npt.NDArray[np.uint64]] = []
+    splits: list[npt.NDArray[np.uint8]] = []
+    hashed: list[npt.NDArray[np.bool_]] = []
+    words: list[str] = []
+    for label in labels:
+        found = _clip_names(root / label)
+        if not found:
+            continue
+        lengths_here = np.empty(len(found), np.int32)
+        keys_here = np.empty(len(found), np.uint64)
+        splits_here = np.zeros(len(found), np.uint8)
+        by_list = lists is not None and label in listed_words
+        for i, name in enumerate(found):
+            encoded = os.fsencode(name)
+            names += encoded
+            lengths_here[i] = len(encoded)
+            key = hash_key(speaker_of(name))
+            keys_here[i] = int.from_bytes(key[:8], "big")
+            if by_list and lists is not None:
+                splits_here[i] = SPLITS.index(lists.get(list_key(f"{label}/{name}"), SPLITS[0]))
+            else:
+                splits_here[i] = SPLITS.index(split_of_key(key))
+        lengths.append(lengths_here)
+        keys.append(keys_here)
+        splits.append(splits_here)
+        hashed.append(np.full(len(found), not by_list))
+        word_ids.append(np.full(len(found), len(words), np.int32))
+        words.append(label)
+
+    all_lengths = _joined(lengths, np.int32)
+    index = ClipIndex(
+        root=root,
+        words=tuple(words),
+        word_ids=_joined(word_ids, np.int32),
+        splits=_joined(splits, np.uint8),
+        speaker_keys=_joined(keys, np.uint64),
+        split_rule="lists" if lists is not None else "speaker",
+        noise=_noise(root),
+        names=np.frombuffer(bytes(names), np.uint8),
+        starts=np.cumsum(all_lengths, dtype=np.int64) - all_lengths,
+        lengths=all_lengths,
+    )
+    by_hash = np.flatnonzero(_joined(hashed, np.bool_))
+    if len(by_hash) and len(np.unique(index.speaker_keys[by_hash])) < MINIMUM_SPEAKERS:
+        for i in by_hash.tolist():
+            stem = os.path.splitext(index.path(i))[0]  # noqa: PTH122
+            index.splits[i] = SPLITS.index(split_of_key(hash_key(stem)))
+        if lists is None:
+            index = replace(index, split_rule="clip")
+    return index
+
+
+def _joined(columns: list[npt.NDArray], dtype: npt.DTypeLike) -> npt.NDArray:
+    return np.concatenate(columns) if columns else np.empty(0, dtype)
+
+
+def _noise(root: Path) -> tuple[Path, ...]:
+    folder = root / NOISE_FOLDER
+    return tuple(folder / name for name in _clip_names(folder)) if folder.is_dir() else ()
+
+
+_COLUMNS = ("word_ids", "splits", "speaker_keys", "names", "starts", "lengths")
+
+
+def _cache_file(root: Path) -> Path:
+    return cache_folder("index") / f"{hashlib.sha256(os.fsencode(root)).hexdigest()[:32]}.npz"
+
+
+def _load(root: Path, fingerprint: str) -> ClipIndex | None:
+    # Whatever is wrong with a cached index, the remedy is to look again.
+    try:
+        with np.load(_cache_file(root), allow_pickle=False) as stored:
+            head = json.loads(stored["head"].tobytes())
+            if head["fingerprint"] != fingerprint:
+                return None
+            return ClipIndex(
+                root=root,
+                words=tuple(head["words"]),
+                split_rule=head["split_rule"],
+                noise=tuple(root / NOISE_FOLDER / name for name in head["noise"]),
+                **{column: stored[column] for column in _COLUMNS},
+            )
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile, KwsError):
+        return None
+
+
+def _save(index: ClipIndex, fingerprint: str) -> None:
+    head = {
+        "fingerprint": fingerprint,
+        "words": index.words,
+        "split_rule": index.split_rule,
+        "noise": [path.name for path in index.noise],
+    }
+    columns = {column: getattr(index, column) for column in _COLUMNS}
+    # The index is at hand anyway: a cache that cannot be written costs the next run a second.
+    with contextlib.suppress(OSError, KwsError), atomic_write(_cache_file(index.root)) as file:
+        np.savez(file, head=np.frombuffer(json.dumps(head).encode(), np.uint8), **columns)
