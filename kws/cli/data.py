@@ -2,7 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
 import typer
+
+if TYPE_CHECKING:
+    from kws.data.catalog import DatasetRecipe
 
 data_app = typer.Typer(
     help="List, fetch and check data sets; add, record or synthesise words of your own.",
@@ -10,7 +18,196 @@ data_app = typer.Typer(
     rich_markup_mode=None,
 )
 
+_LONG_S = 2.0
+"""Training looks at about a second; a recording much longer than that deserves a word."""
+
 
 def register(app: typer.Typer) -> None:
     """Add the `data` group to `app`; kws.cli.voices adds `record` and `synth` to it."""
     app.add_typer(data_app, name="data")
+
+
+_Home = typer.Option(
+    None,
+    "--to",
+    metavar="DIR",
+    help="The data home: the folder that data sets lie in, each under its name "
+    "(default: $KWS_DATA, else data in the cache folder).",
+)
+
+
+@data_app.command("list")
+def list_(
+    home: Path | None = _Home,
+    as_json: bool = typer.Option(False, "--json", help="Print one JSON list."),
+) -> None:
+    """List the data sets that can be fetched, and which of them are here.
+
+    Example: kws data list
+    """
+    from kws.data.catalog import list_dataset_recipes
+    from kws.progress import byte_size
+
+    recipes = list_dataset_recipes()
+    if as_json:
+        typer.echo(json.dumps([_facts(recipe, home) for recipe in recipes], indent=1))
+        return
+    width = max(len(recipe.name) for recipe in recipes)
+    for recipe in recipes:
+        facts = _facts(recipe, home)
+        size = byte_size(recipe.size_bytes) if recipe.size_bytes else "?"
+        here = "here" if facts["present"] else "-"
+        typer.echo(f"{recipe.name:<{width}}  {size:>8}  {here:<4}  {recipe.title}")
+
+
+@data_app.command("info")
+def info(
+    name: str = typer.Argument(..., help="Name from `kws data list`, or a recipe's TOML file."),
+    home: Path | None = _Home,
+    as_json: bool = typer.Option(False, "--json", help="Print one JSON object."),
+) -> None:
+    """Print everything that is known about a data set: source, sum, licence, labels, where it is.
+
+    Example: kws data info speech_commands_v0.02
+    """
+    from kws.data.catalog import load_dataset_recipe
+    from kws.progress import byte_size
+
+    recipe = load_dataset_recipe(name)
+    facts = _facts(recipe, home)
+    if as_json:
+        typer.echo(json.dumps(facts, indent=1))
+        return
+    shown = {
+        **facts,
+        "size_bytes": f"{recipe.size_bytes:,} ({byte_size(recipe.size_bytes)})"
+        if recipe.size_bytes
+        else "not known",
+        "sha256": recipe.sha256 or f"none, cannot be verified: {recipe.unverified_because}",
+        "clips": f"{recipe.clips:,}" if recipe.clips else None,
+        "unpacked_limit_bytes": f"{recipe.unpacked_limit_bytes:,}",
+        "labels": [f"{len(recipe.labels)}: {' '.join(recipe.labels)}"],
+        "present": "yes" if facts["present"] else f"no (kws data fetch {name})",
+    }
+    for key, value in shown.items():
+        for i, line in enumerate(value if isinstance(value, list) else [value]):
+            if line not in (None, ""):
+                typer.echo(f"{key if i == 0 else '':<21} {line}")
+
+
+def _facts(recipe: DatasetRecipe, home: Path | None) -> dict[str, Any]:
+    """All fields of a recipe and where it is, ready for JSON."""
+    from kws.data.home import dataset_folder
+
+    folder = dataset_folder(recipe, home)
+    facts = {
+        key: list(value) if isinstance(value, tuple) else value
+        for key, value in dataclasses.asdict(recipe).items()
+    }
+    facts["recipe"] = str(facts.pop("path"))
+    return {**facts, "present": folder is not None, "folder": str(folder) if folder else None}
+
+
+@data_app.command("fetch")
+def fetch(
+    name: str = typer.Argument(..., help="Name from `kws data list`, or a recipe's TOML file."),
+    home: Path | None = _Home,
+    mirror: str | None = typer.Option(
+        None,
+        "--mirror",
+        metavar="URL",
+        envvar="KWS_MIRROR",
+        help="Take the archive from this address (or folder) instead; its file name is appended.",
+    ),
+    archive: Path | None = typer.Option(
+        None, "--from", metavar="FILE", help="The archive, if you have it already: works offline."
+    ),
+    keep_archive: bool = typer.Option(
+        False, "--keep-archive", help="Keep the downloaded archive after unpacking it."
+    ),
+) -> None:
+    """Download a data set, verify it, and unpack it; prints the folder that it is in.
+
+    What arrived stays after Ctrl-C or a broken connection; the same command continues there. A
+    data set that is here already is left alone.
+
+    Example: kws data fetch speech_commands_v0.02
+    """
+    from kws.data.catalog import load_dataset_recipe
+    from kws.data.home import fetch_dataset
+
+    recipe = load_dataset_recipe(name)
+    done = fetch_dataset(
+        recipe, home=home, mirror=mirror, archive=archive, keep_archive=keep_archive
+    )
+    if done.already:
+        typer.echo(f"{recipe.name} is there already; nothing was done", err=True)
+    else:
+        verified = ", verified" if done.verified else ""
+        typer.echo(
+            f"{recipe.name}: {done.files:,} files from {done.source}{verified}. "
+            f"Licence {recipe.licence}; to be cited: {recipe.citation}",
+            err=True,
+        )
+    typer.echo(str(done.folder))
+
+
+@data_app.command("add")
+def add(
+    word: str = typer.Argument(..., help="The word that is said; the name of its folder."),
+    files: list[Path] = typer.Argument(
+        ..., help="Recordings of it: WAV, FLAC, OGG, Opus or MP3, one utterance each."
+    ),
+    folder: Path | None = typer.Option(
+        None,
+        "--to",
+        metavar="DIR",
+        help="The data set that they are added to (default: own_words in the data home).",
+    ),
+    speaker: str | None = typer.Option(
+        None,
+        "--speaker",
+        metavar="NAME",
+        help="Who says it. All clips of a speaker go to the same part of the data, so that a "
+        "model is measured on voices that it has not heard. By default every recording counts "
+        "as a speaker of its own, unless its name says it: <speaker>_nohash_<n>.",
+    ),
+) -> None:
+    """Add recordings of a word: copied as 16 kHz mono WAV to DIR/<word>/<speaker>_nohash_<n>.wav.
+
+    Nothing is overwritten; a recording that is there already is left alone. Silent and too short
+    recordings are refused by name, the others are added.
+
+    Example: kws data add computer recordings/*.wav --to my_words --speaker anna
+    """
+    from kws.data.home import data_home
+    from kws.data.own_words import add_recording, check_speaker, check_word
+    from kws.errors import KwsError
+
+    check_word(word)
+    if speaker is not None:
+        check_speaker(speaker)
+    target = folder if folder is not None else data_home() / "own_words"
+    refused = 0
+    for path in files:
+        try:
+            done = add_recording(word, path, target, speaker=speaker)
+        except KwsError as error:
+            typer.echo(f"refused: {' '.join(str(error).split())}", err=True)
+            refused += 1
+            continue
+        what = "there already" if done.already else "added"
+        typer.echo(f"{what}: {done.clip} ({done.length_s:.2f} s, from {path})")
+        if done.length_s > _LONG_S:
+            typer.echo(
+                f"note: {path} is {done.length_s:.1f} s long; training looks at about one second. "
+                "Cut it to the word",
+                err=True,
+            )
+    if refused:
+        raise KwsError(
+            f"{refused} of {len(files)} recordings were refused (see above). "
+            f"Received for the word {word!r}; the others are in {target / word}"
+            if refused < len(files)
+            else f"None of the recordings could be added (see above). Received: {len(files)}"
+        )
