@@ -60,10 +60,10 @@ class ClipIndex:
 
     root: Path
     """The folder that holds the label folders."""
-    words: tuple[str, ...]
+    labels: tuple[str, ...]
     """Names of the label folders, sorted."""
-    word_ids: npt.NDArray[np.int32]
-    """Label of each clip, as a position in `words` [n]."""
+    label_ids: npt.NDArray[np.int32]
+    """Label of each clip, as a position in `labels` [n]."""
     splits: npt.NDArray[np.uint8]
     """Part of each clip, as a position in `kws.data.split.SPLITS` [n]."""
     speaker_keys: npt.NDArray[np.uint64]
@@ -82,7 +82,7 @@ class ClipIndex:
     """Bytes in the name of each clip [n]."""
 
     def __len__(self) -> int:
-        return len(self.word_ids)
+        return len(self.label_ids)
 
     def name(self, i: int) -> str:
         """Return the file name of clip `i`, without its folder."""
@@ -93,13 +93,9 @@ class ClipIndex:
         """Return clip `i` as ``<label>/<file name>``, relative to `root`."""
         return f"{self.word(i)}/{self.name(i)}"
 
-    def paths(self) -> list[str]:
-        """Return all clips as ``<label>/<file name>``, relative to `root`."""
-        return [self.path(i) for i in range(len(self))]
-
     def word(self, i: int) -> str:
         """Return the label of clip `i`."""
-        return self.words[self.word_ids[i]]
+        return self.labels[self.label_ids[i]]
 
     def speaker(self, i: int) -> str:
         """Return the speaker of clip `i`: its name up to ``_nohash_``, else without suffix."""
@@ -109,14 +105,25 @@ class ClipIndex:
         """Return the part of clip `i`."""
         return SPLITS[self.splits[i]]
 
+    @property
+    def paths(self) -> list[str]:
+        """All clips as ``<label>/<file name>``, relative to `root` [n]."""
+        return [self.path(i) for i in range(len(self))]
+
+    @property
+    def words(self) -> list[str]:
+        """The label of each clip [n]."""
+        return [self.labels[i] for i in self.label_ids]
+
+    @property
+    def n_speakers(self) -> int:
+        """Number of different speakers."""
+        return len(np.unique(self.speaker_keys))
+
     def counts(self) -> dict[str, int]:
         """Return the number of clips of each label."""
-        per_word = np.bincount(self.word_ids, minlength=len(self.words))
-        return {word: int(n) for word, n in zip(self.words, per_word, strict=True)}
-
-    def n_speakers(self) -> int:
-        """Return the number of different speakers."""
-        return len(np.unique(self.speaker_keys))
+        per_word = np.bincount(self.label_ids, minlength=len(self.labels))
+        return {word: int(n) for word, n in zip(self.labels, per_word, strict=True)}
 
     def select(self, *, split: str | None = None, words: Iterable[str] | None = None) -> ClipIndex:
         """Return the clips of one part and of some labels only; names are shared, not copied.
@@ -131,8 +138,8 @@ class ClipIndex:
             chosen &= self.splits == SPLITS.index(split)
         if words is not None:
             wanted = set(words)
-            ids = [i for i, word in enumerate(self.words) if word in wanted]
-            chosen &= np.isin(self.word_ids, ids)
+            ids = [i for i, word in enumerate(self.labels) if word in wanted]
+            chosen &= np.isin(self.label_ids, ids)
         return self.take(np.flatnonzero(chosen))
 
     def take(self, which: npt.ArrayLike) -> ClipIndex:
@@ -140,7 +147,7 @@ class ClipIndex:
         at = np.asarray(which, np.int64)
         return replace(
             self,
-            word_ids=self.word_ids[at],
+            label_ids=self.label_ids[at],
             splits=self.splits[at],
             speaker_keys=self.speaker_keys[at],
             starts=self.starts[at],
@@ -224,7 +231,7 @@ def check(index: ClipIndex, words: Iterable[str], *, minimum: int = MINIMUM_CLIP
     if missing:
         raise KwsError(
             f"No clips of {_some(missing)} in {index.root}. Received labels: "
-            f"{_some(list(index.words), 8)}. Add them with `kws data record` or `kws data add`, "
+            f"{_some(list(index.labels), 8)}. Add them with `kws data record` or `kws data add`, "
             "or leave them out of the recipe"
         )
     few = [f"{word} has {counts[word]}" for word in words if counts[word] < minimum]
@@ -312,11 +319,11 @@ def _scan(root: Path, labels: Sequence[str]) -> ClipIndex:
     listed_words = {key.split("/", 1)[0] for key in lists or ()}
     names = bytearray()
     lengths: list[npt.NDArray[np.int32]] = []
-    word_ids: list[npt.NDArray[np.int32]] = []
+    label_ids: list[npt.NDArray[np.int32]] = []
     keys: list[npt.NDArray[np.uint64]] = []
     splits: list[npt.NDArray[np.uint8]] = []
     hashed: list[npt.NDArray[np.bool_]] = []
-    words: list[str] = []
+    kept: list[str] = []
     for label in labels:
         found = _clip_names(root / label)
         if not found:
@@ -339,14 +346,14 @@ def _scan(root: Path, labels: Sequence[str]) -> ClipIndex:
         keys.append(keys_here)
         splits.append(splits_here)
         hashed.append(np.full(len(found), not by_list))
-        word_ids.append(np.full(len(found), len(words), np.int32))
-        words.append(label)
+        label_ids.append(np.full(len(found), len(kept), np.int32))
+        kept.append(label)
 
     all_lengths = _joined(lengths, np.int32)
     index = ClipIndex(
         root=root,
-        words=tuple(words),
-        word_ids=_joined(word_ids, np.int32),
+        labels=tuple(kept),
+        label_ids=_joined(label_ids, np.int32),
         splits=_joined(splits, np.uint8),
         speaker_keys=_joined(keys, np.uint64),
         split_rule="lists" if lists is not None else "speaker",
@@ -374,7 +381,7 @@ def _noise(root: Path) -> tuple[Path, ...]:
     return tuple(folder / name for name in _clip_names(folder)) if folder.is_dir() else ()
 
 
-_COLUMNS = ("word_ids", "splits", "speaker_keys", "names", "starts", "lengths")
+_COLUMNS = ("label_ids", "splits", "speaker_keys", "names", "starts", "lengths")
 
 
 def _cache_file(root: Path) -> Path:
@@ -390,7 +397,7 @@ def _load(root: Path, fingerprint: str) -> ClipIndex | None:
                 return None
             return ClipIndex(
                 root=root,
-                words=tuple(head["words"]),
+                labels=tuple(head["labels"]),
                 split_rule=head["split_rule"],
                 noise=tuple(root / NOISE_FOLDER / name for name in head["noise"]),
                 **{column: stored[column] for column in _COLUMNS},
@@ -402,7 +409,7 @@ def _load(root: Path, fingerprint: str) -> ClipIndex | None:
 def _save(index: ClipIndex, fingerprint: str) -> None:
     head = {
         "fingerprint": fingerprint,
-        "words": index.words,
+        "labels": index.labels,
         "split_rule": index.split_rule,
         "noise": [path.name for path in index.noise],
     }
