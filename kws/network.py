@@ -72,6 +72,14 @@ class Network:
         self._gain = gain.astype(np.float32)
         self._offset = (zero_point - mean * gain).astype(np.float32)
 
+    def require_stream_form(self) -> None:
+        """Raise KwsError if this model takes whole clips and cannot follow a stream."""
+        if self.card.form != "stream":
+            raise KwsError(
+                f"The model {self.card.name!r} takes whole clips and cannot follow a stream. "
+                "Export it in stream form, which is the default of `kws export`"
+            )
+
     def reset(self) -> None:
         """Forget the past: the LSTM's state becomes zero."""
         self._interpreter.reset_all_variables()
@@ -113,7 +121,7 @@ class Network:
         Raises:
             KwsError: a model in clip form, or features of another shape.
         """
-        self._need_stream_form()
+        self.require_stream_form()
         expected = (self._input_frames, self.card.front_end.n_mfcc)
         if np.shape(features) != expected:
             raise KwsError(
@@ -158,10 +166,3 @@ class Network:
             first = k * card.stride_frames
             posteriors[k] = self.invoke(prepared[first : first + self._input_frames])[0]
         return posteriors
-
-    def _need_stream_form(self) -> None:
-        if self.card.form != "stream":
-            raise KwsError(
-                f"The model {self.card.name!r} is in clip form and cannot listen to a stream. "
-                "Export it again without the clip form"
-            )
