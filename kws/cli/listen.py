@@ -1,7 +1,270 @@
+"""`kws listen`: events from a microphone as they are spoken."""
+
 from __future__ import annotations
 
+import json
+import math
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
 import typer
+
+if TYPE_CHECKING:
+    from kws.audio.microphone import Device, Microphone
+    from kws.decide import Event
+
+# More commands than this at a time are a runaway, not a wish.
+_MOST_COMMANDS = 8
 
 
 def register(app: typer.Typer) -> None:
     """Add this file's commands to `app`."""
+    app.command("listen")(listen)
+
+
+def listen(
+    model: str = typer.Option(
+        "commands_en", "--model", "-m", help="A .tflite file or the name of a pretrained model."
+    ),
+    device: str | None = typer.Option(
+        None, "--device", "-d", help="Number of the microphone, or part of its name."
+    ),
+    list_devices: bool = typer.Option(
+        False, "--list-devices", help="Print the microphones and stop."
+    ),
+    command: str | None = typer.Option(
+        None,
+        "--exec",
+        metavar="CMD",
+        help="Run CMD in the shell for each event; it finds $KWS_KEYWORD, $KWS_SCORE and "
+        "$KWS_TIME_S in its environment. What it prints goes to stderr.",
+    ),
+    threshold: float | None = typer.Option(
+        None, "--threshold", help="For all keywords, above 0 to 1, instead of the model's own."
+    ),
+    meter: bool | None = typer.Option(
+        None, "--meter/--no-meter", help="Level meter on stderr; by default on a terminal."
+    ),
+    as_json: bool = typer.Option(False, "--json", help="One JSON object per event and line."),
+) -> None:
+    """Print the keywords that a microphone hears; Ctrl-C ends it.
+
+    Put CMD in single quotes, so that your shell leaves the variables to the command's own.
+
+    Example: kws listen --exec 'notify-send "$KWS_KEYWORD"'
+    """
+    if list_devices:
+        _print_devices(as_json)
+        return
+
+    from kws.audio.microphone import open_microphone
+    from kws.spotter import Spotter
+
+    if threshold is not None and not 0 < threshold <= 1:
+        raise typer.BadParameter(f"It must be above 0 and at most 1. Received: {threshold}.")
+    spotter = Spotter(model, thresholds=threshold)
+    keywords = spotter.card.keywords
+
+    display = _Meter(sys.stderr.isatty() if meter is None else meter)
+    session = _Session(display, command, as_json)
+    with open_microphone(device) as microphone:
+        display.say(
+            f"listening to {_describe(microphone)} for: {', '.join(keywords)} (Ctrl-C ends)"
+        )
+        try:
+            session.run(microphone, spotter.feed)
+        except KeyboardInterrupt:
+            pass  # The way to end it.
+        finally:
+            session.finish(microphone)
+
+
+class _Session:
+    """One run of `kws listen`: what was heard, and what has to be said about it."""
+
+    def __init__(self, display: _Meter, command: str | None, as_json: bool) -> None:
+        self._display = display
+        self._commands = _Commands(command, display.say) if command else None
+        self._as_json = as_json
+        self._counts: Counter[str] = Counter()
+        self._heard_s = 0.0
+        self._overflows = 0
+        self._lost_s = 0.0
+
+    def run(self, microphone: Microphone, feed: Callable[[Any], list[Event]]) -> None:
+        """Feed blocks to the spotter until the microphone or the user stops."""
+        from kws.audio.microphone import SAMPLE_RATE_HZ, InputWatch, level_dbfs
+
+        watch = InputWatch()
+        for block in microphone:
+            self._heard_s += len(block) / SAMPLE_RATE_HZ
+            for event in feed(block):
+                self._tell(event)
+            fault = watch.feed(block)
+            if fault:
+                self._display.say(f"kws: {fault}")
+            self._check_losses(microphone)
+            if self._commands:
+                self._commands.check()
+            self._display.show(level_dbfs(block))
+
+    def _tell(self, event: Event) -> None:
+        self._counts[event.keyword] += 1
+        self._display.clear()
+        if self._as_json:
+            fields = {"time_s": event.time_s, "keyword": event.keyword, "score": event.score}
+            line = json.dumps(fields)
+        else:
+            line = f"{event.time_s:9.2f} s  {event.keyword}  {event.score:.2f}"
+        typer.echo(line)
+        # A pipe would hold the line back until its buffer is full.
+        sys.stdout.flush()
+        if self._commands:
+            self._commands.start(event)
+
+    def _check_losses(self, microphone: Microphone) -> None:
+        if microphone.overflows > self._overflows:
+            self._overflows = microphone.overflows
+            self._display.say(f"kws: the device lost audio (overflow {self._overflows})")
+        # Once a second at most; a slow computer loses every block.
+        if microphone.lost_s >= self._lost_s + 1 or (microphone.lost_s and not self._lost_s):
+            self._lost_s = microphone.lost_s
+            self._display.say(
+                f"kws: this computer is too slow and dropped {self._lost_s:.1f} s of audio so far"
+            )
+
+    def finish(self, microphone: Microphone) -> None:
+        """Say what the session was."""
+        heard = ", ".join(f"{keyword} {n}" for keyword, n in self._counts.most_common())
+        events = sum(self._counts.values())
+        lost = f"{microphone.overflows} overflows, {microphone.lost_s:.1f} s dropped"
+        self._display.say(
+            f"listened {self._heard_s:.1f} s, {events} event{'' if events == 1 else 's'}"
+            f"{f' ({heard})' if heard else ''}, {lost}"
+        )
+        if self._commands:
+            self._commands.finish()
+
+
+class _Commands:
+    """Runs the user's command for each event without waiting for it."""
+
+    def __init__(self, command: str, say: Callable[[str], None]) -> None:
+        self._command = command
+        self._say = say
+        self._running: list[tuple[str, subprocess.Popen[bytes]]] = []
+
+    def start(self, event: Event) -> None:
+        """Run the command in the shell; stdout goes to stderr, so that ours has only events."""
+        self.check()
+        if len(self._running) >= _MOST_COMMANDS:
+            self._say(
+                f"kws: {_MOST_COMMANDS} commands are still running; none is started for "
+                f"{event.keyword!r}"
+            )
+            return
+        environment = dict(os.environ)
+        environment["KWS_KEYWORD"] = event.keyword
+        environment["KWS_SCORE"] = f"{event.score:.4f}"
+        environment["KWS_TIME_S"] = f"{event.time_s:.3f}"
+        try:
+            process = subprocess.Popen(
+                self._command,
+                shell=True,
+                stdin=subprocess.DEVNULL,
+                stdout=2,
+                env=environment,
+            )
+        except OSError as error:
+            self._say(f"kws: the command cannot be started: {error}")
+            return
+        self._running.append((event.keyword, process))
+
+    def check(self) -> None:
+        """Collect commands that have ended and say which of them failed."""
+        ended = [(k, process) for k, process in self._running if process.poll() is not None]
+        for keyword, process in ended:
+            self._running.remove((keyword, process))
+            if process.returncode:
+                self._say(
+                    f"kws: the command for {keyword!r} failed with status {process.returncode}"
+                )
+
+    def finish(self) -> None:
+        """Give the last commands a moment; those that take longer go on without us."""
+        deadline = time.monotonic() + 1.0
+        while self._running and time.monotonic() < deadline:
+            self.check()
+            time.sleep(0.01)
+        if self._running:
+            self._say(f"kws: {len(self._running)} commands are still running")
+
+
+class _Meter:
+    """A level meter on one line of stderr that makes room for whole lines."""
+
+    _WIDTH = 30
+    _FLOOR_DBFS = -60.0
+    _EVERY_S = 0.1
+
+    def __init__(self, shown: bool) -> None:
+        self._shown = shown
+        self._drawn = False
+        self._next = 0.0
+        self._loudest = -math.inf
+
+    def show(self, level_dbfs: float) -> None:
+        """Draw the loudest level since the last drawing."""
+        self._loudest = max(self._loudest, level_dbfs)
+        now = time.monotonic()
+        if not self._shown or now < self._next:
+            return
+        filled = round(self._WIDTH * (1 - max(self._loudest, self._FLOOR_DBFS) / self._FLOOR_DBFS))
+        number = "silence" if self._loudest == -math.inf else f"{self._loudest:.0f} dBFS"
+        bar = "#" * filled + "-" * (self._WIDTH - filled)
+        self._write(f"\r[{bar}] {number:<9}")
+        self._drawn, self._next, self._loudest = True, now + self._EVERY_S, -math.inf
+
+    def clear(self) -> None:
+        """Remove the meter, so that a line can be printed on the same terminal."""
+        if self._drawn:
+            self._write("\r" + " " * (self._WIDTH + 12) + "\r")
+            self._drawn = False
+
+    def say(self, line: str) -> None:
+        """Print a line of its own."""
+        self.clear()
+        self._write(line + "\n")
+
+    def _write(self, text: str) -> None:
+        sys.stderr.write(text)
+        sys.stderr.flush()
+
+
+def _describe(microphone: Microphone) -> str:
+    rate = f"{microphone.capture_rate_hz / 1000:g} kHz"
+    return f"{microphone.device.name!r} at {rate}"
+
+
+def _print_devices(as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from kws.audio.microphone import list_devices
+
+    devices: list[Device] = list_devices()
+    if as_json:
+        typer.echo(json.dumps([asdict(device) for device in devices], indent=2))
+        return
+    if not devices:
+        typer.echo("kws: there is no microphone on this computer", err=True)
+    for device in devices:
+        mark = "*" if device.is_default else " "
+        typer.echo(
+            f"{mark} {device.index:3}  {device.name}  ({device.host_api}, "
+            f"{device.channels} channels, {device.default_rate_hz / 1000:g} kHz)"
+        )

@@ -41,6 +41,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kws.data.own_words import check_word
 from kws.errors import KwsError, require
 
 SAMPLE_RATE_HZ = 16000
@@ -272,7 +273,7 @@ def synthesise(
 
     Args:
         words: what to say; a mapping gives label → text (``{"hello": "[[h@l'oU]]"}``), so does
-            ``"hello=[[h@l'oU]]"`` in a sequence. Spaces of a label become ``_`` in its folder.
+            ``"hello=[[h@l'oU]]"`` in a sequence.
         out_dir: folder of the label folders; made where missing.
         clips_per_word: how many clips of each.
         languages: as for `voices`; accents are drawn from all of them.
@@ -341,12 +342,7 @@ def labelled_texts(words: Sequence[str] | Mapping[str, str]) -> dict[str, str]:
         raise KwsError("There is no word to say. Received: an empty list. Give at least one")
     texts: dict[str, str] = {}
     for name, text in pairs:
-        label = re.sub(r"\s+", "_", name.strip())
-        if not label or label[0] in "._-" or re.search(r'[\\/:*?"<>|\x00-\x1f]', label):
-            raise KwsError(
-                f"A word names a folder: it begins with a letter or digit and has none of "
-                f'\\ / : * ? " < > |. Received: {name!r}'
-            )
+        label = check_word(name.strip())
         if label in texts:
             raise KwsError(f"A label is there twice. Received: {label!r}")
         texts[label] = text.strip()
@@ -587,17 +583,19 @@ def _render_each(
     def portion(start: int) -> None:
         if stopped.is_set():
             return
-        process = _start_worker()
-        running.add(process)
+        process = None
         try:
+            process = _start_worker()
+            running.add(process)
             for index, pcm in enumerate(_ask(process, utterances[start : start + _PORTION])):
                 hand_over((start + index, pcm))
         except BaseException as error:
             hand_over(error)
         finally:
-            running.discard(process)
-            process.kill()
-            process.wait()
+            if process is not None:
+                running.discard(process)
+                process.kill()
+                process.wait()
             hand_over(None)
 
     pool = ThreadPoolExecutor(max(1, min(workers, len(starts))))
@@ -606,7 +604,11 @@ def _render_each(
             pool.submit(portion, start)
         finished = 0
         while finished < len(starts):
-            item = spoken.get()
+            try:
+                # A timeout, because Windows cannot interrupt an endless wait.
+                item = spoken.get(timeout=0.5)
+            except queue.Empty:
+                continue
             if item is None:
                 finished += 1
             elif isinstance(item, BaseException):
