@@ -15,11 +15,11 @@ import io
 import lzma
 import os
 import re
+import secrets
 import shutil
 import stat
 import struct
 import tarfile
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -89,9 +89,9 @@ def safe_extract(
             "Move it away or name another one"
         )
     folder.parent.mkdir(parents=True, exist_ok=True)
-    hidden = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
+    hidden = hidden_folder(folder)
     try:
-        hidden.chmod(0o777 & ~_umask())
+        hidden.mkdir()
         writer = _Writer(hidden, limit_bytes, limit_files, include)
         try:
             _unpack(source, writer, limit_bytes, progress)
@@ -132,6 +132,14 @@ def safe_extract(
         _remove(hidden)
         raise
     return Extracted(folder=folder, files=writer.files, size_bytes=writer.size_bytes)
+
+
+def hidden_folder(target: Path) -> Path:
+    """Return a name beside `target` that nobody uses, to fill and then to rename to `target`.
+
+    Only the name: who makes the folder inside a ``try`` can remove it whenever Ctrl-C comes.
+    """
+    return target.with_name(f".{target.name}.{secrets.token_hex(6)}.part")
 
 
 def _unpack(source: Path, writer: _Writer, limit_bytes: int, progress: bool) -> None:
@@ -330,12 +338,6 @@ def _shown(name: str) -> str:
 
 def _is_empty_folder(path: Path) -> bool:
     return path.is_dir() and not any(path.iterdir())
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _remove(folder: Path) -> None:

@@ -428,9 +428,6 @@ def _receive(answer: Any, total: int | None, job: _Job) -> None:
             part.write(block)
             done += len(block)
             shown.advance(len(block))
-            if job.size_bytes is not None and done > job.size_bytes:
-                part.start_over()
-                raise _RefusedError(f"the server sent more than {job.size_bytes:,} bytes")
     if total is not None and done < total:
         raise _BrokenError(f"the connection broke off after {done:,} of {total:,} bytes")
 

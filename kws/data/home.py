@@ -9,13 +9,12 @@ import json
 import os
 import shutil
 import sys
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 from kws.cache import cache_folder
-from kws.data.archive import safe_extract
+from kws.data.archive import hidden_folder, safe_extract
 from kws.data.catalog import DatasetRecipe, load_dataset_recipe
 from kws.data.download import fetch, need_space, verify
 from kws.errors import KwsError
@@ -198,8 +197,9 @@ def _from_mirror(mirror: str, archive_name: str) -> str:
 def _copy_part(recipe: DatasetRecipe, whole: Path, folder: Path) -> int:
     """Copy what a recipe includes out of the data set that it is a part of."""
     folder.parent.mkdir(parents=True, exist_ok=True)
-    hidden = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", suffix=".part", dir=folder.parent))
+    hidden = hidden_folder(folder)
     try:
+        hidden.mkdir()
         files = 0
         # Only the top folders that a pattern can lead into: the whole may hold 100,000 files.
         for top in sorted({pattern.split("/")[0] for pattern in recipe.include}):
@@ -212,7 +212,6 @@ def _copy_part(recipe: DatasetRecipe, whole: Path, folder: Path) -> int:
                     shutil.copyfile(path, hidden / name)
                     files += 1
         _write_record(recipe, hidden, str(whole), None)
-        hidden.chmod(whole.stat().st_mode & 0o777)
         if folder.exists():
             folder.rmdir()
         hidden.replace(folder)
