@@ -69,6 +69,9 @@ def run(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit status; an expected error is one line on stderr."""
     try:
         result = app(args=arguments, prog_name="kws", standalone_mode=False)
+        # Typer turns Ctrl-C into this result without a word.
+        if result == 128 + signal.SIGINT:
+            raise KeyboardInterrupt
         return int(result or 0)
     except _UsageError as error:
         message = error.format_message()  # type: ignore[attr-defined]

@@ -25,7 +25,6 @@ import json
 import os
 import queue
 import re
-import signal
 import struct
 import subprocess
 import sys
@@ -60,6 +59,7 @@ _FASTEST_WPM = 320
 _LONGEST_DATA_PATH = 120
 # Fresh processes speak this many utterances each: few enough to spread, enough to pay the start.
 _PORTION = 200
+_WORKER = "from kws.data.synth import _serve; _serve()"
 
 # Variants that are effects (robots, whispers, a choir in a hall) and not somebody's voice.
 _EFFECTS = re.compile(
@@ -630,10 +630,13 @@ def _start_worker() -> subprocess.Popen[bytes]:
     paths = [home, *environment.get("PYTHONPATH", "").split(os.pathsep)]
     environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
     return subprocess.Popen(
-        [sys.executable, "-c", "from kws.data.synth import _serve; _serve()"],
+        [sys.executable, "-c", _WORKER],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env=environment,
+        # Ctrl-C reaches the parent alone, which ends its workers.
+        start_new_session=True,
+        creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
     )
 
 
@@ -647,13 +650,13 @@ def _ask(
         process.stdin.close()
     for utterance in utterances:
         header = process.stdout.read(4)
-        if len(header) < 4:
+        size = struct.unpack("<i", header)[0] if len(header) == 4 else 0
+        body = process.stdout.read(abs(size))
+        if not body or len(body) < abs(size):
             raise KwsError(
                 f"espeak-ng died while speaking. Received: exit status {process.wait()} "
                 f"at {utterance.text!r} with the voice {utterance.voice.name}"
             )
-        (size,) = struct.unpack("<i", header)
-        body = process.stdout.read(abs(size))
         if size < 0:
             raise KwsError(body.decode())
         yield np.frombuffer(body, "<i2").astype(np.int16)
@@ -661,8 +664,6 @@ def _ask(
 
 def _serve() -> None:
     """The worker's side of `_ask`."""
-    # The parent decides when to stop; a Ctrl-C for the whole group must not print tracebacks here.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
     answers: IO[bytes] = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # Whatever the C library prints must not end up among the answers.
     for fields in json.load(sys.stdin):
@@ -673,5 +674,8 @@ def _serve() -> None:
         except KwsError as error:
             body = str(error).encode()
             size = -len(body)
-        answers.write(struct.pack("<i", size) + body)
-    answers.close()
+        try:
+            answers.write(struct.pack("<i", size) + body)
+            answers.flush()
+        except BrokenPipeError:
+            os._exit(1)  # The parent has gone.
