@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,6 +59,10 @@ class Network:
                 f"{' and '.join(sorted(t.name for t in types))}; the card says "
                 f"{expected[0]}, {expected[1]} of int8 or float32. Export the model again"
             )
+        self.input_tensor = _facts(inputs[0])
+        """Type, shape and quantisation of the input."""
+        self.output_tensor = _facts(outputs[0])
+        """Type, shape and quantisation of the output."""
         self._input_index = inputs[0]["index"]
         self._output_index = outputs[0]["index"]
         self._input_frames = frames
@@ -166,3 +172,13 @@ class Network:
             first = k * card.stride_frames
             posteriors[k] = self.invoke(prepared[first : first + self._input_frames])[0]
         return posteriors
+
+
+def _facts(details: Mapping[str, Any]) -> dict[str, Any]:
+    scale, zero_point = details["quantization"]
+    return {
+        "type": np.dtype(details["dtype"]).name,
+        "shape": [int(n) for n in details["shape"]],
+        "scale": float(scale),
+        "zero_point": int(zero_point),
+    }

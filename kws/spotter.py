@@ -141,28 +141,30 @@ class Spotter:
 
 
 def _checked(samples: Any) -> NDArray[np.int16]:
-    samples = np.asarray(samples)
+    try:
+        samples = np.asarray(samples)
+    except ValueError as error:
+        raise KwsError(f"Audio must be a NumPy array of int16. Received: {error}") from error
     if samples.dtype == np.int16 and samples.ndim == 1:
         return samples
-    if samples.ndim != 1:
-        hint = (
-            "For one channel of [n, channels] audio pass samples[:, 0]"
-            if samples.ndim == 2
-            else "Pass a one-dimensional array"
-        )
-    elif samples.dtype.kind == "f":
+    kind = samples.dtype.kind
+    if kind == "f":
         hint = (
             "For samples in -1…1 multiply by 32767 and convert: "
             "(samples * 32767).clip(-32768, 32767).astype('int16')"
         )
-        if samples.size and not np.isfinite(samples).all():
-            hint = "They hold NaN or infinity: look at where they come from first. " + hint
-    elif samples.dtype.kind == "S" or samples.dtype == np.uint8:
-        hint = "For raw bytes of 16-bit PCM pass np.frombuffer(data, '<i2')"
-    elif samples.dtype.kind in "iu":
-        hint = "Scale to 16 bits (for 32-bit PCM: samples >> 16) and convert with .astype('int16')"
+        if not np.isfinite(samples).all():
+            hint = "They hold NaN or infinity, so look first at where they come from. " + hint
+    elif kind == "S" or samples.dtype == np.uint8:
+        hint = "For the raw bytes of 16-bit samples pass np.frombuffer(data, '<i2')"
+    elif kind not in "iu":
+        hint = "Pass a NumPy array of int16, for example from kws.audio.files.read_audio"
+    elif samples.dtype != np.int16:
+        hint = "Scale to 16 bits (32-bit samples: samples >> 16) and convert with .astype('int16')"
+    elif samples.ndim == 2:
+        hint = "For one channel of [n, channels] audio pass samples[:, 0]"
     else:
-        hint = "Pass a NumPy array of int16"
+        hint = "Pass a one-dimensional array"
     raise KwsError(
         "Audio must be 16-bit samples of one channel (int16 of shape [n]). "
         f"Received: {samples.dtype} of shape {samples.shape}. {hint}"

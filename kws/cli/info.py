@@ -1,7 +1,88 @@
+"""`kws info`: what a model file says about itself."""
+
 from __future__ import annotations
+
+import json
+from typing import Any
 
 import typer
 
 
 def register(app: typer.Typer) -> None:
     """Add this file's commands to `app`."""
+    app.command("info")(info)
+
+
+def info(
+    model: str = typer.Argument(help="A .tflite file or the name of a pretrained model."),
+    as_json: bool = typer.Option(False, "--json", help="Print one JSON object."),
+) -> None:
+    """Print a model's labels, front end, decision settings, provenance, size and tensors.
+
+    Example: kws info commands_en
+    """
+    from kws.model_file import resolve_model
+    from kws.network import Network
+
+    path = resolve_model(model)
+    network = Network(path)
+    facts: dict[str, Any] = {
+        "file": str(path),
+        "file_bytes": path.stat().st_size,
+        "input": network.input_tensor,
+        "output": network.output_tensor,
+        "card": network.card.to_dict(),
+    }
+    if as_json:
+        typer.echo(json.dumps(facts, indent=2))
+    else:
+        typer.echo("\n".join(_lines(facts)))
+
+
+def _lines(facts: dict[str, Any]) -> list[str]:
+    card = facts["card"]
+    front_end, decision = card["front_end"], card["decision"]
+    rate = front_end["sample_rate_hz"]
+    step_ms = 1000 * card["stride_frames"] * front_end["hop_length"] / rate
+    window_frames = card["receptive_field_frames"] - 1
+    window_ms = 1000 * (window_frames * front_end["hop_length"] + front_end["frame_length"]) / rate
+    thresholds = decision["thresholds"]
+    rows = [
+        ("name", card["name"]),
+        ("licence", card["license"]),
+        ("file", f"{facts['file']} ({facts['file_bytes']:,} bytes)"),
+        ("keywords", ", ".join(f"{k} (from {thresholds[k]:.2f})" for k in card["keywords"])),
+        ("other labels", ", ".join(x for x in card["labels"] if x not in thresholds) or "none"),
+        ("head", card["head"]),
+        (
+            "form",
+            f"{card['form']}: a step every {step_ms:g} ms looks at {window_ms:g} ms "
+            f"({card['receptive_field_frames']} frames) and at the state before it",
+        ),
+        (
+            "front end",
+            f"{rate} Hz, {front_end['n_mfcc']} MFCC from {front_end['n_mels']} mel filters "
+            f"({front_end['mel_low_hz']:g} to {front_end['mel_high_hz']:g} Hz), frames of "
+            f"{front_end['frame_length']} samples every {front_end['hop_length']}",
+        ),
+        (
+            "decision",
+            f"mean over {decision['smoothing_ms']:g} ms, {decision['refractory_ms']:g} ms of rest "
+            f"after an event, release at {decision['release']:g} of the threshold",
+        ),
+        ("input", _tensor(facts["input"])),
+        ("output", _tensor(facts["output"])),
+    ]
+    for key, value in card["provenance"].items():
+        # ASCII-only JSON, because whatever stands there is printed to a terminal.
+        text = value if isinstance(value, str) and value.isprintable() else json.dumps(value)
+        rows.append((ascii(key)[1:-1], text))
+    width = max(len(name) for name, _ in rows)
+    return [f"{name:{width}}  {text}" for name, text in rows]
+
+
+def _tensor(tensor: dict[str, Any]) -> str:
+    text = f"{tensor['type']} {tensor['shape']}"
+    if tensor["type"] == "int8":
+        text += f", scale {tensor['scale']:.6g}, zero point {tensor['zero_point']}"
+    return text

@@ -1,0 +1,228 @@
+"""`kws run` and `kws info` as a user or a script meets them."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny_model
+from numpy.typing import NDArray
+
+from kws.audio.files import write_wav
+from kws.cli import run as kws
+from kws.decide import DecisionConfig
+from kws.model_file import load_model
+from kws.spotter import Spotter
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    decision = DecisionConfig(
+        thresholds={"yes": 0.45, "no": 0.45}, smoothing_ms=80, refractory_ms=80, release=0.9
+    )
+    return tiny_model.write_tiny(tmp_path_factory.mktemp("run") / "tiny.tflite", decision=decision)
+
+
+def sound(seconds: float, seed: int = 0) -> NDArray[np.int16]:
+    """Noise of changing loudness and colour, on which the untrained network fires now and then."""
+    rng = np.random.default_rng(seed)
+    pieces = []
+    for _ in range(max(1, round(seconds * 5))):
+        noise = rng.standard_normal(3200 + 64)
+        width = rng.integers(1, 64)
+        smooth = np.convolve(noise, np.ones(width) / np.sqrt(width), "valid")[:3200]
+        pieces.append(smooth * 10 ** rng.uniform(0, 3.5))
+    return np.concatenate(pieces).clip(-32768, 32767).astype(np.int16)
+
+
+@pytest.fixture(scope="module")
+def files(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    folder = tmp_path_factory.mktemp("sounds")
+    names = [str(folder / name) for name in ("a.wav", "b.wav")]
+    for seed, name in enumerate(names):
+        write_wav(name, sound(12, seed))
+    return names
+
+
+def expected(model: Path, pcm: NDArray[np.int16]) -> list[tuple[float, str, float]]:
+    return [(e.time_s, e.keyword, e.score) for e in Spotter(model).feed(pcm)]
+
+
+def test_events_are_json_lines_with_the_fields_of_the_contract(
+    model: Path, files: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert kws(["run", "--model", str(model), "--json", files[0]]) == 0
+    lines = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert len(lines) >= 2
+    assert all(list(line) == ["file", "time_s", "keyword", "score"] for line in lines)
+    assert {line["file"] for line in lines} == {files[0]}
+    found = [(line["time_s"], line["keyword"], line["score"]) for line in lines]
+    for got, want in zip(found, expected(model, sound(12, 0)), strict=True):
+        assert got == (pytest.approx(want[0], abs=6e-4), want[1], pytest.approx(want[2], abs=6e-5))
+
+
+def test_every_file_is_heard_as_if_it_were_alone(
+    model: Path, files: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    alone = []
+    for name in files:
+        kws(["run", "-m", str(model), name])
+        alone.append(capsys.readouterr().out)
+    assert all(alone)
+    assert kws(["run", "-m", str(model), *files]) == 0
+    assert capsys.readouterr().out == "".join(alone)
+
+
+def test_the_readable_form_names_file_time_keyword_and_score(
+    model: Path, files: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    kws(["run", "-m", str(model), files[0]])
+    output = capsys.readouterr()
+    time_s, keyword, score = expected(model, sound(12, 0))[0]
+    assert output.out.splitlines()[0] == f"{files[0]}  {time_s:.2f} s  {keyword}  {score:.2f}"
+    assert "1 file, 12.0 s of audio" in output.err
+
+
+def test_a_bad_file_is_one_line_and_the_others_still_run(
+    model: Path, files: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    bad = tmp_path / "text.wav"
+    bad.write_text("not a sound\n")
+    missing = tmp_path / "missing.wav"
+    assert kws(["run", "-m", str(model), str(bad), files[0], str(missing), files[1]]) == 1
+    output = capsys.readouterr()
+    complaints = [line for line in output.err.splitlines() if line.startswith("kws: ")]
+    assert len(complaints) == 2
+    assert "text.wav" in complaints[0]
+    assert "missing.wav" in complaints[1]
+    assert {line.split("  ")[0] for line in output.out.splitlines()} == set(files)
+    assert "2 not readable" in output.err
+
+
+def test_a_threshold_replaces_the_models_own(
+    model: Path, files: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert kws(["run", "-m", str(model), "--threshold", "1.0", files[0]]) == 0
+    assert capsys.readouterr().out == ""
+    assert kws(["run", "-m", str(model), "--threshold", "80", files[0]]) == 2
+    assert "at most 1" in capsys.readouterr().err
+
+
+def test_no_file_is_bad_usage(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert kws(["run", "-m", str(model)]) == 2
+    assert "FILE" in capsys.readouterr().err
+
+
+def test_an_unknown_model_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert kws(["run", "-m", "no_such_model", "a.wav"]) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "no_such_model" in error
+
+
+def spawn(*arguments: object) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-c", "from kws.cli import main; main()", *map(str, arguments)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def test_raw_samples_on_stdin_give_the_events_of_the_file(model: Path, files: list[str]) -> None:
+    pcm = sound(12, 0)
+    out, err = spawn("run", "-m", model, "--json", "-").communicate(pcm.tobytes())
+    found = [(line["file"], line["keyword"]) for line in map(json.loads, out.splitlines())]
+    assert found == [("-", keyword) for _, keyword, _ in expected(model, pcm)]
+    assert b"12.0 s of audio" in err
+
+
+def test_events_are_printed_while_the_pipe_is_still_open(model: Path) -> None:
+    pcm = sound(12, 0)
+    first_event_s = expected(model, pcm)[0][0]
+    process = spawn("run", "-m", model, "-")
+    assert process.stdin is not None
+    assert process.stdout is not None
+    # A tenth of a second more than the event needs, and the pipe stays open.
+    process.stdin.write(pcm[: int((first_event_s + 0.1) * 16_000)].tobytes())
+    process.stdin.flush()
+    os.set_blocking(process.stdout.fileno(), False)
+    line, deadline = None, time.monotonic() + 20
+    while not line and time.monotonic() < deadline:
+        line = process.stdout.read()
+        time.sleep(0.02)
+    still_running = process.poll() is None
+    process.communicate()
+    assert line is not None
+    assert line.startswith(b"-  ")
+    assert still_running
+
+
+def test_a_reader_that_goes_away_ends_it_quietly(model: Path, files: list[str]) -> None:
+    process = spawn("run", "-m", model, *files * 5)
+    assert process.stdout is not None
+    process.stdout.readline()
+    process.stdout.close()
+    _, err = process.communicate()
+    assert b"Traceback" not in err
+    assert b"Exception" not in err
+
+
+# kws info
+
+
+def test_info_prints_the_card_for_machines(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert kws(["info", str(model), "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["card"] == json.loads(load_model(model).to_json())
+    assert facts["file_bytes"] == model.stat().st_size
+    assert facts["input"]["shape"] == [1, 5, 13]
+    assert facts["output"] == {
+        "type": "int8",
+        "shape": [1, 1, 4],
+        "scale": 1 / 256,
+        "zero_point": -128,
+    }
+
+
+def test_info_is_readable(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert kws(["info", str(model)]) == 0
+    output = capsys.readouterr().out
+    for fact in (
+        "tiny",
+        "CC0-1.0",
+        "yes (from 0.45)",
+        "40 ms",
+        "112 ms",
+        "int8 [1, 5, 13]",
+        "seed",
+    ):
+        assert fact in output
+
+
+def test_info_prints_nothing_that_moves_the_cursor(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tiny_model.write_tiny(
+        tmp_path / "evil.tflite", provenance={"note\x1b[2J": "a\x1b[31m\nb", "n": ["\x07"]}
+    )
+    assert kws(["info", str(path)]) == 0
+    assert all(c == "\n" or c.isprintable() for c in capsys.readouterr().out)
+
+
+def test_info_on_a_plain_tflite_says_what_is_missing(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "plain.tflite"
+    path.write_bytes(tiny_model.tiny_tflite(form="stream", int8=True))
+    assert kws(["info", str(path)]) == 1
+    error = capsys.readouterr().err
+    assert error.count("\n") == 1
+    assert "plain.tflite" in error
+    assert "kws export" in error
