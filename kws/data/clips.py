@@ -358,7 +358,7 @@ def _scan(root: Path, labels: Sequence[str]) -> ClipIndex:
         speaker_keys=_joined(keys, np.uint64),
         split_rule="lists" if lists is not None else "speaker",
         noise=_noise(root),
-        names=np.frombuffer(bytes(names), np.uint8),
+        names=np.frombuffer(names, np.uint8),
         starts=np.cumsum(all_lengths, dtype=np.int64) - all_lengths,
         lengths=all_lengths,
     )

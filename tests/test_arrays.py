@@ -1,0 +1,295 @@
+"""Clips as arrays: what they hold, that the cache is right, and how they are cut."""
+
+from __future__ import annotations
+
+import os
+import wave
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import kws.data.arrays
+from kws.audio.files import read_audio, write_wav
+from kws.cache import make_room
+from kws.data.arrays import (
+    cut_speech,
+    fit_clip,
+    load_clips,
+    load_good_clips,
+    noise_bank,
+    read_noise,
+    silence_clips,
+    split_noise,
+)
+from kws.data.clips import scan
+from kws.data.split import split_of
+from kws.errors import KwsError
+
+RNG = np.random.default_rng(2)
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("KWS_CACHE", str(folder))
+    return folder
+
+
+def hiss(n: int, rms: float = 1000) -> np.ndarray:
+    return np.rint(RNG.normal(0, rms, n)).clip(-32768, 32767).astype(np.int16)
+
+
+@pytest.fixture
+def clips(tmp_path: Path) -> tuple[Path, list[str]]:
+    paths = [f"{word}/s{i}_nohash_0.wav" for word in ("no", "yes") for i in range(150)]
+    for path in paths:
+        target = tmp_path / "data" / path
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with wave.open(str(target), "wb") as file:
+            file.setparams((1, 2, 16000, 0, "NONE", ""))
+            file.writeframes(hiss(400).tobytes())
+    return tmp_path / "data", paths
+
+
+def test_rows_are_the_clips_in_the_order_asked_for(clips: tuple[Path, list[str]]) -> None:
+    root, paths = clips
+    order = [paths[i] for i in RNG.permutation(len(paths))]
+    pcm = load_clips(root, order, 400)
+    assert pcm.dtype == np.int16 and pcm.shape == (300, 400)
+    for row, path in zip(pcm, order, strict=True):
+        np.testing.assert_array_equal(row, read_audio(root / path))
+
+
+def test_the_second_time_nothing_is_decoded(
+    clips: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, paths = clips
+    first = np.array(load_clips(root, paths, 400))
+    monkeypatch.setattr(kws.data.arrays, "read_audio", None)
+    np.testing.assert_array_equal(load_clips(root, paths, 400), first)
+
+
+def test_a_changed_clip_another_length_or_another_choice_is_decoded_anew(
+    clips: tuple[Path, list[str]],
+) -> None:
+    root, paths = clips
+    load_clips(root, paths, 400)
+    changed = hiss(400)
+    write_wav(root / paths[7], changed)
+    os.utime(root / paths[7], (1, 1))
+    np.testing.assert_array_equal(load_clips(root, paths, 400)[7], changed)
+    assert load_clips(root, paths, 300).shape == (300, 300)
+    assert load_clips(root, paths[:10], 400).shape == (10, 400)
+    assert load_clips(root, [], 400).shape == (0, 400)
+
+
+def test_a_damaged_cache_is_made_again(clips: tuple[Path, list[str]], cache: Path) -> None:
+    root, paths = clips
+    first = np.array(load_clips(root, paths, 400))
+    for stored in (cache / "arrays").iterdir():
+        stored.write_bytes(stored.read_bytes()[:200])
+    np.testing.assert_array_equal(load_clips(root, paths, 400), first)
+
+
+def test_a_bad_clip_is_named_and_nothing_half_written_is_left(
+    clips: tuple[Path, list[str]], cache: Path
+) -> None:
+    root, paths = clips
+    (root / paths[200]).write_text("oops")
+    with pytest.raises(KwsError, match=r"s50_nohash_0\.wav is no sound file"):
+        load_clips(root, paths, 400)
+    (root / paths[200]).unlink()
+    with pytest.raises(KwsError, match=r"s50_nohash_0\.wav does not exist"):
+        load_clips(root, paths, 400)
+    assert list((cache / "arrays").iterdir()) == []
+
+
+def test_an_interruption_leaves_nothing_half_written(
+    clips: tuple[Path, list[str]], cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, paths = clips
+
+    def interrupted(path: Path) -> np.ndarray:
+        if path.name.startswith("s99"):
+            raise KeyboardInterrupt
+        return read_audio(path)
+
+    monkeypatch.setattr(kws.data.arrays, "read_audio", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        load_clips(root, paths, 400)
+    assert list((cache / "arrays").iterdir()) == []
+
+
+def test_bad_clips_can_be_left_out_and_are_said(
+    clips: tuple[Path, list[str]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    root, paths = clips
+    bad = [3, 128, 129, 200, 299]
+    for i in bad:
+        (root / paths[i]).write_text("oops")
+    pcm, kept = load_good_clips(root, paths, 400)
+    assert kept.tolist() == [i for i in range(300) if i not in bad]
+    assert pcm.shape == (295, 400)
+    np.testing.assert_array_equal(pcm[-1], read_audio(root / paths[298]))
+    said = capsys.readouterr().err.splitlines()
+    assert len(said) == 4 and "s3_nohash_0.wav" in said[0] and "skipped 5 of 300" in said[-1]
+    again, kept_again = load_good_clips(root, paths, 400)
+    np.testing.assert_array_equal(again, pcm)
+    np.testing.assert_array_equal(kept_again, kept)
+
+
+def test_leaving_out_every_clip_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "a.wav").write_text("oops")
+    with pytest.raises(KwsError, match=r"No clip in .* can be read"):
+        load_good_clips(tmp_path, ["a.wav"])
+
+
+def test_a_full_disk_leaves_nothing_behind(
+    clips: tuple[Path, list[str]], cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root, paths = clips
+    resource = pytest.importorskip("resource")
+    signal = pytest.importorskip("signal")
+    monkeypatch.setattr(kws.data.arrays, "_BATCH", 10)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    before = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    try:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
+        with pytest.raises(OSError):
+            load_clips(root, paths, 400)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        signal.signal(signal.SIGXFSZ, before)
+    assert list((cache / "arrays").iterdir()) == []
+
+
+def test_short_recordings_are_padded_at_the_end() -> None:
+    pcm = hiss(700)
+    fitted = fit_clip(pcm, 1000)
+    np.testing.assert_array_equal(fitted[:700], pcm)
+    assert fitted.shape == (1000,) and not fitted[700:].any()
+
+
+@pytest.mark.parametrize("at", [0, 20_000, 64_000])
+def test_of_long_recordings_the_loudest_second_is_taken(at: int) -> None:
+    pcm = hiss(80_000, 20)
+    pcm[at : at + 16_000] = hiss(16_000, 5000)
+    fitted = fit_clip(pcm, 16_000)
+    start = next(i for i in range(64_001) if (pcm[i : i + 50] == fitted[:50]).all())
+    assert abs(start - at) <= 320
+
+
+def test_a_short_word_in_silence_is_not_left_at_the_edge() -> None:
+    pcm = np.zeros(80_000, np.int16)
+    pcm[30_000:34_000] = hiss(4000, 5000)
+    loud = np.flatnonzero(fit_clip(pcm, 16_000))
+    assert loud[0] > 4000 and loud[-1] < 12_000
+
+
+def speech(root: Path, recordings: dict[str, tuple[str, np.ndarray]]) -> Path:
+    lines = ["utterance\ttranscript"]
+    for name, (transcript, pcm) in recordings.items():
+        write_wav(root / f"{name}.wav", pcm)
+        lines.append(f"{name}\t{transcript}")
+    (root / "transcripts.tsv").write_text("\n".join(lines) + "\n")
+    return root
+
+
+def test_sentences_with_a_keyword_or_what_sounds_like_it_are_left_out(tmp_path: Path) -> None:
+    root = speech(
+        tmp_path / "speech",
+        {
+            "anna/1": ("GO AWAY", hiss(1000)),
+            "anna/2": ("I KNOW YOU", hiss(1000)),
+            "ben/1": ("AGO AND NOBODY GOING", hiss(1000)),
+            "ben/2": ("say: no!", hiss(1000)),
+            "ben/3": ("fine weather", hiss(1000)),
+        },
+    )
+    write_wav(root / "ben" / "without_transcript.wav", hiss(1000))
+    windows = cut_speech(root, ["go", "no"], clip_samples=1000)
+    assert len(windows) == 2
+    np.testing.assert_array_equal(windows.pcm[0], read_audio(root / "ben" / "1.wav"))
+    np.testing.assert_array_equal(windows.pcm[1], read_audio(root / "ben" / "3.wav"))
+    assert windows.speakers == ("ben",)
+    assert len(cut_speech(root, clip_samples=1000)) == 5
+
+
+def test_windows_start_at_every_hop_and_pauses_are_dropped(tmp_path: Path) -> None:
+    pcm = hiss(5000)
+    pcm[2000:4000] //= 500
+    windows = cut_speech(
+        speech(tmp_path / "speech", {"anna/1": ("x", pcm)}), clip_samples=1000, hop_samples=500
+    )
+    expected = [pcm[i : i + 1000] for i in (0, 500, 1000, 1500, 3500, 4000)]
+    np.testing.assert_array_equal(windows.pcm, expected)
+
+
+def test_the_speakers_of_sentences_are_split_by_the_same_hash(tmp_path: Path) -> None:
+    names = [f"{i:04}" for i in range(60)]
+    root = speech(tmp_path / "speech", {f"{n}/a": ("x", hiss(100)) for n in names})
+    windows = cut_speech(root, clip_samples=100)
+    assert windows.speakers == tuple(names)
+    expected = [i for i, name in enumerate(names) if split_of(name) == "validation"]
+    assert 0 < len(expected) < 30
+    np.testing.assert_array_equal(windows.select("validation"), windows.pcm[expected])
+
+
+def test_folders_of_running_speech_that_cannot_be_used_are_one_line(tmp_path: Path) -> None:
+    with pytest.raises(KwsError, match="does not exist"):
+        cut_speech(tmp_path / "none")
+    (tmp_path / "bare").mkdir()
+    with pytest.raises(KwsError, match="no recordings"):
+        cut_speech(tmp_path / "bare")
+    root = speech(tmp_path / "speech", {"anna/1": ("go", hiss(100))})
+    with pytest.raises(KwsError, match="free of the keywords"):
+        cut_speech(root, ["go"])
+    (root / "transcripts.tsv").write_text("file\ttext\n")
+    with pytest.raises(KwsError, match="lacks a column"):
+        cut_speech(root)
+
+
+def test_noise_for_validation_is_never_heard_in_training(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        write_wav(tmp_path / "data" / "_background_noise_" / f"{name}.wav", hiss(1000))
+    write_wav(tmp_path / "data" / "yes" / "x.wav", hiss(10))
+    recordings = read_noise(scan(tmp_path / "data"))
+    training, held_out = split_noise(recordings)
+    assert [len(r) for r in training] == [800, 800] and [len(r) for r in held_out] == [200, 200]
+    for whole, first, last in zip(recordings, training, held_out, strict=True):
+        np.testing.assert_array_equal(np.concatenate([first, last]), whole)
+    np.testing.assert_array_equal(noise_bank(training), np.concatenate(training))
+    assert len(noise_bank([])) == 0
+
+
+def test_silence_has_the_levels_asked_for_and_is_repeatable() -> None:
+    recordings = [hiss(50_000, 3000), hiss(30_000, 30), np.zeros(40_000, np.int16)]
+    clips = silence_clips(recordings, 400, 2000, (-60.0, -20.0), seed=5)
+    levels = 10 * np.log10(np.mean((clips / 32768.0) ** 2, axis=1))
+    assert clips.dtype == np.int16 and clips.shape == (400, 2000)
+    assert levels.min() == pytest.approx(-60, abs=0.5) and levels.max() == pytest.approx(
+        -20, abs=0.5
+    )
+    counts, _ = np.histogram(levels, bins=4, range=(-60, -20))
+    assert counts.min() > 70
+    again = silence_clips(recordings, 400, 2000, (-60.0, -20.0), seed=5)
+    np.testing.assert_array_equal(again, clips)
+    assert (silence_clips(recordings, 400, 2000, (-60.0, -20.0), seed=6) != clips).any()
+
+
+def test_noise_that_gives_no_silence_is_one_line() -> None:
+    with pytest.raises(KwsError, match="longest of 0 samples"):
+        silence_clips([], 5)
+    with pytest.raises(KwsError, match="longest of 100 samples"):
+        silence_clips([hiss(100)], 5)
+    with pytest.raises(KwsError, match="are silent"):
+        silence_clips([np.zeros(20_000, np.int16)], 5)
+
+
+def test_the_cache_forgets_what_was_unused_for_longest(tmp_path: Path) -> None:
+    for age, name in ((1, "new"), (3, "old"), (2, "middle")):
+        (tmp_path / name).write_bytes(bytes(100))
+        os.utime(tmp_path / name, (1e9 - age, 1e9 - age))
+    make_room(tmp_path, 50, limit_bytes=260)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["middle", "new"]
