@@ -117,10 +117,14 @@ class _Session:
         self._counts[event.keyword] += 1
         self._display.clear()
         if self._as_json:
-            fields = {"time_s": event.time_s, "keyword": event.keyword, "score": event.score}
+            fields = {
+                "time_s": round(event.time_s, 3),
+                "keyword": event.keyword,
+                "score": round(event.score, 4),
+            }
             line = json.dumps(fields)
         else:
-            line = f"{event.time_s:9.2f} s  {event.keyword}  {event.score:.2f}"
+            line = f"{event.time_s:.2f} s  {event.keyword}  {event.score:.2f}"
         typer.echo(line)
         # A pipe would hold the line back until its buffer is full.
         sys.stdout.flush()
