@@ -68,6 +68,18 @@ class Matches:
     """Events that belong to no word, by time."""
 
     @property
+    def spoken(self) -> tuple[SpokenWord, ...]:
+        """All words, by start."""
+        words = [word for word, _ in self.hits + self.substitutions] + list(self.misses)
+        return tuple(sorted(words, key=lambda word: (word.start_s, word.end_s, word.keyword)))
+
+    @property
+    def reported(self) -> tuple[Event, ...]:
+        """All events, by time."""
+        events = [event for _, event in self.hits + self.substitutions] + list(self.false_accepts)
+        return tuple(sorted(events, key=lambda event: (event.time_s, event.keyword)))
+
+    @property
     def hours(self) -> float:
         """Length of the audio, in hours."""
         return self.duration_s / 3600.0

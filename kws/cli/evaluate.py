@@ -1,7 +1,228 @@
+"""`kws evaluate`: how often a model is right, on folders of clips and on long recordings."""
+
 from __future__ import annotations
 
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
 import typer
+
+if TYPE_CHECKING:
+    from kws.evaluate import Evaluation, StreamEvaluation
+
+_SHOWN_FAULTS = 5
+_SHOWN_CONFUSIONS = 8
+_SHOWN_MISTAKES = 5
 
 
 def register(app: typer.Typer) -> None:
     """Add this file's commands to `app`."""
+    app.command()(evaluate)
+
+
+def evaluate(
+    model: str = typer.Argument(
+        ..., metavar="MODEL", help="A .tflite made by `kws export`, or a pretrained model's name."
+    ),
+    folder: Path | None = typer.Argument(
+        None, metavar="[DIR]", help="Clips as DIR/<label>/<clip>.", show_default=False
+    ),
+    stream: Path | None = typer.Option(
+        None, help="A long recording instead of DIR.", metavar="AUDIO"
+    ),
+    labels: Path | None = typer.Option(
+        None,
+        help="What is said in it: tab-separated start_s, end_s, keyword, with a header.",
+        metavar="TSV",
+    ),
+    as_json: bool = typer.Option(False, "--json", help="Print one JSON object."),
+    plot: Path | None = typer.Option(
+        None,
+        help="Draw the confusion matrix, or with --stream a time line (.png, .pdf, .svg).",
+        metavar="FILE",
+    ),
+    start: float | None = typer.Option(
+        None,
+        "--from",
+        help="Where the time line begins, in s; by default just before the first mistake.",
+        show_default=False,
+        min=0.0,
+    ),
+    span: float = typer.Option(20.0, help="Length of the time line, in s.", min=1.0, max=300.0),
+    limit: int | None = typer.Option(
+        None, help="At most so many clips of each folder.", min=1, show_default=False
+    ),
+    workers: int | None = typer.Option(
+        None, help="Processes; by default one for each CPU core.", min=1, show_default=False
+    ),
+    skip_bad: bool = typer.Option(
+        False, "--skip-bad", help="Go on without clips that cannot be read."
+    ),
+) -> None:
+    """Measure a model on labelled clips, or on a long recording with a label file.
+
+    Folders that are no label of the model count as _unknown_; _background_noise_ is passed over.
+    A clip shorter than those the model was trained on gets zeros at the end; a longer one is heard
+    whole, and its surest keyword counts. On a recording a keyword counts as heard when it is
+    reported between its start and 0.5 s after its end.
+
+    \b
+    Examples:
+      kws evaluate commands_en speech/ --plot confusion.png
+      kws evaluate model.tflite --stream day.wav --labels day.tsv --json
+    """
+    if (folder is None) == (stream is None):
+        given = "neither" if folder is None else "both"
+        raise typer.BadParameter(f"Give either DIR or --stream AUDIO. Received: {given}.")
+    if (stream is None) != (labels is None):
+        raise typer.BadParameter("--stream and --labels go together. Received: only one of them.")
+    if plot is not None:
+        from kws.report import check_picture
+
+        check_picture(plot)
+    if folder is not None:
+        _on_clips(model, folder, as_json, plot, limit, workers, skip_bad)
+    elif stream is not None and labels is not None:
+        _on_stream(model, stream, labels, as_json, plot, start, span)
+
+
+def _on_clips(
+    model: str,
+    folder: Path,
+    as_json: bool,
+    plot: Path | None,
+    limit: int | None,
+    workers: int | None,
+    skip_bad: bool,
+) -> None:
+    from kws.errors import KwsError
+    from kws.evaluate import evaluate_folder
+
+    result = evaluate_folder(
+        model, folder, limit=limit, workers=workers or _cores(), skip_bad=True, progress=True
+    )
+    for fault in result.unreadable[:_SHOWN_FAULTS]:
+        _say(" ".join(fault.split()))
+    if len(result.unreadable) > _SHOWN_FAULTS:
+        _say(f"and {len(result.unreadable) - _SHOWN_FAULTS} more that cannot be read")
+    if result.unreadable and not skip_bad:
+        total = result.clips + len(result.unreadable)
+        raise KwsError(
+            f"{len(result.unreadable)} of {total} clips cannot be read. Remove or repair them, or "
+            "leave them out with --skip-bad"
+        )
+    for note in result.notes:
+        _say(note)
+    if plot is not None:
+        from kws.report import plot_confusion
+
+        plot_confusion(result, plot)
+        _say(f"wrote {plot}")
+    typer.echo(_as_json(result.to_json()) if as_json else clip_report(result))
+
+
+def _on_stream(
+    model: str,
+    audio: Path,
+    labels: Path,
+    as_json: bool,
+    plot: Path | None,
+    start_s: float | None,
+    span_s: float,
+) -> None:
+    from kws.evaluate import evaluate_stream
+    from kws.matching import read_truth
+
+    truth = read_truth(labels)
+    result = evaluate_stream(model, audio, truth, keep_trace=plot is not None, progress=True)
+    for note in result.notes:
+        _say(note)
+    if plot is not None:
+        from kws.report import plot_stretch
+
+        if start_s is None:
+            start_s = max(0.0, result.first_mistake_s() - span_s / 3)
+        plot_stretch(result, audio, plot, start_s=start_s, end_s=start_s + span_s)
+        _say(f"wrote {plot}")
+    typer.echo(_as_json(result.to_json()) if as_json else stream_report(result))
+
+
+def clip_report(result: Evaluation) -> str:
+    """Return the figures of an evaluation on clips for people."""
+    low, high = result.interval
+    lines = [
+        f"{result.model} on {result.runtime}: {result.clips:,} clips in {result.seconds:.1f} s",
+        f"accuracy {_percent(result.accuracy)} (95 % interval {_percent(low)} to {_percent(high)})",
+        "",
+    ]
+    width = max(len("label"), *(len(label) for label in result.labels))
+    lines.append(f"{'label':<{width}}{'clips':>8}{'right':>8}{'recall':>10}{'precision':>11}")
+    for label, n in result.per_label().items():
+        lines.append(
+            f"{label:<{width}}{n['clips']:>8,}{n['correct']:>8,}"
+            f"{_percent(n['recall']):>10}{_percent(n['precision']):>11}"
+        )
+    if result.confusions:
+        lines += ["", "most frequent confusions"]
+        for confusion in result.confusions[:_SHOWN_CONFUSIONS]:
+            lines.append(
+                f"  {confusion.word} heard as {confusion.heard}: "
+                f"{confusion.clips} {'clip' if confusion.clips == 1 else 'clips'}"
+            )
+        lines += ["", "wrong and most sure of it"]
+        for mistake in result.mistakes[:_SHOWN_MISTAKES]:
+            lines.append(f"  {mistake.clip} heard as {mistake.heard} ({mistake.score:.2f})")
+    return "\n".join(lines)
+
+
+def stream_report(result: StreamEvaluation) -> str:
+    """Return the figures of an evaluation on a recording for people."""
+    m = result.matches
+    speed = m.duration_s / result.seconds
+    lines = [
+        f"{result.model} on {result.runtime}: {m.hours:.2f} h in {result.seconds:.1f} s "
+        f"({speed:,.0f} times real time)",
+        f"{m.words:,} words: {len(m.hits):,} heard, {len(m.misses):,} missed, "
+        f"{len(m.substitutions):,} taken for another keyword "
+        f"(false reject rate {_percent(m.false_reject_rate)})",
+        f"{m.events:,} events: {len(m.false_accepts):,} false accepts, "
+        f"{m.false_accepts_per_hour:.2f} an hour",
+        f"command error rate {_percent(m.command_error_rate)}",
+    ]
+    median, p95 = m.latency_ms(50), m.latency_ms(95)
+    if median is not None and p95 is not None:
+        lines.append(f"latency after the word's end: median {median:.0f} ms, p95 {p95:.0f} ms")
+    table = m.per_keyword()
+    if table:
+        width = max(len("keyword"), *(len(keyword) for keyword in table))
+        lines += [
+            "",
+            f"{'keyword':<{width}}{'said':>7}{'heard':>8}{'missed':>8}{'taken':>8}{'false':>8}",
+        ]
+        for keyword, n in table.items():
+            lines.append(
+                f"{keyword:<{width}}{n['words']:>8,}{n['hits']:>8,}{n['misses']:>8,}"
+                f"{n['substitutions']:>8,}{n['false_accepts']:>8,}"
+            )
+    return "\n".join(lines)
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{100 * share:.1f} %"
+
+
+def _as_json(content: dict[str, Any]) -> str:
+    return json.dumps(content, ensure_ascii=False, allow_nan=False)
+
+
+def _say(message: str) -> None:
+    typer.echo(f"kws: {message}", err=True)
+
+
+def _cores() -> int:
+    # What this process may use, which in a container is less than what the machine has.
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

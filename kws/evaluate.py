@@ -1,0 +1,678 @@
+"""How well a model hears: on clips, each with one answer, and on long recordings, with events.
+
+A clip's answer is the posterior of the last step, as in training. A clip shorter than those the
+model was trained on gets zeros at the end. A longer one has several steps at which a clip could
+have ended; the one that is surest of a keyword answers (so a longer clip is asked "is the word
+anywhere in it", and one of the usual length has just one such step). A stream-form model is fed
+the whole longer clip; a clip-form model gets windows of its length, one stride apart.
+
+With a softmax head the largest posterior is what was heard. With a sigmoid head the word was heard
+if its posterior reaches the threshold in the model file; everything else is ``_unknown_``.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+import time
+from collections import Counter
+from collections.abc import Generator, Iterable, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import closing
+from dataclasses import dataclass
+from functools import lru_cache
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from kws.audio.files import iter_audio, read_audio
+from kws.data.clips import NOISE_FOLDER, ClipIndex, scan
+from kws.data.labels import LabelSet
+from kws.decide import Event
+from kws.errors import KwsError
+from kws.frontend import mfcc
+from kws.labels import SILENCE, UNKNOWN
+from kws.matching import Matches, SpokenWord, match_events
+from kws.model_file import ModelCard
+from kws.network import Network
+from kws.progress import Progress
+from kws.runtime import which_runtime
+from kws.spotter import Spotter
+
+_BATCH = 32
+"""Clips that are decoded and transformed together: enough for NumPy, few enough for the cache."""
+_WORTH_A_PROCESS = 200
+"""Fewer clips for each process than this are done before it has started."""
+_MISTAKES = 20
+"""So many single clips are kept for a closer look."""
+_BLOCK_S = 4
+"""Long recordings are read in blocks of so many seconds."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Confusion:
+    """Clips of one folder that were all taken for the same wrong label."""
+
+    word: str
+    """The folder: a label, or one of the words that count as ``_unknown_``."""
+    label: str
+    """What should have been heard."""
+    heard: str
+    """What was heard instead."""
+    clips: int
+    """How many clips."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mistake:
+    """One clip that was heard wrongly."""
+
+    clip: str
+    """Its name, ``<folder>/<file>``, or ``#<position>`` where clips have no names."""
+    label: str
+    """What should have been heard."""
+    heard: str
+    """What was heard."""
+    score: float
+    """Posterior of what was heard, 0 to 1."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """How a model did on labelled clips."""
+
+    model: str
+    """Name or file of the model."""
+    runtime: str
+    """What ran it, for example ``ai-edge-litert 2.3.0``."""
+    seconds: float
+    """Time it took, in seconds."""
+    labels: tuple[str, ...]
+    """Names of the rows and columns of `confusion`."""
+    confusion: tuple[tuple[int, ...], ...]
+    """Clips by what they are (rows) and what was heard (columns) [labels][labels]."""
+    confusions: tuple[Confusion, ...] = ()
+    """What was taken for what, by folder, most frequent first."""
+    mistakes: tuple[Mistake, ...] = ()
+    """Single clips that were heard wrongly, the surest first; at most 20."""
+    unreadable: tuple[str, ...] = ()
+    """Clips that could not be read, one line each; they count nowhere."""
+    notes: tuple[str, ...] = ()
+    """What else a reader should know: what was left out, what counted as ``_unknown_``."""
+
+    @property
+    def clips(self) -> int:
+        """Clips that were heard."""
+        return sum(map(sum, self.confusion))
+
+    @property
+    def correct(self) -> int:
+        """Clips that were heard as what they are."""
+        return sum(row[i] for i, row in enumerate(self.confusion))
+
+    @property
+    def accuracy(self) -> float:
+        """Share of clips heard as what they are, 0 to 1."""
+        return self.correct / self.clips
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 % confidence interval of the accuracy (`wilson_interval`)."""
+        return wilson_interval(self.correct, self.clips)
+
+    def per_label(self) -> dict[str, dict[str, Any]]:
+        """Return for each label its clips, correct ones, recall and precision.
+
+        Recall is None without clips of the label, precision where it was never heard.
+        """
+        result = {}
+        for i, label in enumerate(self.labels):
+            clips = sum(self.confusion[i])
+            heard = sum(row[i] for row in self.confusion)
+            correct = self.confusion[i][i]
+            result[label] = {
+                "clips": clips,
+                "correct": correct,
+                "recall": correct / clips if clips else None,
+                "precision": correct / heard if heard else None,
+            }
+        return result
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything as a dictionary that `json` can write."""
+        return {
+            "model": self.model,
+            "runtime": self.runtime,
+            "seconds": round(self.seconds, 3),
+            "clips": self.clips,
+            "correct": self.correct,
+            "accuracy": self.accuracy,
+            "accuracy_interval_95": list(self.interval),
+            "labels": list(self.labels),
+            "per_label": self.per_label(),
+            "confusion": [list(row) for row in self.confusion],
+            "confusions": [vars(confusion) for confusion in self.confusions],
+            "mistakes": [vars(mistake) for mistake in self.mistakes],
+            "unreadable": list(self.unreadable),
+            "notes": list(self.notes),
+        }
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Trace:
+    """What a network said at each step of a stream."""
+
+    times_s: npt.NDArray[np.float64]
+    """End of the audio that each step rests on, in seconds [steps]."""
+    posteriors: npt.NDArray[np.float16]
+    """Posteriors of each step [steps, labels]."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class StreamEvaluation:
+    """How a model did on a long recording."""
+
+    model: str
+    """Name or file of the model."""
+    runtime: str
+    """What ran it, for example ``ai-edge-litert 2.3.0``."""
+    seconds: float
+    """Time it took, in seconds."""
+    card: ModelCard
+    """What the model says about itself."""
+    matches: Matches
+    """Words and events, matched."""
+    notes: tuple[str, ...] = ()
+    """What else a reader should know: labelled words that are no keyword of this model."""
+    trace: Trace | None = None
+    """The posteriors, where they were asked for."""
+
+    def first_mistake_s(self) -> float:
+        """Return where the first miss, substitution or false accept is, in seconds; 0 if none."""
+        m = self.matches
+        wrong = [word.start_s for word in m.misses]
+        wrong += [word.start_s for word, _ in m.substitutions]
+        wrong += [event.time_s for event in m.false_accepts]
+        return min(wrong, default=0.0)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the figures as a dictionary that `json` can write (without the trace)."""
+        return {
+            "model": self.model,
+            "runtime": self.runtime,
+            "seconds": round(self.seconds, 3),
+            **self.matches.to_json(),
+            "notes": list(self.notes),
+        }
+
+
+def wilson_interval(correct: int, total: int, z: float = 1.959964) -> tuple[float, float]:
+    """Return the confidence interval of a proportion (E. B. Wilson, JASA 22, 1927).
+
+    Unlike the textbook interval it stays within 0 and 1 and holds for proportions near them.
+
+    Args:
+        correct: how many of `total`.
+        total: how many there were, above 0.
+        z: quantile of the normal distribution; the default gives 95 %.
+
+    Raises:
+        KwsError: not 0 <= correct <= total, or nothing to count.
+    """
+    if not 0 <= correct <= total or total == 0:
+        raise KwsError(f"No proportion. Received: {correct} of {total}")
+    p = correct / total
+    centre = p + z * z / (2 * total)
+    half = z * math.sqrt(p * (1 - p) / total + z * z / (4 * total * total))
+    scale = 1 + z * z / total
+    return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
+
+
+def clip_posteriors(network: Network, pcm: npt.NDArray[np.int16]) -> npt.NDArray[np.float32]:
+    """Return each clip's answer.
+
+    Args:
+        network: a model in stream or clip form.
+        pcm: int16 [n, samples], of any length (see the top of this file).
+
+    Returns:
+        Posteriors, float32 [n, labels].
+
+    Raises:
+        KwsError: no int16 of that shape.
+    """
+    pcm = np.asarray(pcm)
+    if pcm.ndim != 2 or pcm.dtype != np.int16:
+        raise KwsError(
+            f"Clips must be int16 of shape [n, samples]. Received: {pcm.dtype} {pcm.shape}"
+        )
+    card = network.card
+    pcm = _at_least(pcm, _clip_samples(card))
+    answers = np.empty((len(pcm), len(card.labels)), np.float32)
+    for first in range(0, len(pcm), _BATCH):
+        features = mfcc(pcm[first : first + _BATCH], card.front_end)
+        for i, clip in enumerate(features, start=first):
+            answers[i] = _answer(network, clip)
+    return answers
+
+
+def evaluate_arrays(
+    network: Network,
+    pcm: npt.NDArray[np.int16],
+    labels: Sequence[str] | npt.NDArray[np.integer],
+    *,
+    names: Sequence[str] | None = None,
+    model: str | None = None,
+) -> Evaluation:
+    """Evaluate on clips in memory.
+
+    Args:
+        network: a model in stream or clip form.
+        pcm: int16 [n, samples].
+        labels: what each clip is [n]: words, or positions in the card's labels with
+            `kws.data.labels.NOT_THE_WORD` for anything else under a sigmoid head.
+        names: a name for each clip [n], for the list of mistakes.
+        model: what to call the model; the card's name by default.
+
+    Raises:
+        KwsError: no clips, arrays of different lengths, or a label that the model lacks.
+    """
+    start = time.perf_counter()
+    card = network.card
+    posteriors = clip_posteriors(network, pcm)
+    return evaluate_posteriors(
+        posteriors,
+        labels,
+        label_set(card),
+        threshold=_threshold(card),
+        names=names,
+        model=model or card.name,
+        runtime=which_runtime(),
+        seconds=time.perf_counter() - start,
+    )
+
+
+def evaluate_posteriors(
+    posteriors: npt.ArrayLike,
+    labels: Sequence[str] | npt.NDArray[np.integer],
+    answers: LabelSet,
+    *,
+    threshold: float = 0.5,
+    names: Sequence[str] | None = None,
+    model: str = "",
+    runtime: str = "",
+    seconds: float = 0.0,
+    unreadable: Sequence[str] = (),
+    notes: Sequence[str] = (),
+) -> Evaluation:
+    """Evaluate answers that are already there, from whatever computed them.
+
+    Args:
+        posteriors: one answer for each clip [n, labels].
+        labels: what each clip is [n], as for `evaluate_arrays`.
+        answers: the labels of the network's outputs.
+        threshold: from here on a sigmoid head has heard its word.
+        names: a name for each clip [n], for the list of mistakes.
+        model, runtime, seconds, unreadable, notes: go into the result as they are.
+
+    Raises:
+        KwsError: no clips, arrays of different lengths, or a label that the model lacks.
+    """
+    scores = np.asarray(posteriors, np.float64)
+    if scores.ndim != 2 or scores.shape != (len(labels), len(answers.labels)):
+        raise KwsError(
+            f"Need one answer of {len(answers.labels)} posteriors for each label. "
+            f"Received: posteriors of shape {scores.shape}, {len(labels)} labels"
+        )
+    if not len(scores):
+        raise KwsError("There is no clip to evaluate on. Received: 0 clips")
+    if answers.head == "sigmoid":
+        shown = (*answers.labels, UNKNOWN)
+        scores = np.concatenate([scores, 1.0 - scores], axis=1)
+        heard = np.where(scores[:, 0] >= threshold, 0, 1)
+    else:
+        shown = answers.labels
+        heard = scores.argmax(axis=1)
+    truth, words = _truth(labels, answers, shown)
+
+    n = len(shown)
+    confusion = np.bincount(truth * n + heard, minlength=n * n).reshape(n, n)
+    wrong = np.flatnonzero(truth != heard)
+    counts = Counter((words[i], shown[truth[i]], shown[heard[i]]) for i in wrong)
+    certainty = scores[wrong, heard[wrong]]
+    surest = wrong[np.argsort(-certainty, kind="stable")[:_MISTAKES]]
+    return Evaluation(
+        model=model,
+        runtime=runtime,
+        seconds=seconds,
+        labels=shown,
+        confusion=tuple(tuple(int(x) for x in row) for row in confusion),
+        confusions=tuple(
+            Confusion(word=word, label=label, heard=taken, clips=clips)
+            for (word, label, taken), clips in sorted(
+                counts.items(), key=lambda item: (-item[1], item[0])
+            )
+        ),
+        mistakes=tuple(
+            Mistake(
+                clip=names[i] if names is not None else f"#{i}",
+                label=shown[truth[i]],
+                heard=shown[heard[i]],
+                score=round(float(scores[i, heard[i]]), 4),
+            )
+            for i in surest
+        ),
+        unreadable=tuple(unreadable),
+        notes=tuple(notes),
+    )
+
+
+def evaluate_folder(
+    model: str | Path,
+    folder: str | Path,
+    *,
+    limit: int | None = None,
+    workers: int = 1,
+    skip_bad: bool = False,
+    progress: bool = False,
+) -> Evaluation:
+    """Evaluate on a folder of ``<label>/<clip>``.
+
+    Folders that are no label of the model count as ``_unknown_`` (and are left out where the model
+    has no such label); ``_background_noise_`` is passed over.
+
+    Args:
+        model: a model file in stream or clip form, or the name of a pretrained one.
+        folder: the folder.
+        limit: at most so many clips of each folder, evenly spread over their names.
+        workers: processes to use. More than one needs a program that can be imported again
+            (``if __name__ == "__main__":`` around what it does), as Python's `multiprocessing`.
+        skip_bad: leave clips that cannot be read out of the figures (they are named in the
+            result) instead of failing.
+        progress: report on stderr.
+
+    Raises:
+        KwsError: no such model or folder, nothing to evaluate on, or a clip that cannot be read.
+    """
+    start = time.perf_counter()
+    network = Network(model)
+    answers = label_set(network.card)
+    index, notes = _clips_to_hear(folder, answers, limit)
+    names, words = index.paths, index.words
+    paths = [str(index.root / name) for name in names]
+    workers = max(1, min(workers, len(paths) // _WORTH_A_PROCESS))
+    batches = [paths[i : i + _BATCH] for i in range(0, len(paths), _BATCH)]
+
+    posteriors = np.zeros((len(paths), len(answers.labels)), np.float32)
+    faults: dict[int, str] = {}
+    with Progress(len(paths), "evaluating", unit="clips", shown=progress) as bar:
+        hear = _hear_here(network, batches) if workers == 1 else _hear_with(workers, model, batches)
+        with closing(hear):
+            for number, (part, bad) in hear:
+                first = number * _BATCH
+                posteriors[first : first + len(part)] = part
+                faults.update({first + i: fault for i, fault in bad.items()})
+                bar.advance(len(part))
+    unreadable = [faults[i] for i in sorted(faults)]
+    if unreadable and (not skip_bad or len(unreadable) == len(paths)):
+        raise KwsError(f"{len(unreadable)} of {len(paths)} clips cannot be read: {unreadable[0]}")
+    good = [i for i in range(len(paths)) if i not in faults]
+    return evaluate_posteriors(
+        posteriors[good],
+        [words[i] for i in good],
+        answers,
+        threshold=_threshold(network.card),
+        names=[names[i] for i in good],
+        model=str(model),
+        runtime=which_runtime(),
+        seconds=time.perf_counter() - start,
+        unreadable=unreadable,
+        notes=notes,
+    )
+
+
+def evaluate_stream(
+    model: str | Path,
+    audio: str | Path,
+    truth: Iterable[SpokenWord],
+    *,
+    keep_trace: bool = False,
+    progress: bool = False,
+) -> StreamEvaluation:
+    """Run a model over a long recording, in bounded memory, and match its events with the truth.
+
+    Args:
+        model: a model file in stream form, or the name of a pretrained one.
+        audio: the recording, a file of any format that `kws.audio.files` reads.
+        truth: what is spoken in it. Words that are no keyword of the model are left out.
+        keep_trace: keep the posteriors (about 2 MB for an hour and 12 labels).
+        progress: report on stderr.
+
+    Raises:
+        KwsError: no such model or file, or a truth that does not fit the model or the recording.
+    """
+    start = time.perf_counter()
+    spotter = Spotter(model)
+    card = spotter.card
+    words = list(truth)
+    ours = [word for word in words if word.keyword in card.keywords]
+    notes = []
+    if len(ours) < len(words):
+        others = _some(sorted({w.keyword for w in words} - set(card.keywords)))
+        if not ours:
+            raise KwsError(
+                f"None of the labelled words is a keyword of this model. Received: {others}; "
+                f"keywords: {_some(card.keywords)}. Give the label file of this recording, or "
+                "another model"
+            )
+        notes.append(
+            f"{len(words) - len(ours)} of {len(words)} labelled words are no keywords of this "
+            f"model and are left out: {others}"
+        )
+
+    rate = card.front_end.sample_rate_hz
+    samples = 0
+    events: list[Event] = []
+    times: list[npt.NDArray[np.float64]] = []
+    posteriors: list[npt.NDArray[np.float16]] = []
+    with Progress(None, "listening", unit="s of audio", shown=progress) as bar:
+        for block in iter_audio(audio, _BLOCK_S * rate):
+            events += spotter.feed(block)
+            if keep_trace:
+                times.append(np.array(spotter.step_times_s, np.float64))
+                posteriors.append(spotter.posteriors.astype(np.float16))
+            bar.advance((samples + len(block)) // rate - samples // rate)
+            samples += len(block)
+    duration_s = samples / rate
+    late = next((word for word in words if word.start_s >= duration_s), None)
+    if late is not None:
+        raise KwsError(
+            f"{audio} lasts {duration_s:.2f} s, but {late.keyword!r} is labelled at "
+            f"{late.start_s:.2f} s. Give the label file of this recording"
+        )
+    trace = None
+    if keep_trace:
+        trace = Trace(
+            times_s=np.concatenate(times),
+            posteriors=np.concatenate(posteriors).reshape(-1, len(card.labels)),
+        )
+    return StreamEvaluation(
+        model=str(model),
+        runtime=which_runtime(),
+        seconds=time.perf_counter() - start,
+        card=card,
+        matches=match_events(ours, events, duration_s=duration_s),
+        notes=tuple(notes),
+        trace=trace,
+    )
+
+
+def label_set(card: ModelCard) -> LabelSet:
+    """Return the labels that a model answers with."""
+    return LabelSet(labels=card.labels, keywords=card.keywords, head=card.head)
+
+
+def _threshold(card: ModelCard) -> float:
+    return card.decision.thresholds[card.keywords[0]] if card.head == "sigmoid" else 0.5
+
+
+def _clip_samples(card: ModelCard) -> int:
+    front_end = card.front_end
+    return (card.clip_frames - 1) * front_end.hop_length + front_end.frame_length
+
+
+def _at_least(pcm: npt.NDArray[np.int16], samples: int) -> npt.NDArray[np.int16]:
+    """Append zeros to pcm [..., n] until it has `samples` samples."""
+    missing = max(0, samples - pcm.shape[-1])
+    return np.pad(pcm, [(0, 0)] * (pcm.ndim - 1) + [(0, missing)]) if missing else pcm
+
+
+def _answer(network: Network, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return a clip's posteriors [labels] from its MFCC [frames, n_mfcc]."""
+    card = network.card
+    if card.form == "stream":
+        ends = network.run(features)[card.n_steps(card.clip_frames) - 1 :]
+    else:
+        starts = range(0, len(features) - card.clip_frames + 1, card.stride_frames)
+        ends = np.stack([network.run(features[s : s + card.clip_frames])[-1] for s in starts])
+    if len(ends) == 1:
+        return ends[0]
+    keywords = [card.labels.index(keyword) for keyword in card.keywords]
+    return ends[ends[:, keywords].max(axis=1).argmax()]
+
+
+def _truth(
+    labels: Sequence[str] | npt.NDArray[np.integer], answers: LabelSet, shown: tuple[str, ...]
+) -> tuple[npt.NDArray[np.intp], list[str]]:
+    """Return the row of each clip in the confusion matrix, and the word it is."""
+    if isinstance(labels, np.ndarray) and np.issubdtype(labels.dtype, np.integer):
+        rows = labels.astype(np.intp)
+        lowest = -1 if answers.head == "sigmoid" else 0
+        if rows.ndim != 1 or rows.min() < lowest or rows.max() >= len(answers.labels):
+            raise KwsError(
+                f"Labels must be positions {lowest} to {len(answers.labels) - 1}. "
+                f"Received: {rows.min()} to {rows.max()}"
+            )
+        rows = np.where(rows < 0, len(shown) - 1, rows)  # NOT_THE_WORD: the row of _unknown_
+        return rows, [shown[row] for row in rows]
+    words = [str(word) for word in labels]
+    positions = answers.indices_of(words)
+    # A sigmoid head has one output; "not the word" (-1) is the last row.
+    return np.array([p if p >= 0 else len(shown) - 1 for p in positions], np.intp), words
+
+
+def _clips_to_hear(
+    folder: str | Path, answers: LabelSet, limit: int | None
+) -> tuple[ClipIndex, list[str]]:
+    """Return the clips of a folder to evaluate on, and notes about the others."""
+    # Not from the cache: figures must not rest on a listing that may be out of date.
+    index = scan(folder, cached=False)
+    known = [word for word in index.labels if word in (*answers.labels, SILENCE, UNKNOWN)]
+    others = [word for word in index.labels if word not in answers.labels]
+    if not known:
+        raise KwsError(
+            f"No folder in {folder} is a label of this model. Received: {_some(others)}; labels: "
+            f"{_some(answers.labels)}. Give the folder that holds one folder for each label"
+        )
+    notes = []
+    if index.noise:
+        notes.append(f"{NOISE_FOLDER} is passed over: recordings of noise, not clips")
+    if others and answers.head == "softmax" and UNKNOWN not in answers.labels:
+        notes.append(f"left out, as this model has no {UNKNOWN}: {_some(others)}")
+        index = index.select(words=[word for word in known if word in answers.labels])
+    elif others:
+        counted = [word for word in others if word != UNKNOWN]
+        notes += [f"counted as {UNKNOWN}: {_some(counted)}"] if counted else []
+    if limit is not None:
+        index = index.take(_spread(index.label_ids, limit))
+    if not len(index):
+        raise KwsError(f"There is no clip to evaluate on in {folder}. Received: 0 clips")
+    return index, notes
+
+
+def _spread(label_ids: npt.NDArray[np.int32], limit: int) -> npt.NDArray[np.int64]:
+    """Return positions of at most `limit` clips of each label, evenly spread."""
+    chosen = []
+    for label in np.unique(label_ids):
+        at = np.flatnonzero(label_ids == label)
+        n = min(limit, len(at))
+        chosen.append(at[np.arange(n) * len(at) // n] if n else at[:0])
+    return np.concatenate(chosen)
+
+
+_Heard = tuple[npt.NDArray[np.float32], dict[int, str]]
+"""Posteriors of a batch [clips, labels], and by position what is wrong with unreadable clips."""
+_Batches = Generator[tuple[int, _Heard], None, None]
+"""Batches as they are done, each with its number."""
+
+
+def _hear(network: Network, paths: Sequence[str]) -> _Heard:
+    """Read and answer a batch of clips; those of one length are transformed together."""
+    card = network.card
+    posteriors = np.zeros((len(paths), len(card.labels)), np.float32)
+    faults: dict[int, str] = {}
+    by_frames: dict[int, list[tuple[int, npt.NDArray[np.int16]]]] = {}
+    for i, path in enumerate(paths):
+        try:
+            pcm = _at_least(read_audio(path, card.front_end.sample_rate_hz), _clip_samples(card))
+        except KwsError as error:
+            faults[i] = str(error)
+        else:
+            by_frames.setdefault(card.front_end.n_frames(len(pcm)), []).append((i, pcm))
+    for frames, clips in by_frames.items():
+        # Samples after the last whole frame do not matter.
+        samples = (frames - 1) * card.front_end.hop_length + card.front_end.frame_length
+        features = mfcc(np.stack([pcm[:samples] for _, pcm in clips]), card.front_end)
+        for (i, _), clip in zip(clips, features, strict=True):
+            posteriors[i] = _answer(network, clip)
+    return posteriors, faults
+
+
+def _hear_here(network: Network, batches: Sequence[Sequence[str]]) -> _Batches:
+    for number, batch in enumerate(batches):
+        yield number, _hear(network, batch)
+
+
+def _hear_with(workers: int, model: str | Path, batches: Sequence[Sequence[str]]) -> _Batches:
+    """Hear batches in `workers` processes; yields them as they are done."""
+    # Spawned, not forked: the parent may hold threads (an interpreter's, TensorFlow's).
+    pool = ProcessPoolExecutor(
+        workers, mp_context=get_context("spawn"), initializer=_leave_interrupts_to_the_parent
+    )
+    try:
+        futures = {
+            pool.submit(_hear_by_name, str(model), batch): number
+            for number, batch in enumerate(batches)
+        }
+        for future in as_completed(futures):
+            yield futures[future], future.result()
+    except BrokenProcessPool as error:
+        raise KwsError(
+            "A worker process ended without a word, perhaps for lack of memory. "
+            f"Received: {workers} workers. Try it with one: --workers 1"
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _leave_interrupts_to_the_parent() -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@lru_cache(maxsize=1)
+def _opened(model: str) -> Network:
+    return Network(model)
+
+
+def _hear_by_name(model: str, paths: Sequence[str]) -> _Heard:
+    """Do a batch in a worker process, which opens its network with the first."""
+    return _hear(_opened(model), paths)
+
+
+def _some(items: Sequence[str], most: int = 12) -> str:
+    rest = f" and {len(items) - most} more" if len(items) > most else ""
+    return ", ".join(items[:most]) + rest
