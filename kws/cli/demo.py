@@ -1,7 +1,57 @@
+"""`kws demo`: the whole chain on generated speech."""
+
 from __future__ import annotations
+
+import json
+from pathlib import Path
 
 import typer
 
+from kws.errors import KwsError
+
+ENOUGH = 0.9
+"""Share of the words that must be heard for the demo to count as good."""
+
 
 def register(app: typer.Typer) -> None:
-    """Add this file's commands to `app`."""
+    """Add `demo`."""
+    app.command("demo")(demo)
+
+
+def demo(
+    out: Path = typer.Option(Path("kws-demo"), "--out", metavar="DIR", help="Folder to work in."),
+    seed: int = typer.Option(1, "--seed", help="Other voices and other noise for another seed."),
+    minutes: float = typer.Option(3.0, "--minutes", min=0.5, max=60, help="Length of the stream."),
+    as_json: bool = typer.Option(False, "--json", help="Print the result as JSON."),
+) -> None:
+    """Speak words, train on them, export an int8 model and let it listen: about two minutes.
+
+    Needs no data and no network. Everything stays in the folder: data, run, model, pictures.
+
+    Example: kws demo --out kws-demo
+    """
+    from kws.cli.train import choose_backend
+
+    choose_backend()
+    from kws.demo import run_demo, table
+
+    result = run_demo(out, seed=seed, minutes=minutes)
+    matches = result.matches
+    if as_json:
+        print(
+            json.dumps({**matches.to_json(), "model": str(result.model), "seconds": result.seconds})
+        )
+    else:
+        print(table(matches))
+        print(
+            f"heard {len(matches.hits)} of {matches.words} words "
+            f"({100 * result.heard_share:.1f} %), {len(matches.false_accepts)} false alarms in "
+            f"{matches.duration_s / 60:.1f} minutes; {result.seconds:.0f} s in all\n"
+            f"model: {result.model}\npictures: {out}/run/curves.png, {out}/timeline.png\n"
+            f"try: kws run --model {result.model} {out}/stream.wav"
+        )
+    if result.heard_share < ENOUGH:
+        raise KwsError(
+            f"Only {100 * result.heard_share:.1f} % of the words were heard, {100 * ENOUGH:.0f} % "
+            "were expected. Look at the pictures, or try another --seed"
+        )

@@ -1,7 +1,98 @@
+"""`kws train`: a recipe and data in, a run's folder out."""
+
 from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
 
 import typer
 
+from kws.errors import KwsError
+
 
 def register(app: typer.Typer) -> None:
-    """Add this file's commands to `app`."""
+    """Add `train`."""
+    app.command("train")(train)
+
+
+def train(
+    recipe: str = typer.Argument(
+        ..., metavar="RECIPE", help="A recipe (.toml), or the name of one that comes with the kit."
+    ),
+    data: Path | None = typer.Option(
+        None, "--data", metavar="DIR", help="Where the recipe's folders of recordings are."
+    ),
+    out: Path | None = typer.Option(
+        None, "--out", metavar="RUN", help="Folder for the run. [default: runs/<recipe's name>]"
+    ),
+    epochs: int | None = typer.Option(
+        None, "--epochs", min=1, help="Train this many epochs instead of the recipe's number."
+    ),
+    seed: int | None = typer.Option(None, "--seed", help="Use this seed instead of the recipe's."),
+    resume: bool = typer.Option(
+        False, "--resume", help="Go on after the last whole epoch of an interrupted run."
+    ),
+    replace: bool = typer.Option(False, "--replace", help="Replace a run that is there already."),
+    backend: str | None = typer.Option(
+        None, "--backend", help="tensorflow or jax. [default: $KERAS_BACKEND or tensorflow]"
+    ),
+    as_json: bool = typer.Option(False, "--json", help="Print the result as JSON."),
+) -> None:
+    """Train a network by a recipe.
+
+    Uses a GPU where Keras finds one. Ctrl-C keeps every finished epoch; --resume goes on.
+
+    Example: kws train commands_en --data ~/speech --out runs/commands_en
+    """
+    import dataclasses
+
+    from kws.recipe import load_recipe
+
+    wanted = load_recipe(recipe)
+    if epochs is not None:
+        training = dataclasses.replace(wanted.training, epochs=epochs)
+        wanted = dataclasses.replace(wanted, training=training)
+    if seed is not None:
+        wanted = dataclasses.replace(wanted, seed=seed)
+    folder = out or Path("runs") / wanted.name
+    if folder.is_file():
+        raise KwsError(f"--out must be a folder. Received: {folder}, which is a file")
+    if (folder / "last.npz").exists() and not (resume or replace):
+        raise KwsError(
+            f"{folder} holds a run already. Give --resume to go on with it, --replace to start "
+            "again, or another --out"
+        )
+    choose_backend(backend)
+
+    from kws.train import run_training
+
+    result = run_training(wanted, data, folder, resume=resume)
+    if as_json:
+        print(json.dumps({**dataclasses.asdict(result), "run": str(folder)}))
+    else:
+        print(
+            f"{wanted.name}: validation accuracy {100 * result.val_accuracy:.2f} % (epoch "
+            f"{result.best_epoch} of {result.epochs}), {result.clips_per_second:,.0f} clips/s\n"
+            f"run: {folder}\nnext: kws export {folder} -o {wanted.name}.tflite"
+        )
+
+
+def choose_backend(backend: str | None = None) -> None:
+    """Choose Keras' backend; takes effect only before Keras is imported.
+
+    Raises:
+        KwsError: an unknown backend, or its package is not installed.
+    """
+    from importlib.util import find_spec
+
+    known = ("tensorflow", "jax", "torch")
+    wanted = backend or os.environ.get("KERAS_BACKEND") or "tensorflow"
+    if wanted not in known:
+        raise KwsError(f"Unknown backend. Received: {wanted!r}. Use one of: {', '.join(known)}")
+    for package in ("keras", wanted):
+        if find_spec(package) is None:
+            extra = "pip install 'kws[train]'" if package != "jax" else "pip install jax"
+            raise KwsError(f"Training needs the package {package!r}. Install it with: {extra}")
+    os.environ["KERAS_BACKEND"] = wanted
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

@@ -1,1 +1,37 @@
+"""Training: from recordings and a recipe to a run's folder."""
 
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kws.recipe import TrainingRecipe
+    from kws.train.loop import Result
+
+
+def run_training(
+    recipe: TrainingRecipe, data_dir: Path | None, folder: Path, *, resume: bool = False
+) -> Result:
+    """Load the data, train, and draw the pictures of the run.
+
+    Args:
+        recipe: what to learn and how.
+        data_dir: holds the recipe's folders, see `kws.train.dataset.find_data`.
+        folder: of the run; made if need be.
+        resume: go on with an interrupted run.
+
+    Raises:
+        KwsError: see `kws.train.dataset.load_training_data` and `kws.train.loop.train`.
+    """
+    from kws.report import plot_curves
+    from kws.train.dataset import load_training_data
+    from kws.train.loop import train
+    from kws.train.run_folder import RunFolder, read_json
+
+    data = load_training_data(recipe, data_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    run = RunFolder(folder)
+    result = train(recipe, data, run, resume=resume)
+    plot_curves(read_json(run.history), run / "curves.png")
+    return result

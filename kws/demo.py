@@ -1,0 +1,165 @@
+"""The whole chain on generated speech: data → training → int8 file → listening → what was heard.
+
+Nothing is downloaded. Voices of the synthesiser that training never heard speak the stream, so the
+figure at the end is about new voices; about people it says nothing.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kws.audio.files import write_wav
+from kws.data.split import split_of
+from kws.data.stream import lay_stream, write_labels
+from kws.data.synth import random_utterance, render, synthesise, voices
+from kws.matching import Matches, match_events
+from kws.progress import Progress, duration
+from kws.recipe import TrainingRecipe, load_recipe
+
+SAMPLE_RATE_HZ = 16000
+OTHER_WORDS = (
+    "left", "water", "seven", "house", "music", "table", "under", "knee", "snow", "yesterday",
+    "story", "good", "golden", "know", "top", "step", "yellow", "open", "hello", "banana",
+)  # fmt: skip
+"""What else is said: everyday words, among them some that sound like the keywords."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoResult:
+    """What the demo reached."""
+
+    matches: Matches
+    """What was said against what was heard."""
+    model: Path
+    """The int8 file."""
+    seconds: float
+    """Time for everything."""
+
+    @property
+    def heard_share(self) -> float:
+        """Share of the spoken keywords that were heard as what they are."""
+        return len(self.matches.hits) / max(1, self.matches.words)
+
+
+def run_demo(folder: Path, *, seed: int = 1, minutes: float = 3.0) -> DemoResult:
+    """Run the whole chain and leave everything in `folder`.
+
+    Args:
+        folder: for data, run, model, stream and pictures; made if need be.
+        seed: of everything random.
+        minutes: length of the stream, about.
+
+    Raises:
+        KwsError: a package is missing, or any step fails.
+    """
+    from kws.export import export_run
+    from kws.report import plot_timeline
+    from kws.spotter import Spotter
+    from kws.train import run_training
+
+    started = time.monotonic()
+    recipe = load_recipe("demo")
+    keywords = recipe.labels.keywords
+
+    _say(started, f"1/5  speaking {', '.join(keywords)} and other words in many voices")
+    speak_clips(recipe, folder / "data", seed)
+    _say(started, f"2/5  training {recipe.model.architecture} for {recipe.training.epochs} epochs")
+    result = run_training(recipe, folder / "data", folder / "run")
+    _say(started, f"     validation accuracy {100 * result.val_accuracy:.1f} % on unheard voices")
+    _say(started, "3/5  exporting one streaming int8 file")
+    model = folder / "demo.tflite"
+    report = export_run(folder / "run", model)
+    _say(started, f"     {report.summary}")
+    _say(started, f"4/5  speaking a stream of about {minutes:g} minutes")
+    stream, truth = speak_stream(keywords, minutes, seed + 1)
+    write_wav(folder / "stream.wav", stream, SAMPLE_RATE_HZ)
+    write_labels(folder / "stream.tsv", truth)
+
+    _say(started, "5/5  listening")
+    spotter = Spotter(model)
+    before = time.monotonic()
+    # Chunks as a sound card hands them over; their size makes no difference.
+    events, posteriors = [], []
+    for i in range(0, len(stream), 1600):
+        events += spotter.feed(stream[i : i + 1600])
+        posteriors.append(spotter.posteriors)
+    speed = len(stream) / SAMPLE_RATE_HZ / (time.monotonic() - before)
+    matches = match_events(truth, events, duration_s=len(stream) / SAMPLE_RATE_HZ)
+    plot_timeline(
+        stream,
+        np.concatenate(posteriors),
+        spotter.card,
+        folder / "timeline.png",
+        truth=truth,
+        events=events,
+        start_s=0.0,
+        end_s=20.0,
+    )
+    _say(started, f"     {speed:,.0f} times faster than real time")
+    return DemoResult(matches=matches, model=model, seconds=time.monotonic() - started)
+
+
+def speak_clips(recipe: TrainingRecipe, folder: Path, seed: int) -> None:
+    """Write the training data: <folder>/<word>/*.wav and three kinds of background noise."""
+    keywords = recipe.labels.keywords
+    counts = {True: 220, False: 70}
+    total = counts[True] * len(keywords) + counts[False] * len(OTHER_WORDS)
+    with Progress(total, "speaking", unit="clips") as progress:
+        for words, is_keyword in ((keywords, True), (OTHER_WORDS, False)):
+            synthesise(
+                words,
+                folder,
+                clips_per_word=counts[is_keyword],
+                seed=seed,
+                on_clip=progress.advance,
+            )
+    rng = np.random.default_rng(seed)
+    for name, slope in (("white", 0.0), ("pink", 0.5), ("rumble", 1.0)):
+        path = folder / "_background_noise_" / f"{name}.wav"
+        write_wav(path, coloured_noise(30 * SAMPLE_RATE_HZ, slope, rng), SAMPLE_RATE_HZ)
+
+
+def speak_stream(
+    keywords: tuple[str, ...], minutes: float, seed: int
+) -> tuple[NDArray[np.int16], list]:
+    """Speak keywords and other words, half and half, by voices that training did not hear."""
+    rng = np.random.default_rng(seed)
+    pool = [voice for voice in voices("en") if split_of(f"{voice.speaker}_nohash_0") != "training"]
+    n = round(minutes * 60 / 2.0)  # about two seconds for a word and its pause
+    said = [(keywords[i // 2 % len(keywords)] if i % 2 == 0 else None) for i in rng.permutation(n)]
+    texts = [word or OTHER_WORDS[int(rng.integers(len(OTHER_WORDS)))] for word in said]
+    clips = render([random_utterance(text, pool, rng) for text in texts])
+    noise = coloured_noise(60 * SAMPLE_RATE_HZ, 0.5, rng)
+    return lay_stream(list(zip(said, clips, strict=True)), noise, seed=seed)
+
+
+def coloured_noise(n: int, slope: float, rng: np.random.Generator) -> NDArray[np.int16]:
+    """Return int16 [n] of noise whose amplitude falls with frequency to the power of `slope`.
+
+    0 is white, 0.5 pink, 1 brown (below 20 Hz it is level).
+    """
+    spectrum = np.fft.rfft(rng.standard_normal(n))
+    frequency = np.maximum(np.fft.rfftfreq(n, 1 / SAMPLE_RATE_HZ), 20.0)
+    samples = np.fft.irfft(spectrum / frequency**slope, n)
+    return np.rint(samples / np.abs(samples).max() * 20000).astype(np.int16)
+
+
+def table(matches: Matches) -> str:
+    """What was said against what was heard, a line for each keyword."""
+    lines = [f"{'keyword':<10}{'said':>6}{'heard':>7}{'missed':>8}{'wrong':>7}{'false':>7}"]
+    for word, n in matches.per_keyword().items():
+        counts = (n["words"], n["hits"], n["misses"], n["substitutions"], n["false_accepts"])
+        lines.append(
+            f"{word:<10}{counts[0]:>6}{counts[1]:>7}{counts[2]:>8}{counts[3]:>7}{counts[4]:>7}"
+        )
+    return "\n".join(lines)
+
+
+def _say(started: float, message: str) -> None:
+    print(f"[{duration(time.monotonic() - started):>8}] {message}", file=sys.stderr, flush=True)

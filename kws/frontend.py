@@ -1,0 +1,215 @@
+"""MFCC, definition 1: 16 kHz int16 in, a frame of coefficients every 20 ms out, no look-ahead.
+
+One function for each stage, in the order of the signal::
+
+    split → spectrum → mel_energies → log_mel → cepstrum
+
+`mfcc` runs them over whole clips and `FrontEnd` over a stream. Both give the same bits for the
+same frame, however the audio was cut into chunks: each row is summed by `einsum` in one fixed
+order, which a BLAS product, whose kernels depend on the number of rows, does not promise.
+
+The definition is that of librosa with ``center=False``, no padding, no pre-emphasis:
+``dct(log(max(mel @ abs(stft), floor)), norm="ortho")``.
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kws.errors import KwsError
+
+FULL_SCALE = 32768.0
+BLOCK_FRAMES = 4096
+
+
+@dataclass(frozen=True, kw_only=True)
+class FrontEndConfig:
+    """Everything that defines the features; travels in the model file."""
+
+    sample_rate_hz: int = 16000
+    """Samples per second of the audio."""
+    frame_length: int = 512
+    """Samples in a frame, which is also the length of the FFT."""
+    hop_length: int = 320
+    """Samples from the start of one frame to the start of the next."""
+    n_mels: int = 40
+    """Triangular filters, equally wide on the HTK mel scale."""
+    mel_low_hz: float = 20.0
+    """Where the first filter begins, in Hz."""
+    mel_high_hz: float = 7600.0
+    """Where the last filter ends, in Hz."""
+    log_floor: float = 1e-2
+    """Smallest filter output that the logarithm sees (full scale is 1)."""
+    n_mfcc: int = 13
+    """Coefficients kept, from number 0 on."""
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.hop_length <= self.frame_length <= 65536 or self.frame_length % 2:
+            raise KwsError(
+                "A front end needs 1 <= hop_length <= frame_length <= 65536, frame_length even. "
+                f"Received: {self.hop_length} and {self.frame_length}"
+            )
+        if not 0 <= self.mel_low_hz < self.mel_high_hz <= self.sample_rate_hz / 2:
+            raise KwsError(
+                "A front end needs 0 <= mel_low_hz < mel_high_hz <= half the sample rate. "
+                f"Received: {self.mel_low_hz}, {self.mel_high_hz} at {self.sample_rate_hz} Hz"
+            )
+        if not 1 <= self.n_mfcc <= self.n_mels <= 256:
+            raise KwsError(
+                "A front end needs 1 <= n_mfcc <= n_mels <= 256. "
+                f"Received: {self.n_mfcc} and {self.n_mels}"
+            )
+        if not 0 < self.log_floor < 1e6:
+            raise KwsError(f"log_floor must be above 0. Received: {self.log_floor}")
+
+    def n_frames(self, n_samples: int) -> int:
+        """Return how many whole frames `n_samples` samples hold."""
+        if n_samples < self.frame_length:
+            return 0
+        return (n_samples - self.frame_length) // self.hop_length + 1
+
+
+@functools.lru_cache(maxsize=8)
+def hann_window(length: int) -> NDArray[np.float64]:
+    """Return the periodic Hann window, float64 [length]."""
+    return 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / length)
+
+
+@functools.lru_cache(maxsize=8)
+def mel_filters(config: FrontEndConfig) -> NDArray[np.float32]:
+    """Return the triangular filters, float32 [n_mels, frame_length // 2 + 1], peak height 1.
+
+    The same as ``librosa.filters.mel(…, htk=True, norm=None)``; the scale is that of the HTK book,
+    mel = 2595 log10(1 + Hz / 700).
+    """
+    low, high = (2595 * np.log10(1 + f / 700) for f in (config.mel_low_hz, config.mel_high_hz))
+    corners = 700 * (10 ** (np.linspace(low, high, config.n_mels + 2) / 2595) - 1)
+    bins = np.fft.rfftfreq(config.frame_length, 1 / config.sample_rate_hz)
+    rising = (bins - corners[:-2, None]) / (corners[1:-1] - corners[:-2])[:, None]
+    falling = (corners[2:, None] - bins) / (corners[2:] - corners[1:-1])[:, None]
+    return np.maximum(0, np.minimum(rising, falling)).astype(np.float32)
+
+
+@functools.lru_cache(maxsize=8)
+def dct_matrix(n_mfcc: int, n_mels: int) -> NDArray[np.float32]:
+    """Return the first rows of the orthonormal DCT-II, float32 [n_mfcc, n_mels]."""
+    k, n = np.arange(n_mfcc)[:, None], np.arange(n_mels)
+    matrix = np.sqrt(2 / n_mels) * np.cos(np.pi * k * (2 * n + 1) / (2 * n_mels))
+    matrix[0] /= np.sqrt(2)
+    return matrix.astype(np.float32)
+
+
+def split(pcm: NDArray[np.int16], config: FrontEndConfig) -> NDArray[np.int16]:
+    """Return the frames of int16 [..., n] as a view [..., frames, frame_length]."""
+    if pcm.shape[-1] < config.frame_length:
+        return np.empty((*pcm.shape[:-1], 0, config.frame_length), pcm.dtype)
+    windows = np.lib.stride_tricks.sliding_window_view(pcm, config.frame_length, axis=-1)
+    return windows[..., :: config.hop_length, :]
+
+
+def spectrum(frames: NDArray[np.int16]) -> NDArray[np.float32]:
+    """Return the magnitudes of windowed frames, [..., frame_length] → [..., bins].
+
+    In double precision, because NumPy 1 has no other FFT and NumPy 2 has: so both give the same.
+    """
+    window = hann_window(frames.shape[-1]) / FULL_SCALE
+    return np.abs(np.fft.rfft(frames * window)).astype(np.float32)
+
+
+def mel_energies(magnitudes: NDArray[np.float32], config: FrontEndConfig) -> NDArray[np.float32]:
+    """Return the filters' outputs, [..., bins] → [..., n_mels]."""
+    return np.einsum("...b,mb->...m", magnitudes, mel_filters(config))
+
+
+def log_mel(energies: NDArray[np.float32], config: FrontEndConfig) -> NDArray[np.float32]:
+    """Return the natural logarithm, clamped from below."""
+    return np.log(np.maximum(energies, np.float32(config.log_floor)))
+
+
+def cepstrum(log_energies: NDArray[np.float32], config: FrontEndConfig) -> NDArray[np.float32]:
+    """Return the coefficients, [..., n_mels] → [..., n_mfcc]."""
+    return np.einsum("...m,cm->...c", log_energies, dct_matrix(config.n_mfcc, config.n_mels))
+
+
+def mfcc(pcm: NDArray[np.int16], config: FrontEndConfig) -> NDArray[np.float32]:
+    """Return the MFCC of whole clips.
+
+    Args:
+        pcm: int16 [..., n].
+        config: the definition.
+
+    Returns:
+        float32 [..., frames, n_mfcc]; no frames where a clip is shorter than one frame.
+
+    Raises:
+        KwsError: not int16.
+    """
+    _check(pcm)
+    frames = split(pcm, config)
+    features = np.empty((*frames.shape[:-1], config.n_mfcc), np.float32)
+    if pcm.ndim > 1:
+        # Clip by clip in blocks, so that the spectra of a whole data set never exist at once.
+        size = max(1, BLOCK_FRAMES // max(1, frames.shape[-2]))
+        for i in range(0, len(frames), size):
+            features[i : i + size] = _features(frames[i : i + size], config)
+    elif len(frames):
+        for i in range(0, len(frames), BLOCK_FRAMES):
+            features[i : i + BLOCK_FRAMES] = _features(frames[i : i + BLOCK_FRAMES], config)
+    return features
+
+
+def _features(frames: NDArray[np.int16], config: FrontEndConfig) -> NDArray[np.float32]:
+    return cepstrum(log_mel(mel_energies(spectrum(frames), config), config), config)
+
+
+class FrontEnd:
+    """The same over a stream: samples in, the frames they complete out.
+
+    Example:
+        >>> front_end = FrontEnd(FrontEndConfig())
+        >>> front_end.feed(np.zeros(16000, np.int16)).shape
+        (49, 13)
+    """
+
+    def __init__(self, config: FrontEndConfig) -> None:
+        self.config = config
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget the samples that wait for the rest of their frame."""
+        self._waiting = np.empty(0, np.int16)
+
+    def feed(self, pcm: NDArray[np.int16]) -> NDArray[np.float32]:
+        """Take the next samples, int16 [n] of any length, and return float32 [frames, n_mfcc].
+
+        Raises:
+            KwsError: not int16, or not one channel.
+        """
+        _check(pcm)
+        if pcm.ndim != 1:
+            raise KwsError(
+                "A stream is one channel of samples, shape [n]. Received: an array of shape "
+                f"{pcm.shape}. Average the channels first"
+            )
+        samples = np.concatenate([self._waiting, pcm])
+        features = mfcc(samples, self.config)
+        # A copy, so that a long chunk does not stay in memory for its last few samples.
+        self._waiting = samples[len(features) * self.config.hop_length :].copy()
+        return features
+
+
+def _check(pcm: NDArray) -> None:
+    if isinstance(pcm, np.ndarray) and pcm.dtype == np.int16 and pcm.ndim:
+        return
+    if isinstance(pcm, np.ndarray) and np.issubdtype(pcm.dtype, np.floating):
+        hint = "Scale floats between -1 and 1: (pcm * 32767).astype(np.int16)"
+        if not np.isfinite(pcm).all():
+            hint = "Some values are NaN or infinite. " + hint
+    else:
+        hint = "Pass a NumPy array of int16"
+    received = f"dtype {pcm.dtype}" if isinstance(pcm, np.ndarray) else type(pcm).__name__
+    raise KwsError(f"Audio must be int16. Received: {received}. {hint}")

@@ -1,0 +1,360 @@
+"""Training recipes: one TOML file says which words, which data, which network, how it is trained.
+
+A recipe is read once into frozen dataclasses; everything it leaves out has the default written
+here. The recipes that come with the kit are in ``kws/recipes`` and are found by name.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypeVar
+
+from kws.data.labels import LabelSet
+from kws.decide import THRESHOLD, DecisionConfig
+from kws.errors import KwsError
+from kws.frontend import FrontEndConfig
+from kws.models import Architecture, architecture
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+RECIPES = Path(__file__).parent / "recipes"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """``[data]``: what the network learns from."""
+
+    words: str | tuple[str, ...] = "twelve"
+    """``"twelve"``, ``"thirty_five"`` (the sets of Speech Commands) or your own words."""
+    head: str = "softmax"
+    """``"softmax"`` for several words, ``"sigmoid"`` for one wake word."""
+    clips: str = "speech_commands"
+    """Folder of <label>/<clip>, below --data or among the fetched data sets."""
+    speech: tuple[str, ...] = ()
+    """Folders of running speech, cut into windows that are taught as ``_unknown_``."""
+    clip_ms: int = 1000
+    """Length of a clip."""
+    unknown_share: float = 0.2
+    """Share of an epoch that is other words and running speech."""
+    silence_share: float = 0.08
+    """Share of an epoch that is background noise without a word."""
+    silence_clips: int = 2000
+    """Background cuts made for training."""
+    validation_silence_clips: int = 260
+    """Background cuts for validation, from a part of each recording that is never trained on."""
+    silence_dbfs: tuple[float, float] = (-60.0, -10.0)
+    """RMS levels of the background cuts; training goes 15 dB lower as well."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelConfig:
+    """``[model]``: the architecture and, beside its name, its sizes."""
+
+    architecture: str = "conv_lstm"
+    """A name in the zoo, `kws.models.ARCHITECTURES`."""
+    sizes: dict[str, Any] = field(default_factory=dict)
+    """Sizes that differ from the architecture's defaults."""
+
+    def create(self) -> Architecture:
+        """Return the architecture with these sizes."""
+        return architecture(self.architecture, self.sizes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentConfig:
+    """``[augment]``: how far clips are varied, anew each time they are heard."""
+
+    shift_ms: float = 100.0
+    """Largest shift in time, either way."""
+    speed: float = 0.15
+    """Largest change of speed and pitch together, as a share, either way."""
+    gain_db: tuple[float, float] = (-15.0, 10.0)
+    """Range of the change in level."""
+    noise_share: float = 0.8
+    """Share of the stretches of audio that background noise is mixed into."""
+    snr_db: tuple[float, float] = (0.0, 40.0)
+    """Range of the ratio of speech to noise, both as RMS over the stretch."""
+    equaliser_db: float = 4.0
+    """Standard deviation of each of four smooth curves over the mel filters: microphones, rooms."""
+    time_masks: int = 2
+    """Stretches that are blanked in each clip (SpecAugment)."""
+    time_mask_ms: float = 160.0
+    """Longest such stretch."""
+    mel_masks: int = 1
+    """Bands of mel filters that are blanked (SpecAugment)."""
+    mel_mask_width: int = 6
+    """Widest such band, in filters."""
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.speed < 0.5 or not 0 <= self.noise_share <= 1:
+            raise KwsError(
+                "[augment] needs 0 <= speed < 0.5 and 0 <= noise_share <= 1. "
+                f"Received: {self.speed} and {self.noise_share}"
+            )
+        if self.gain_db[0] > self.gain_db[1] or self.snr_db[0] > self.snr_db[1]:
+            raise KwsError(
+                "[augment] ranges are [lowest, highest]. "
+                f"Received: gain_db {self.gain_db}, snr_db {self.snr_db}"
+            )
+        sizes = (self.shift_ms, self.equaliser_db, self.time_masks, self.time_mask_ms)
+        if min(*sizes, self.mel_masks, self.mel_mask_width) < 0:
+            raise KwsError(f"[augment] sizes must be 0 or more. Received: {self}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """``[training]``: how the weights are found."""
+
+    epochs: int = 60
+    """Passes over the training set."""
+    batch_size: int = 256
+    """Clips for one step of the optimiser."""
+    learning_rate: float = 2e-3
+    """Highest learning rate, reached after the warm-up; then it falls as a cosine to zero."""
+    warmup_epochs: float = 2.0
+    """Epochs in which the learning rate rises from zero."""
+    weight_decay: float = 1e-2
+    """Decoupled weight decay (AdamW)."""
+    label_smoothing: float = 0.1
+    """Share of the target spread over all labels."""
+    gradient_clip: float = 1.0
+    """Largest norm of all gradients together."""
+    context_clips: int = 2
+    """Clips in a row that the LSTM hears without a reset, so that it learns to forget."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingRecipe:
+    """All that `kws train` needs to know, and all that a model file later says of its making."""
+
+    name: str
+    """Name of the model."""
+    license: str = "Apache-2.0"
+    """Licence of the resulting model (SPDX)."""
+    description: str = ""
+    """A line for the reader."""
+    seed: int = 1
+    """Seed of everything random."""
+    data: DataConfig = field(default_factory=DataConfig)
+    """What it learns from."""
+    front_end: FrontEndConfig = field(default_factory=FrontEndConfig)
+    """How sound becomes MFCC."""
+    model: ModelConfig = field(default_factory=ModelConfig)
+    """The network."""
+    augment: AugmentConfig = field(default_factory=AugmentConfig)
+    """How clips are varied in training."""
+    training: TrainingConfig = field(default_factory=TrainingConfig)
+    """How the weights are found."""
+    decision: DecisionConfig = field(default_factory=lambda: DecisionConfig(thresholds={}))
+    """How posteriors become events; written into the model file. In the file, ``threshold`` is
+    for all keywords and ``thresholds`` for those that differ."""
+
+    @property
+    def labels(self) -> LabelSet:
+        """The network's outputs."""
+        words = self.data.words
+        if self.data.head == "sigmoid":
+            if isinstance(words, str) or len(words) != 1:
+                raise KwsError(
+                    'A sigmoid head spots one word: write words = ["yourword"], or use '
+                    f'head = "softmax". Received: {words!r}'
+                )
+            return LabelSet.wake_word(words[0])
+        if words == "twelve":
+            return LabelSet.twelve()
+        if words == "thirty_five":
+            return LabelSet.thirty_five()
+        if isinstance(words, str):
+            raise KwsError(
+                f'words must be "twelve", "thirty_five" or a list of words. Received: {words!r}'
+            )
+        return LabelSet.own(words)
+
+    @property
+    def clip_samples(self) -> int:
+        """Samples in a clip."""
+        return self.data.clip_ms * self.front_end.sample_rate_hz // 1000
+
+    @property
+    def clip_frames(self) -> int:
+        """MFCC frames in a clip."""
+        return self.front_end.n_frames(self.clip_samples)
+
+
+def resolve_recipe(recipe: str | Path) -> Path:
+    """Return the path of a recipe given as a path or as the name of one that comes with the kit.
+
+    Raises:
+        KwsError: there is no such recipe.
+    """
+    path = Path(recipe)
+    named = RECIPES / f"{recipe}.toml"
+    if path.suffix != ".toml" and named.is_file():
+        return named
+    if path.is_file():
+        return path
+    known = ", ".join(sorted(p.stem for p in RECIPES.glob("*.toml")))
+    raise KwsError(f"No such recipe. Received: {recipe}. Give a .toml file or one of: {known}")
+
+
+def load_recipe(recipe: str | Path) -> TrainingRecipe:
+    """Read and check a recipe.
+
+    Args:
+        recipe: path of a TOML file, or the name of one in ``kws/recipes``.
+
+    Raises:
+        KwsError: no such file, not TOML, an unknown key, a wrong type or an impossible value; the
+            line names the file and the key.
+    """
+    path = resolve_recipe(recipe)
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise KwsError(f"{path}: not a TOML file ({error})") from error
+    try:
+        model, decision = (_table(table.pop(key, {}), key) for key in ("model", "decision"))
+        name = model.pop("architecture", ModelConfig.architecture)
+        threshold = _typed(decision.pop("threshold", THRESHOLD), float, "decision.threshold")
+        read = _read(TrainingRecipe, {**table, "name": table.get("name", path.stem)}, "")
+        decision.setdefault("thresholds", {})
+        thresholds = dict.fromkeys(read.labels.keywords, threshold) | decision["thresholds"]
+        read = dataclasses.replace(
+            read,
+            model=ModelConfig(architecture=name, sizes=model),
+            decision=_read(DecisionConfig, {**decision, "thresholds": thresholds}, "decision"),
+        )
+        _check(read)
+    except KwsError as error:
+        raise KwsError(f"{path}: {error}") from error
+    return read
+
+
+def _check(recipe: TrainingRecipe) -> None:
+    """Refuse values that would only fail after minutes of training."""
+    net = recipe.model.create()
+    frames = recipe.clip_frames
+    if net.receptive_field_frames > frames:
+        raise KwsError(
+            f"[model] needs {net.receptive_field_frames} frames for a step, but a clip of "
+            f"{recipe.data.clip_ms} ms has {frames}: use longer clips or smaller kernels"
+        )
+    training = recipe.training
+    limits = {
+        "[training] epochs": (training.epochs, 1, 100_000),
+        "[training] batch_size": (training.batch_size, 1, 65_536),
+        "[training] learning_rate": (training.learning_rate, 1e-9, 10.0),
+        "[training] label_smoothing": (training.label_smoothing, 0.0, 0.9),
+        "[training] context_clips": (training.context_clips, 1, 60),
+        "[data] unknown_share": (recipe.data.unknown_share, 0.0, 0.9),
+        "[data] silence_share": (recipe.data.silence_share, 0.0, 0.9),
+        "[data] clip_ms": (recipe.data.clip_ms, 100, 10_000),
+    }
+    for key, (value, low, high) in limits.items():
+        if not low <= value <= high:
+            raise KwsError(f"{key} must lie between {low} and {high}. Received: {value}")
+    strangers = sorted(set(recipe.decision.thresholds) - set(recipe.labels.keywords))
+    if strangers:
+        raise KwsError(
+            f"[decision] has a threshold for {strangers[0]!r}, which is no keyword. "
+            f"Keywords: {', '.join(recipe.labels.keywords)}"
+        )
+    if training.batch_size % training.context_clips:
+        raise KwsError(
+            "[training] batch_size must be a multiple of context_clips. "
+            f"Received: {training.batch_size} and {training.context_clips}"
+        )
+
+
+Config = TypeVar("Config")
+
+
+def _read(kind: type[Config], table: Any, where: str) -> Config:
+    """Fill the dataclass `kind` from a TOML table, table by table."""
+    hints = typing.get_type_hints(kind)
+    known = {f.name for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    values = {}
+    for key, value in _table(table, where).items():
+        name = f"{where}.{key}" if where else key
+        if key not in known:
+            raise KwsError(f"unknown key {name!r}. Known here: {', '.join(sorted(known))}")
+        if dataclasses.is_dataclass(hints[key]):
+            values[key] = _read(typing.cast(type, hints[key]), value, name)
+        else:
+            values[key] = _typed(value, hints[key], name)
+    return kind(**values)
+
+
+def _table(value: Any, where: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise KwsError(f"[{where}] must be a table. Received: {value!r}")
+    return dict(value)
+
+
+def _typed(value: Any, hint: Any, name: str) -> Any:
+    """Return `value` as `hint` asks (TOML arrays become tuples, integers become floats)."""
+    options = typing.get_args(hint) if _is_union(hint) else (hint,)
+    for option in options:
+        origin = typing.get_origin(option) or option
+        if origin is tuple and isinstance(value, list):
+            arguments = typing.get_args(option)
+            inner = arguments[:1] * len(value) if arguments[-1] is Ellipsis else arguments
+            if len(inner) == len(value):
+                pairs = zip(value, inner, strict=True)
+                return tuple(_typed(v, hint, f"{name}[{i}]") for i, (v, hint) in enumerate(pairs))
+        elif origin is float and isinstance(value, (int, float)) and not isinstance(value, bool):
+            return float(value)
+        elif type(value) is (dict if issubclass(origin, Mapping) else origin):
+            return value
+    raise KwsError(f"{name} has the wrong type. Received: {value!r}")
+
+
+def _is_union(hint: Any) -> bool:
+    import types
+
+    return typing.get_origin(hint) in (typing.Union, types.UnionType)
+
+
+def to_toml(recipe: TrainingRecipe) -> str:
+    """Write a recipe with every default spelled out, so that a run can be repeated exactly."""
+    top: list[str] = []
+    tables: list[str] = []
+    for f in dataclasses.fields(recipe):
+        value = getattr(recipe, f.name)
+        if f.name == "model":
+            tables += ["", "[model]", f'architecture = "{value.architecture}"']
+            network = value.create()
+            tables += [
+                f"{s.name} = {_toml(getattr(network, s.name))}" for s in dataclasses.fields(network)
+            ]
+        elif dataclasses.is_dataclass(value):
+            tables += ["", f"[{f.name}]"]
+            tables += [
+                f"{inner.name} = {_toml(getattr(value, inner.name))}"
+                for inner in dataclasses.fields(value)
+            ]
+        else:
+            top.append(f"{f.name} = {_toml(value)}")
+    return "\n".join(top + tables) + "\n"
+
+
+def _toml(value: Any) -> str:
+    import json
+
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        return json.dumps(value)
+    if isinstance(value, (tuple, list)):
+        return "[" + ", ".join(_toml(v) for v in value) + "]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{json.dumps(k)} = {_toml(v)}" for k, v in value.items()) + "}"
+    return repr(value)

@@ -1,0 +1,396 @@
+"""The training loop: augmented waveforms in, the weights of the best epoch out.
+
+One epoch is a plain loop over batches of int16 clips. Everything between the clips and the loss
+(augmentation, MFCC, SpecAugment, the network) is one Keras model, so that it runs on whatever
+device Keras runs on.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from kws.errors import KwsError
+from kws.frontend import mfcc
+from kws.progress import Progress, duration
+from kws.recipe import TrainingRecipe, to_toml
+from kws.train.dataset import ClipSet, TrainingData, describe, environment, epoch_order
+from kws.train.layers import (
+    Cepstrum,
+    Log,
+    MelEnergies,
+    RandomEqualiser,
+    RandomGain,
+    RandomNoise,
+    RandomTiming,
+    SpecAugment,
+    ToFloat,
+)
+from kws.train.run_folder import (
+    RunFolder,
+    read_arrays,
+    read_json,
+    write_arrays,
+    write_json,
+    write_text,
+)
+
+CURVES = ("loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "seconds")
+CALIBRATION_CLIPS = 400
+STATISTICS_CLIPS = 2000
+
+
+@dataclass(frozen=True, kw_only=True)
+class Result:
+    """What a finished run reached."""
+
+    val_accuracy: float
+    """Accuracy of the best epoch on the validation clips, 0 to 1."""
+    best_epoch: int
+    """The epoch, counted from 1, whose weights were kept."""
+    epochs: int
+    """Epochs trained."""
+    clips_per_second: float
+    """Median over the epochs of clips trained per second, augmentation included."""
+    seconds: float
+    """Time in all epochs together."""
+
+
+def device_name() -> str:
+    """Say what Keras runs on: ``"jax on gpu:0"``, ``"tensorflow on CPU (2 cores)"``."""
+    backend = keras.backend.backend()
+    accelerators = [
+        name for name in keras.distribution.list_devices() if not name.lower().startswith("cpu")
+    ]
+    if accelerators:
+        return f"{backend} on {', '.join(accelerators)}"
+    import os
+
+    return f"{backend} on CPU ({os.cpu_count()} cores)"
+
+
+def clip_end_steps(recipe: TrainingRecipe, n_clips: int) -> list[int]:
+    """Return the LSTM step at which each of `n_clips` clips in a row has been heard to its end.
+
+    For the first clip this is the last step of its clip form.
+    """
+    net, front_end = recipe.model.create(), recipe.front_end
+    steps = []
+    for clip in range(1, n_clips + 1):
+        frames = front_end.n_frames(clip * recipe.clip_samples)
+        steps.append((frames - net.receptive_field_frames) // net.stride_frames)
+    return steps
+
+
+def feature_statistics(pcm: np.ndarray, recipe: TrainingRecipe) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and standard deviation [n_mfcc] of the MFCC of clips [n, samples]."""
+    features = mfcc(pcm, recipe.front_end).reshape(-1, recipe.front_end.n_mfcc)
+    return features.mean(axis=0), np.maximum(features.std(axis=0), 1e-3)
+
+
+def build_trainer(
+    recipe: TrainingRecipe, mean: np.ndarray, std: np.ndarray, noise: np.ndarray
+) -> tuple[Any, Any]:
+    """Build the model that is trained and the network inside it.
+
+    Returns:
+        The trainer, int16 [sequences, context_clips, clip_samples] → posteriors
+        [sequences, context_clips, n_labels] at the end of each clip; and the network,
+        features [batch, frames, n_mfcc] → [batch, steps, n_labels], sharing its weights.
+    """
+    clips, samples = recipe.training.context_clips, recipe.clip_samples
+    network = recipe.model.create().build(
+        keras,
+        n_mfcc=recipe.front_end.n_mfcc,
+        n_labels=len(recipe.labels.labels),
+        head=recipe.data.head,
+    )
+    inputs = keras.Input((clips, samples), dtype="int16", name="pcm")
+    augment, front_end = recipe.augment, recipe.front_end
+    rate, seed = front_end.sample_rate_hz, recipe.seed * 100
+    # Each clip is varied by itself, then the clips are joined: the network hears them as one
+    # stretch of audio, in one room, and has to let go of a word when the next one comes.
+    x = ToFloat()(keras.ops.reshape(inputs, (-1, samples)))
+    x = RandomTiming(augment, sample_rate_hz=rate, seed=seed)(x)
+    x = RandomGain(augment, seed=seed + 1)(x)
+    x = keras.ops.reshape(x, (-1, clips * samples))
+    x = RandomNoise(augment, noise, seed=seed + 2)(x)
+    x = MelEnergies(front_end)(x)
+    x = RandomEqualiser(augment, seed=seed + 3)(x)
+    x = Log(front_end)(x)
+    frame_ms = 1000 * front_end.hop_length / rate
+    x = SpecAugment(augment, clips=clips, frame_ms=frame_ms, seed=seed + 4)(x)
+    x = Cepstrum(front_end, mean, std)(x)
+    x = network(x)
+    ends = clip_end_steps(recipe, clips)
+    outputs = keras.ops.stack([x[:, step] for step in ends], axis=1)
+    return keras.Model(inputs, outputs, name="trainer"), network
+
+
+def compile_trainer(trainer: Any, recipe: TrainingRecipe, steps_per_epoch: int) -> None:
+    """Give the trainer its loss and optimiser: AdamW, linear warm-up, cosine to zero."""
+    training = recipe.training
+    warmup = round(training.warmup_epochs * steps_per_epoch)
+    schedule = keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=0.0 if warmup else training.learning_rate,
+        decay_steps=max(1, training.epochs * steps_per_epoch - warmup),
+        warmup_target=training.learning_rate if warmup else None,
+        warmup_steps=warmup,
+    )
+    optimizer = keras.optimizers.AdamW(
+        schedule, weight_decay=training.weight_decay, global_clipnorm=training.gradient_clip
+    )
+    optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
+    kind = (
+        keras.losses.BinaryCrossentropy
+        if recipe.data.head == "sigmoid"
+        else keras.losses.CategoricalCrossentropy
+    )
+    trainer.compile(
+        optimizer=optimizer,
+        loss=kind(label_smoothing=training.label_smoothing),
+        metrics=["accuracy"],
+        # On TensorFlow, XLA made these small steps seven times slower on a CPU and keeps the fused
+        # LSTM kernel from being used on a GPU; jax compiles in any case.
+        jit_compile=keras.backend.backend() != "tensorflow",
+    )
+
+
+def one_hot(labels: np.ndarray, n_labels: int) -> np.ndarray:
+    """Return float32 [n, n_labels]; a label of -1 (not the wake word) is a row of zeros."""
+    targets = np.zeros((len(labels), n_labels), np.float32)
+    rows = np.flatnonzero(labels >= 0)
+    targets[rows, labels[rows]] = 1.0
+    return targets
+
+
+class Validation:
+    """The validation clips as normalised features, and the network's figures on them."""
+
+    def __init__(
+        self, clips: ClipSet, recipe: TrainingRecipe, mean: np.ndarray, std: np.ndarray
+    ) -> None:
+        self.features = ((mfcc(clips.pcm, recipe.front_end) - mean) / std).astype(np.float32)
+        self.labels = clips.labels
+        self.targets = one_hot(clips.labels, len(recipe.labels.labels))
+
+    def measure(self, network: Any) -> tuple[float, float]:
+        """Return loss and accuracy of the clips' last steps."""
+        posteriors = posteriors_of(network, self.features)
+        clipped = np.clip(posteriors, 1e-7, 1 - 1e-7)
+        if posteriors.shape[1] == 1:
+            loss = -(
+                self.targets * np.log(clipped) + (1 - self.targets) * np.log(1 - clipped)
+            ).mean()
+            accuracy = ((posteriors[:, 0] >= 0.5) == (self.labels == 0)).mean()
+        else:
+            loss = -(self.targets * np.log(clipped)).sum(axis=1).mean()
+            accuracy = (posteriors.argmax(axis=1) == self.labels).mean()
+        return float(loss), float(accuracy)
+
+
+def posteriors_of(network: Any, features: np.ndarray, batch_size: int = 512) -> np.ndarray:
+    """Return each clip's answer, its last step: [n, frames, n_mfcc] → [n, n_labels]."""
+    answers = [
+        np.asarray(network.predict_on_batch(features[i : i + batch_size]))[:, -1]
+        for i in range(0, len(features), batch_size)
+    ]
+    return np.concatenate(answers)
+
+
+def network_weights(network: Any) -> dict[str, np.ndarray]:
+    """Return the weights as ``<layer>/<i>``, the form in which export reads them."""
+    return {
+        f"{layer.name}/{i}": np.asarray(weight)
+        for layer in network.layers
+        for i, weight in enumerate(layer.get_weights())
+    }
+
+
+def load_network_weights(network: Any, weights: dict[str, np.ndarray]) -> None:
+    """Set the weights that `network_weights` returned."""
+    for layer in network.layers:
+        n = len(layer.get_weights())
+        layer.set_weights([weights[f"{layer.name}/{i}"] for i in range(n)])
+
+
+def train(
+    recipe: TrainingRecipe, data: TrainingData, run: RunFolder, *, resume: bool = False
+) -> Result:
+    """Train a network and leave everything about it in the run's folder.
+
+    Args:
+        recipe: what to do.
+        data: the clips.
+        run: the folder; files of an earlier run in it are replaced unless `resume`.
+        resume: go on after the last whole epoch found in the folder.
+
+    Raises:
+        KwsError: nothing to resume, or the run was made with another recipe.
+        KeyboardInterrupt: stopped by the user; the epochs before are safe.
+    """
+    keras.utils.set_random_seed(recipe.seed)
+    history: dict[str, list[float]] = {name: [] for name in CURVES}
+    if resume:
+        if not run.recipe.exists() or run.recipe.read_text(encoding="utf-8") != to_toml(recipe):
+            raise KwsError(
+                f"{run.path} was not made with this recipe, so it cannot be resumed. "
+                "Use the recipe of the run, or another --out"
+            )
+        statistics = read_json(run.features)
+        mean, std = (np.array(statistics[key], np.float32) for key in ("mean", "std"))
+    else:
+        for stale in (run.metrics, run.last, run.best):
+            stale.unlink(missing_ok=True)
+        rng = np.random.default_rng(recipe.seed)
+        sample = rng.permutation(epoch_order(data.training, recipe, 0))[:STATISTICS_CLIPS]
+        mean, std = feature_statistics(data.training.pcm[sample], recipe)
+        write_json(run.features, {"mean": mean.tolist(), "std": std.tolist()})
+        write_text(run.recipe, to_toml(recipe))
+        _save_clips(run, data, sample[:CALIBRATION_CLIPS])
+    device = device_name()
+    write_json(run / "environment.json", {**environment(), "device": device})
+
+    trainer, network = build_trainer(recipe, mean, std, data.noise)
+    n_clips = len(epoch_order(data.training, recipe, 1))
+    compile_trainer(trainer, recipe, n_clips // recipe.training.batch_size)
+    trainer.optimizer.build(trainer.trainable_variables)
+    validation = Validation(data.validation, recipe, mean, std)
+    first_epoch = 1
+    if resume:
+        first_epoch, history = _load_state(trainer, run)
+    _say(f"{describe(data, recipe)}; {network.count_params():,} parameters; {device}")
+
+    clips = _on_device(data.training.pcm)
+    targets = one_hot(data.training.labels, len(recipe.labels.labels))
+    epochs = recipe.training.epochs
+    started = time.monotonic()
+    for epoch in range(first_epoch, epochs + 1):
+        try:
+            figures = _epoch(trainer, clips, targets, data.training, recipe, epoch)
+            figures["val_loss"], figures["val_accuracy"] = validation.measure(network)
+            for name in CURVES:
+                history[name].append(figures[name])
+            best = max(history["val_accuracy"])
+            if figures["val_accuracy"] >= best:
+                write_arrays(run.best, network_weights(network))
+            write_json(run.history, history)
+            write_arrays(run.last, _state(trainer, epoch))
+        except KeyboardInterrupt:
+            done = epoch - 1
+            _say(
+                f"stopped in epoch {epoch}; {done} of {epochs} epochs are kept in {run.path}. "
+                + ("Go on with --resume" if done else "Nothing to resume yet")
+            )
+            raise
+        left = (time.monotonic() - started) / (epoch - first_epoch + 1) * (epochs - epoch)
+        _say(
+            f"epoch {epoch}/{epochs}: loss {figures['loss']:.3f}, accuracy "
+            f"{100 * figures['accuracy']:.1f} %, validation {100 * figures['val_accuracy']:.2f} % "
+            f"(best {100 * best:.2f} %), {n_clips / figures['seconds']:,.0f} clips/s, "
+            + (f"{duration(left)} left" if epoch < epochs else "done")
+        )
+    load_network_weights(network, read_arrays(run.best))
+    _, accuracy = validation.measure(network)
+    result = Result(
+        val_accuracy=accuracy,
+        best_epoch=int(len(history["val_accuracy"]) - np.argmax(history["val_accuracy"][::-1])),
+        epochs=len(history["loss"]),
+        clips_per_second=float(n_clips / np.median(history["seconds"])),
+        seconds=float(sum(history["seconds"])),
+    )
+    write_json(
+        run.metrics,
+        {**result.__dict__, "parameters": network.count_params(), "device": device},
+    )
+    return result
+
+
+def _epoch(
+    trainer: Any,
+    clips: Any,
+    targets: np.ndarray,
+    training: ClipSet,
+    recipe: TrainingRecipe,
+    epoch: int,
+) -> dict[str, float]:
+    """Train one epoch and return its figures."""
+    context, size = recipe.training.context_clips, recipe.training.batch_size
+    order = epoch_order(training, recipe, epoch)
+    trainer.reset_metrics()
+    logs: dict[str, float] = {}
+    start = time.monotonic()
+    with Progress(
+        len(order), f"epoch {epoch}", unit="clips", shown=sys.stderr.isatty()
+    ) as progress:
+        for i in range(0, len(order), size):
+            chosen = order[i : i + size]
+            if isinstance(clips, np.ndarray):
+                batch = clips[chosen]
+            else:
+                batch = keras.ops.take(clips, keras.ops.convert_to_tensor(chosen), axis=0)
+            batch = (
+                batch.reshape(-1, context, recipe.clip_samples)
+                if isinstance(batch, np.ndarray)
+                else keras.ops.reshape(batch, (-1, context, recipe.clip_samples))
+            )
+            wanted = targets[chosen].reshape(size // context, context, -1)
+            logs = trainer.train_on_batch(batch, wanted, return_dict=True)
+            progress.advance(size, note=f"loss {float(logs['loss']):.3f}")
+    if not np.isfinite(logs["loss"]):
+        raise KwsError(
+            f"The loss became {logs['loss']} in epoch {epoch}: lower [training] learning_rate. "
+            f"Received: {recipe.training.learning_rate}"
+        )
+    return {
+        "loss": float(logs["loss"]),
+        "accuracy": float(logs["accuracy"]),
+        "learning_rate": float(keras.ops.convert_to_numpy(trainer.optimizer.learning_rate)),
+        "seconds": time.monotonic() - start,
+    }
+
+
+def _on_device(pcm: np.ndarray) -> Any:
+    """Put the whole set onto the accelerator if there is one; on a CPU leave it where it is."""
+    return pcm if "CPU" in device_name() else keras.ops.convert_to_tensor(pcm)
+
+
+def _state(trainer: Any, epoch: int) -> dict[str, np.ndarray]:
+    """Everything that `--resume` needs: all variables, the random state among them."""
+    variables = [*trainer.variables, *trainer.optimizer.variables]
+    state = {f"v{i}": np.asarray(v) for i, v in enumerate(variables)}
+    return {**state, "epoch": np.array(epoch)}
+
+
+def _load_state(trainer: Any, run: RunFolder) -> tuple[int, dict[str, list[float]]]:
+    """Set all variables; return the next epoch and the curves so far."""
+    state = read_arrays(run.last)
+    variables = [*trainer.variables, *trainer.optimizer.variables]
+    if len(state) != len(variables) + 1:
+        raise KwsError(f"{run.last} does not fit this recipe or version of Keras. Train again")
+    for i, variable in enumerate(variables):
+        variable.assign(state[f"v{i}"])
+    epoch = int(state["epoch"])
+    history = read_json(run.history)
+    # The curves are written just before the state: drop what a crash between the two left over.
+    return epoch + 1, {name: history[name][:epoch] for name in CURVES}
+
+
+def _save_clips(run: RunFolder, data: TrainingData, sample: np.ndarray) -> None:
+    """Leave the clips that export calibrates with and compares on."""
+    write_arrays(run / "calibration.npz", {"pcm": data.training.pcm[sample]}, compress=True)
+    validation = data.validation
+    write_arrays(
+        run / "validation.npz",
+        {"pcm": validation.pcm, "labels": validation.labels},
+        compress=True,
+    )
+
+
+def _say(message: str) -> None:
+    print(message, file=sys.stderr, flush=True)

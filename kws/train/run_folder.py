@@ -1,0 +1,110 @@
+"""The folder of one training run: what is in it, and reading and writing it whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kws.errors import KwsError
+from kws.files import atomic_write
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """Names of the files of a run.
+
+    `recipe.toml` with every default spelled out, `features.json` (mean and standard deviation of
+    each coefficient), `best.npz` (weights of the best epoch, ``<layer>/<i>``), `last.npz` (all that
+    `--resume` needs), `history.json` (a list for each curve), `metrics.json`, `environment.json`,
+    `calibration.npz` and `validation.npz` (clips that export uses), and the pictures.
+    """
+
+    path: Path
+
+    def __truediv__(self, name: str) -> Path:
+        return self.path / name
+
+    @property
+    def recipe(self) -> Path:
+        """The recipe, with every default spelled out."""
+        return self.path / "recipe.toml"
+
+    @property
+    def features(self) -> Path:
+        """Mean and standard deviation of each coefficient."""
+        return self.path / "features.json"
+
+    @property
+    def best(self) -> Path:
+        """Weights of the best epoch."""
+        return self.path / "best.npz"
+
+    @property
+    def last(self) -> Path:
+        """Weights, optimiser and random state after the last whole epoch."""
+        return self.path / "last.npz"
+
+    @property
+    def history(self) -> Path:
+        """One list for each curve, an entry an epoch."""
+        return self.path / "history.json"
+
+    @property
+    def metrics(self) -> Path:
+        """Figures of the finished run; its presence says that the run is finished."""
+        return self.path / "metrics.json"
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file whole or not at all."""
+    with atomic_write(path, "w") as file:
+        file.write(text)
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON whole or not at all."""
+    write_text(path, json.dumps(content, indent=1) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read a JSON file of a run.
+
+    Raises:
+        KwsError: missing or damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise KwsError(
+            f"{path.parent} is no finished run: {path.name} is missing. Make one with kws train"
+        ) from error
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise KwsError(f"{path} is damaged ({error}). Train again") from error
+
+
+def write_arrays(path: Path, arrays: dict[str, np.ndarray], *, compress: bool = False) -> None:
+    """Write named arrays (.npz) whole or not at all."""
+    with atomic_write(path) as file:
+        (np.savez_compressed if compress else np.savez)(file, **arrays)  # type: ignore[arg-type]
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Read named arrays.
+
+    Raises:
+        KwsError: missing or damaged.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except FileNotFoundError as error:
+        raise KwsError(
+            f"{path.parent} is no trained run: {path.name} is missing. Make one with kws train"
+        ) from error
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+        raise KwsError(f"{path} is damaged ({error}). Train again") from error
