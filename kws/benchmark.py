@@ -46,7 +46,7 @@ class Benchmark:
     resident_bytes: int | None
     """Largest resident memory of the process, Python included; None where it is not known."""
     times_real_time: dict[str, float]
-    """Seconds of audio per second of computing, for chunks of so many ms (the keys)."""
+    """Seconds of audio per second of processor time, for chunks of so many ms (the keys)."""
     front_end_us: float
     """Time for MFCC per step of the network, in µs."""
     network_us: float

@@ -39,8 +39,13 @@ class Network:
         """
         self.card, content = load_model_bytes(path_or_name)
         self._interpreter = open_interpreter(content, threads)
-        inputs = self._interpreter.get_input_details()
-        outputs = self._interpreter.get_output_details()
+        try:
+            inputs = self._interpreter.get_input_details()
+            outputs = self._interpreter.get_output_details()
+        except ValueError as error:  # a tensor's name is no UTF-8
+            raise KwsError(
+                f"{path_or_name} is damaged: {error}. Copy or export it again"
+            ) from error
         card = self.card
         frames = card.receptive_field_frames if card.form == "stream" else card.clip_frames
         expected = (

@@ -17,12 +17,15 @@ Writing puts a new block in front of the untouched old bytes: a new root table w
 into the old content, new vectors `buffers` and `metadata` (old elements and one more), and the
 payload. Because references only ever point forwards, and the old bytes move as a whole by a
 multiple of 16, nothing in them changes and the alignment of the weights stays. The block is
-marked, so that writing again replaces it instead of growing the file.
+marked, so that writing again replaces it instead of growing the file, and holds a CRC-32 of the
+whole file: an interpreter may crash on a file whose inside is damaged. Files that another tool has
+written anew carry neither mark nor sum and are read all the same.
 """
 
 from __future__ import annotations
 
 import struct
+import zlib
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,9 +36,11 @@ from kws.errors import KwsError
 _IDENTIFIER = b"TFL3"
 _ALIGNMENT = 16
 # Stands between the identifier and the root table of a block of ours, where no table refers to:
-# this mark, then the length of the block as a uint32.
+# this mark, then as uint32 the length of the block and the CRC-32 of the file with zero for itself.
 _MARK = b"KWSmeta1"
 _MARK_AT = 8
+_LENGTH_AT = 16
+_SUM_AT = 20
 _HEADER_LENGTH = 32
 
 # Field numbers in the order of schema.fbs.
@@ -67,6 +72,7 @@ def read_metadata(model: bytes, name: str) -> bytes | None:
         b'{"schema_version": 1, ...
     """
     view = _View(model)
+    _check_sum(model)
     for entry in view.metadata():
         if entry.name == name.encode():
             return view.buffer(entry.buffer)
@@ -85,6 +91,7 @@ def write_metadata(model: bytes, name: str, payload: bytes) -> bytes:
         KwsError: not a .tflite, a damaged one, or one of more than 2 GB.
     """
     view = _View(model)
+    _check_sum(model)
     entries = {name.encode(): payload}
     block = _our_block(model)
     if block:
@@ -94,10 +101,11 @@ def write_metadata(model: bytes, name: str, payload: bytes) -> bytes:
                 entries.setdefault(entry.name, view.buffer(entry.buffer))
         model = model[block:]
         view = _View(model)
-    result = _block(view, entries) + model
+    result = bytearray(_block(view, entries) + model)
     if len(result) > _MAX_BYTES:
         raise KwsError(f"A .tflite ends at 2 GB. Received: {len(result)} bytes with its metadata")
-    return result
+    struct.pack_into("<I", result, _SUM_AT, _sum(result))
+    return bytes(result)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -225,10 +233,27 @@ def _our_block(model: bytes) -> int:
     """Return the length of the block that `write_metadata` put in front, 0 if there is none."""
     if model[_MARK_AT : _MARK_AT + len(_MARK)] != _MARK:
         return 0
-    length = int.from_bytes(model[_MARK_AT + 8 : _MARK_AT + 12], "little")
+    length = int.from_bytes(model[_LENGTH_AT : _LENGTH_AT + 4], "little")
     if length % _ALIGNMENT or model[length + 4 : length + 8] != _IDENTIFIER or length == 0:
         return 0
     return length
+
+
+def _sum(model: bytes | bytearray) -> int:
+    """Return the CRC-32 of a file with a block of ours, its own four bytes taken as zero."""
+    before = zlib.crc32(memoryview(model)[:_SUM_AT])
+    return zlib.crc32(memoryview(model)[_SUM_AT + 4 :], zlib.crc32(bytes(4), before))
+
+
+def _check_sum(model: bytes) -> None:
+    if model[_MARK_AT : _MARK_AT + len(_MARK)] != _MARK:
+        return
+    stored = int.from_bytes(model[_SUM_AT : _SUM_AT + 4], "little")
+    if stored != _sum(model):
+        raise KwsError(
+            "This .tflite is cut off or damaged: its checksum does not match. "
+            f"Received: {len(model)} bytes. Copy or export it again"
+        )
 
 
 def _block(old: _View, entries: dict[bytes, bytes]) -> bytes:
@@ -273,7 +298,7 @@ def _block(old: _View, entries: dict[bytes, bytes]) -> bytes:
     put(0, root)
     block[4:8] = _IDENTIFIER
     block[_MARK_AT : _MARK_AT + len(_MARK)] = _MARK
-    put(_MARK_AT + len(_MARK), len(block))
+    put(_LENGTH_AT, len(block))
 
     # The root's vtable stands behind the root: the distance is negative.
     root_vtable = root + 4 + 4 * _MODEL_FIELDS
