@@ -248,7 +248,7 @@ def _decoded(path: Path, file: IO[bytes]) -> tuple[int, Iterator[npt.NDArray[Any
     if info.st_size == 0:
         raise KwsError(f"{path} is empty. Received: 0 bytes. Record or copy it again")
     head = file.read(16)
-    if head[:4] in (b"RIFF", b"RF64", b"BW64") and head[8:12] in (b"WAVE", b""):
+    if head[:4] in (b"RIFF", b"RF64", b"BW64") and b"WAVE".startswith(head[8:12]):
         wave = _wave_header(path, file, info.st_size)
         return wave.coding.rate_hz, _wave_blocks(path, file, wave)
     if _for_soundfile(head):
