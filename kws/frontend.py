@@ -5,8 +5,8 @@ One function for each stage, in the order of the signal::
     split → spectrum → mel_energies → log_mel → cepstrum
 
 `mfcc` runs them over whole clips and `FrontEnd` over a stream. Both give the same bits for the
-same frame, however the audio was cut into chunks: each row is summed by `einsum` in one fixed
-order, which a BLAS product, whose kernels depend on the number of rows, does not promise.
+same frame, however the audio was cut into chunks: `einsum` sums each row in one fixed order, which
+a BLAS product, whose kernels depend on the number of rows, does not promise.
 
 The definition is that of librosa with ``center=False``, no padding, no pre-emphasis:
 ``dct(log(max(mel @ abs(stft), floor)), norm="ortho")``.
@@ -15,7 +15,8 @@ The definition is that of librosa with ``center=False``, no padding, no pre-emph
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,7 +24,11 @@ from numpy.typing import NDArray
 from kws.errors import KwsError
 
 FULL_SCALE = 32768.0
-BLOCK_FRAMES = 4096
+# Frames worked on at once: their spectra still lie in the processor's cache.
+BLOCK_FRAMES = 256
+
+
+_WHOLE_NUMBERS = ("sample_rate_hz", "frame_length", "hop_length", "n_mels", "n_mfcc")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,6 +53,13 @@ class FrontEndConfig:
     """Coefficients kept, from number 0 on."""
 
     def __post_init__(self) -> None:
+        for field in fields(self):
+            value, whole = getattr(self, field.name), field.name in _WHOLE_NUMBERS
+            if not isinstance(value, int if whole else (int, float)) or isinstance(value, bool):
+                raise KwsError(
+                    f"{field.name} of the front end must be a {'whole ' if whole else ''}number. "
+                    f"Received: {value!r}"
+                )
         if not 1 <= self.hop_length <= self.frame_length <= 65536 or self.frame_length % 2:
             raise KwsError(
                 "A front end needs 1 <= hop_length <= frame_length <= 65536, frame_length even. "
@@ -63,8 +75,15 @@ class FrontEndConfig:
                 "A front end needs 1 <= n_mfcc <= n_mels <= 256. "
                 f"Received: {self.n_mfcc} and {self.n_mels}"
             )
-        if not 0 < self.log_floor < 1e6:
-            raise KwsError(f"log_floor must be above 0. Received: {self.log_floor}")
+        if not 1e-30 <= self.log_floor <= 1e6:
+            raise KwsError(f"log_floor must lie between 1e-30 and 1e6. Received: {self.log_floor}")
+        idle = np.flatnonzero(~mel_filters(self).any(axis=1))
+        if len(idle):
+            raise KwsError(
+                f"Mel filter {idle[0]} lies between two bins of the FFT and would always be zero. "
+                f"Received: n_mels {self.n_mels}, frame_length {self.frame_length}. "
+                "Use fewer filters or longer frames"
+            )
 
     def n_frames(self, n_samples: int) -> int:
         """Return how many whole frames `n_samples` samples hold."""
@@ -76,7 +95,7 @@ class FrontEndConfig:
 @functools.lru_cache(maxsize=8)
 def hann_window(length: int) -> NDArray[np.float64]:
     """Return the periodic Hann window, float64 [length]."""
-    return 0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / length)
+    return _constant(0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / length))
 
 
 @functools.lru_cache(maxsize=8)
@@ -91,7 +110,7 @@ def mel_filters(config: FrontEndConfig) -> NDArray[np.float32]:
     bins = np.fft.rfftfreq(config.frame_length, 1 / config.sample_rate_hz)
     rising = (bins - corners[:-2, None]) / (corners[1:-1] - corners[:-2])[:, None]
     falling = (corners[2:, None] - bins) / (corners[2:] - corners[1:-1])[:, None]
-    return np.maximum(0, np.minimum(rising, falling)).astype(np.float32)
+    return _constant(np.maximum(0, np.minimum(rising, falling)).astype(np.float32))
 
 
 @functools.lru_cache(maxsize=8)
@@ -100,15 +119,20 @@ def dct_matrix(n_mfcc: int, n_mels: int) -> NDArray[np.float32]:
     k, n = np.arange(n_mfcc)[:, None], np.arange(n_mels)
     matrix = np.sqrt(2 / n_mels) * np.cos(np.pi * k * (2 * n + 1) / (2 * n_mels))
     matrix[0] /= np.sqrt(2)
-    return matrix.astype(np.float32)
+    return _constant(matrix.astype(np.float32))
 
 
 def split(pcm: NDArray[np.int16], config: FrontEndConfig) -> NDArray[np.int16]:
-    """Return the frames of int16 [..., n] as a view [..., frames, frame_length]."""
-    if pcm.shape[-1] < config.frame_length:
-        return np.empty((*pcm.shape[:-1], 0, config.frame_length), pcm.dtype)
-    windows = np.lib.stride_tricks.sliding_window_view(pcm, config.frame_length, axis=-1)
-    return windows[..., :: config.hop_length, :]
+    """Return the frames of int16 [..., n] as a read-only view [..., frames, frame_length]."""
+    frames = config.n_frames(pcm.shape[-1])
+    shape = (*pcm.shape[:-1], frames, config.frame_length)
+    if not frames:
+        return np.empty(shape, pcm.dtype)
+    step = pcm.strides[-1]
+    # sliding_window_view does the same but takes longer than the FFT of one frame.
+    return np.lib.stride_tricks.as_strided(
+        pcm, shape, (*pcm.strides[:-1], config.hop_length * step, step), writeable=False
+    )
 
 
 def spectrum(frames: NDArray[np.int16]) -> NDArray[np.float32]:
@@ -116,8 +140,9 @@ def spectrum(frames: NDArray[np.int16]) -> NDArray[np.float32]:
 
     In double precision, because NumPy 1 has no other FFT and NumPy 2 has: so both give the same.
     """
-    window = hann_window(frames.shape[-1]) / FULL_SCALE
-    return np.abs(np.fft.rfft(frames * window)).astype(np.float32)
+    bins = np.fft.rfft(frames * _scaled_window(frames.shape[-1]))
+    # Not np.abs: its rounding may differ between a vector's middle and its end.
+    return np.sqrt(bins.real * bins.real + bins.imag * bins.imag).astype(np.float32)
 
 
 def mel_energies(magnitudes: NDArray[np.float32], config: FrontEndConfig) -> NDArray[np.float32]:
@@ -149,16 +174,13 @@ def mfcc(pcm: NDArray[np.int16], config: FrontEndConfig) -> NDArray[np.float32]:
         KwsError: not int16.
     """
     _check(pcm)
-    frames = split(pcm, config)
-    features = np.empty((*frames.shape[:-1], config.n_mfcc), np.float32)
-    if pcm.ndim > 1:
-        # Clip by clip in blocks, so that the spectra of a whole data set never exist at once.
-        size = max(1, BLOCK_FRAMES // max(1, frames.shape[-2]))
-        for i in range(0, len(frames), size):
-            features[i : i + size] = _features(frames[i : i + size], config)
-    elif len(frames):
-        for i in range(0, len(frames), BLOCK_FRAMES):
-            features[i : i + BLOCK_FRAMES] = _features(frames[i : i + BLOCK_FRAMES], config)
+    n_frames = config.n_frames(pcm.shape[-1])
+    features = np.empty((*pcm.shape[:-1], n_frames, config.n_mfcc), np.float32)
+    for clip in np.ndindex(pcm.shape[:-1]):
+        frames = split(pcm[clip], config)
+        for i in range(0, n_frames, BLOCK_FRAMES):
+            block = slice(i, i + BLOCK_FRAMES)
+            features[clip][block] = _features(frames[block], config)
     return features
 
 
@@ -202,14 +224,30 @@ class FrontEnd:
         return features
 
 
-def _check(pcm: NDArray) -> None:
+def _check(pcm: Any) -> None:
     if isinstance(pcm, np.ndarray) and pcm.dtype == np.int16 and pcm.ndim:
         return
-    if isinstance(pcm, np.ndarray) and np.issubdtype(pcm.dtype, np.floating):
-        hint = "Scale floats between -1 and 1: (pcm * 32767).astype(np.int16)"
-        if not np.isfinite(pcm).all():
-            hint = "Some values are NaN or infinite. " + hint
+    if not isinstance(pcm, np.ndarray):
+        received, hint = type(pcm).__name__, "Pass a NumPy array of int16"
     else:
-        hint = "Pass a NumPy array of int16"
-    received = f"dtype {pcm.dtype}" if isinstance(pcm, np.ndarray) else type(pcm).__name__
-    raise KwsError(f"Audio must be int16. Received: {received}. {hint}")
+        received, hint = f"dtype {pcm.dtype}, shape {pcm.shape}", "Convert it to int16"
+        if pcm.dtype.kind == "f":
+            hint = "For samples in -1…1 multiply by 32767 and convert with .astype('int16')"
+            if not np.isfinite(pcm).all():
+                hint = (
+                    "Some values are NaN or infinite: look first at where they come from. " + hint
+                )
+        elif pcm.dtype == np.int16:
+            hint = "Pass at least one dimension"
+    raise KwsError(f"Audio must be a NumPy array of int16. Received: {received}. {hint}")
+
+
+def _constant(table: NDArray[Any]) -> NDArray[Any]:
+    """Protect a cached table from being changed by whoever gets it."""
+    table.flags.writeable = False
+    return table
+
+
+@functools.lru_cache(maxsize=8)
+def _scaled_window(length: int) -> NDArray[np.float64]:
+    return _constant(hann_window(length) / FULL_SCALE)
