@@ -208,7 +208,6 @@ class _Writer:
             self._made.add(path)
 
     def write(self, name: str, path: Path, stream: IO[bytes], stated_bytes: int) -> None:
-        self._refuse_beyond(self.size_bytes + stated_bytes)
         self.make_folder(path.parent)
         written = 0
         try:
@@ -218,19 +217,16 @@ class _Writer:
         with file:
             while block := stream.read(_CHUNK):
                 written += len(block)
-                # Not what the header states but what really comes.
-                self._refuse_beyond(self.size_bytes + written)
+                # Counted is not what the header states but what really comes.
+                if self.size_bytes + written > self._limit_bytes:
+                    raise _UnsafeError(
+                        f"it holds more than the {self._limit_bytes:,} bytes that it may unpack to"
+                    )
                 file.write(block)
         if written != stated_bytes:
             raise EOFError(f"member {_shown(name)} has {written:,} of {stated_bytes:,} bytes")
         self.files += 1
         self.size_bytes += written
-
-    def _refuse_beyond(self, size_bytes: int) -> None:
-        if size_bytes > self._limit_bytes:
-            raise _UnsafeError(
-                f"it holds more than the {self._limit_bytes:,} bytes that it may unpack to"
-            )
 
 
 def _safe_parts(name: str) -> list[str]:
