@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -18,19 +19,32 @@ SPEECH_ARCHIVES = Path(os.environ.get("KWS_REAL_SPEECH", ROOT.parent / "shared" 
 
 
 @pytest.fixture(scope="session")
-def real_speech(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def real_speech(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small set of real recordings as WAV, at most 12 for each word or speaker and archive.
 
     Holds speech_commands/<word>/*.wav, speech_commands/_background_noise_/*.wav,
-    sentences/<speaker>/*.wav with transcripts.tsv, wake_words/<word>/*.wav.
+    sentences/<speaker>/*.wav with transcripts.tsv, wake_words/<word>/*.wav. Read only: it is kept
+    in pytest's cache from one run to the next.
     """
     unpack = SPEECH_ARCHIVES / "unpack.py"
     if not unpack.exists():
         pytest.skip(
             f"the real recordings are not here (looked in {SPEECH_ARCHIVES}; set KWS_REAL_SPEECH)"
         )
-    target = tmp_path_factory.mktemp("real_speech")
-    subprocess.run(
-        [sys.executable, str(unpack), str(target), "--limit", "12"], check=True, capture_output=True
-    )
-    return target
+    cache = getattr(pytestconfig, "cache", None)
+    folder = cache.mkdir("real_speech") if cache else tmp_path_factory.mktemp("real_speech")
+    complete = folder / ".complete"
+    if not complete.exists():
+        command = [sys.executable, str(unpack), str(folder), "--limit", "12"]
+        subprocess.run(command, check=True, capture_output=True)
+        complete.touch()
+    return folder
+
+
+@pytest.fixture(autouse=True, scope="session")
+def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """Keep the kit's cache folder away from the user's own."""
+    patch = pytest.MonkeyPatch()
+    patch.setenv("KWS_CACHE", str(tmp_path_factory.mktemp("kws_cache")))
+    yield
+    patch.undo()
