@@ -281,7 +281,7 @@ def _read(kind: type[Config], table: Any, where: str) -> Config:
     """Fill the dataclass `kind` from a TOML table, table by table."""
     hints = typing.get_type_hints(kind)
     known = {f.name for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
-    values = {}
+    values: dict[str, Any] = {}
     for key, value in _table(table, where).items():
         name = f"{where}.{key}" if where else key
         if key not in known:

@@ -74,7 +74,7 @@ def write_labels(path: str | Path, truth: Iterable[SpokenWord]) -> None:
             file.write(f"{word.start_s:.3f}\t{word.end_s:.3f}\t{word.keyword}\n")
 
 
-def _gain(samples: NDArray[np.float32], level_dbfs: float) -> float:
+def _gain(samples: NDArray[np.floating], level_dbfs: float) -> float:
     """Factor that brings `samples` to an RMS of `level_dbfs`."""
     rms = float(np.sqrt(np.mean(samples**2)))
     return float(10 ** (level_dbfs / 20) / max(rms, 1e-6))

@@ -97,7 +97,7 @@ class RandomNoise(Varying):
         super().__init__(seed, **kwargs)
         self.noise, self.share, self.snr_db = noise, config.noise_share, config.snr_db
 
-    def build(self, shape: tuple[int | None, ...]) -> None:
+    def build(self, shape: tuple[int, ...]) -> None:
         noise = np.resize(self.noise, max(len(self.noise), shape[1] + 1))
         self.bank = noise.astype(np.float32) / np.float32(FULL_SCALE)
 
