@@ -229,7 +229,10 @@ def wilson_interval(correct: int, total: int, z: float = 1.959964) -> tuple[floa
     centre = p + z * z / (2 * total)
     half = z * math.sqrt(p * (1 - p) / total + z * z / (4 * total * total))
     scale = 1 + z * z / total
-    return max(0.0, (centre - half) / scale), min(1.0, (centre + half) / scale)
+    # At the ends the exact bounds are 0 and 1, which rounding would miss.
+    low = 0.0 if correct == 0 else (centre - half) / scale
+    high = 1.0 if correct == total else (centre + half) / scale
+    return low, high
 
 
 def clip_posteriors(network: Network, pcm: npt.NDArray[np.int16]) -> npt.NDArray[np.float32]:
@@ -576,7 +579,8 @@ def _clips_to_hear(
     if not known:
         raise KwsError(
             f"No folder in {folder} is a label of this model. Received: {_some(others)}; labels: "
-            f"{_some(answers.labels)}. Give the folder that holds one folder for each label"
+            f"{_some(answers.labels)}. Give the folder that holds one folder for each label (other "
+            f"speech may be in one named {UNKNOWN})"
         )
     notes = []
     if index.noise:

@@ -47,6 +47,7 @@ _STYLE = {
     "legend.frameon": False,
     "figure.facecolor": "white",
     "svg.hashsalt": "kws",
+    "svg.fonttype": "none",
 }
 
 

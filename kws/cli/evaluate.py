@@ -27,7 +27,7 @@ def evaluate(
         ..., metavar="MODEL", help="A .tflite made by `kws export`, or a pretrained model's name."
     ),
     folder: Path | None = typer.Argument(
-        None, metavar="[DIR]", help="Clips as DIR/<label>/<clip>.", show_default=False
+        None, metavar="DIR", help="Clips as DIR/<label>/<clip>.", show_default=False
     ),
     stream: Path | None = typer.Option(
         None, help="A long recording instead of DIR.", metavar="AUDIO"

@@ -1,0 +1,472 @@
+"""Evaluation on clips and on recordings, against figures worked out by hand and in plain NumPy."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tiny_model
+from hypothesis import given
+from hypothesis import strategies as st
+
+from kws.audio.files import write_wav
+from kws.data.labels import NOT_THE_WORD, LabelSet
+from kws.decide import DecisionConfig
+from kws.errors import KwsError
+from kws.evaluate import (
+    Confusion,
+    Mistake,
+    clip_posteriors,
+    evaluate_arrays,
+    evaluate_folder,
+    evaluate_posteriors,
+    evaluate_stream,
+    wilson_interval,
+)
+from kws.frontend import FrontEndConfig, mfcc
+from kws.matching import SpokenWord, match_events
+from kws.model_file import ModelCard
+from kws.network import Network
+from kws.spotter import Spotter
+
+RATE = 16000
+
+
+def sound(seed: int, samples: int = RATE) -> np.ndarray:
+    """Noise whose level and colour wander, so that posteriors do too."""
+    rng = np.random.default_rng(seed)
+    level = np.interp(np.arange(samples), np.linspace(0, samples, 9), rng.uniform(50, 4000, 9))
+    noise = np.convolve(rng.standard_normal(samples), rng.standard_normal(8), "same")
+    return np.clip(noise * level, -32768, 32767).astype(np.int16)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tiny_model.write_tiny(tmp_path_factory.mktemp("model") / "tiny.tflite")
+
+
+def write_clips(folder: Path, counts: dict[str, int], samples: int = 1600) -> Path:
+    for i, (word, n) in enumerate(counts.items()):
+        for j in range(n):
+            write_wav(folder / word / f"{j:03}.wav", sound(1000 * i + j, samples), RATE)
+    return folder
+
+
+# --- figures from answers ------------------------------------------------------------------------
+
+THREE = LabelSet.own(["yes", "no"], silence=False)
+
+
+def answers(*heard: int, sure: float = 0.8) -> np.ndarray:
+    rest = (1 - sure) / 2
+    return np.array([[sure if k == h else rest for k in range(3)] for h in heard])
+
+
+def test_figures_worked_out_by_hand() -> None:
+    words = ["yes", "yes", "yes", "yes", "no", "no", "tree", "house", "_unknown_"]
+    result = evaluate_posteriors(
+        answers(0, 0, 0, 1, 1, 2, 2, 0, 2), words, THREE, names=[f"{w}/a.wav" for w in words]
+    )
+    assert result.labels == ("yes", "no", "_unknown_")
+    assert result.confusion == ((3, 1, 0), (0, 1, 1), (1, 0, 2))
+    assert (result.clips, result.correct) == (9, 6)
+    assert result.accuracy == pytest.approx(6 / 9)
+    assert result.per_label() == {
+        "yes": {"clips": 4, "correct": 3, "recall": 0.75, "precision": 0.75},
+        "no": {"clips": 2, "correct": 1, "recall": 0.5, "precision": 0.5},
+        "_unknown_": {
+            "clips": 3,
+            "correct": 2,
+            "recall": pytest.approx(2 / 3),
+            "precision": pytest.approx(2 / 3),
+        },
+    }
+    assert result.confusions == (
+        Confusion(word="house", label="_unknown_", heard="yes", clips=1),
+        Confusion(word="no", label="no", heard="_unknown_", clips=1),
+        Confusion(word="yes", label="yes", heard="no", clips=1),
+    )
+
+
+def test_the_most_frequent_confusion_and_the_surest_mistake_come_first() -> None:
+    posteriors = np.concatenate([answers(1, 2, 2, sure=0.6), answers(1, sure=0.9)])
+    result = evaluate_posteriors(posteriors, ["yes"] * 4, THREE, names=list("abcd"))
+    assert [(c.heard, c.clips) for c in result.confusions] == [("_unknown_", 2), ("no", 2)]
+    assert result.mistakes[0] == Mistake(clip="d", label="yes", heard="no", score=0.9)
+    assert [m.clip for m in result.mistakes] == ["d", "a", "b", "c"]
+
+
+def test_a_label_without_clips_has_no_recall_and_one_never_heard_no_precision() -> None:
+    result = evaluate_posteriors(answers(0, 0), ["yes", "yes"], THREE)
+    assert result.per_label()["no"]["recall"] is None
+    assert result.per_label()["no"]["precision"] is None
+    json.dumps(result.to_json(), allow_nan=False)
+
+
+def test_words_and_positions_of_labels_mean_the_same() -> None:
+    by_word = evaluate_posteriors(answers(0, 1, 2), ["yes", "yes", "cat"], THREE)
+    by_position = evaluate_posteriors(answers(0, 1, 2), np.array([0, 0, 2]), THREE)
+    assert by_word.confusion == by_position.confusion
+
+
+@pytest.mark.parametrize(("threshold", "heard"), [(0.5, 3), (0.7, 2), (0.95, 0)])
+def test_a_wake_word_is_heard_from_its_threshold_on(threshold: float, heard: int) -> None:
+    result = evaluate_posteriors(
+        np.array([[0.9], [0.7], [0.6], [0.1]]),
+        np.array([0, 0, NOT_THE_WORD, NOT_THE_WORD]),
+        LabelSet.wake_word("computer"),
+        threshold=threshold,
+    )
+    assert result.labels == ("computer", "_unknown_")
+    assert sum(row[0] for row in result.confusion) == heard
+
+
+def test_a_wake_word_takes_every_other_folder_and_silence_as_not_the_word() -> None:
+    result = evaluate_posteriors(
+        np.array([[0.9], [0.2], [0.8]]),
+        ["computer", "_silence_", "snowboy"],
+        LabelSet.wake_word("computer"),
+    )
+    assert result.confusion == ((1, 0), (1, 1))
+    assert result.mistakes[0].score == 0.8
+
+
+@pytest.mark.parametrize(
+    ("posteriors", "labels", "complaint"),
+    [
+        (np.zeros((0, 3)), [], "no clip"),
+        (answers(0), ["yes", "no"], "one answer"),
+        (np.zeros((1, 2)), ["yes"], "of 3 posteriors"),
+        (answers(0), np.array([3]), "positions 0 to 2"),
+        (answers(0), np.array([-1]), "positions 0 to 2"),
+    ],
+)
+def test_answers_that_do_not_fit_their_labels_are_refused(
+    posteriors: Any, labels: Any, complaint: str
+) -> None:
+    with pytest.raises(KwsError, match=complaint):
+        evaluate_posteriors(posteriors, labels, THREE)
+
+
+@given(st.lists(st.tuples(st.integers(0, 2), st.integers(0, 2)), min_size=1, max_size=40))
+def test_every_clip_stands_once_in_the_matrix_in_its_row(pairs: list[tuple[int, int]]) -> None:
+    truth = np.array([t for t, _ in pairs])
+    result = evaluate_posteriors(answers(*(h for _, h in pairs)), truth, THREE)
+    assert [sum(row) for row in result.confusion] == np.bincount(truth, minlength=3).tolist()
+    assert result.correct == sum(t == h for t, h in pairs)
+    assert sum(c.clips for c in result.confusions) == result.clips - result.correct
+    low, high = result.interval
+    assert 0 <= low <= result.accuracy <= high <= 1
+
+
+@pytest.mark.parametrize(
+    ("correct", "total", "low", "high"),
+    # R, package binom: binom.confint(x, n, methods = "wilson")
+    [(8, 10, 0.4901625, 0.9433178), (0, 10, 0.0, 0.2775328), (10, 10, 0.7224672, 1.0)],
+)
+def test_the_confidence_interval_is_wilsons(
+    correct: int, total: int, low: float, high: float
+) -> None:
+    assert wilson_interval(correct, total) == pytest.approx((low, high), abs=1e-6)
+
+
+@pytest.mark.parametrize(("correct", "total"), [(0, 0), (3, 2), (-1, 4)])
+def test_no_interval_of_what_is_no_proportion(correct: int, total: int) -> None:
+    with pytest.raises(KwsError, match="No proportion"):
+        wilson_interval(correct, total)
+
+
+# --- answers from audio --------------------------------------------------------------------------
+
+
+def reference_steps(card: ModelCard, pcm: np.ndarray) -> np.ndarray:
+    features = (mfcc(pcm, card.front_end) - card.feature_mean) / card.feature_std
+    return tiny_model.reference(features, tiny_model.weights())
+
+
+@pytest.mark.parametrize("form", ["stream", "clip"])
+def test_a_clips_answer_is_the_last_step_of_the_network_written_in_numpy(
+    form: str, tmp_path: Path
+) -> None:
+    network = Network(tiny_model.write_tiny(tmp_path / "m.tflite", form=form, int8=False))
+    clips = np.stack([sound(seed) for seed in range(70)])
+    expected = [reference_steps(network.card, clip)[-1] for clip in clips]
+    np.testing.assert_allclose(clip_posteriors(network, clips), expected, atol=2e-4)
+
+
+@pytest.mark.parametrize("form", ["stream", "clip"])
+def test_a_short_clip_gets_zeros_at_its_end(form: str, tmp_path: Path) -> None:
+    network = Network(tiny_model.write_tiny(tmp_path / "m.tflite", form=form))
+    short = sound(1, 9000)[None]
+    padded = np.concatenate([short, np.zeros((1, 7000), np.int16)], axis=1)
+    np.testing.assert_array_equal(clip_posteriors(network, short), clip_posteriors(network, padded))
+    assert not np.array_equal(
+        clip_posteriors(network, short), clip_posteriors(network, np.roll(padded, 7000, axis=1))
+    )
+
+
+def test_the_surest_keyword_of_a_long_clip_answers_in_stream_form(tmp_path: Path) -> None:
+    network = Network(tiny_model.write_tiny(tmp_path / "m.tflite", int8=False))
+    positions = set()
+    for seed in range(8):
+        clip = sound(seed, 3 * RATE)
+        # Steps from the last one of a one-second clip on; columns 2 and 3 are the keywords.
+        steps = reference_steps(network.card, clip)[network.card.n_steps(49) - 1 :]
+        surest = steps[:, 2:].max(axis=1).argmax()
+        positions.add(int(surest))
+        np.testing.assert_allclose(
+            clip_posteriors(network, clip[None])[0], steps[surest], atol=2e-3
+        )
+    assert len(positions) > 3
+
+
+def test_the_surest_keyword_among_the_windows_of_a_long_clip_answers_in_clip_form(
+    tmp_path: Path,
+) -> None:
+    network = Network(tiny_model.write_tiny(tmp_path / "m.tflite", form="clip", int8=False))
+    clip = sound(3, 2 * RATE)
+    windows = [
+        reference_steps(network.card, clip[start : start + 48 * 320 + 512])[-1]
+        for start in range(0, len(clip) - 48 * 320 - 512 + 1, 2 * 320)
+    ]
+    surest = max(windows, key=lambda posteriors: posteriors[2:].max())
+    np.testing.assert_allclose(clip_posteriors(network, clip[None])[0], surest, atol=2e-3)
+
+
+def test_one_clip_leaves_no_trace_in_the_next(model: Path) -> None:
+    network = Network(model)
+    clips = np.stack([sound(seed) for seed in range(4)])
+    np.testing.assert_array_equal(
+        clip_posteriors(network, clips), clip_posteriors(network, clips[::-1])[::-1]
+    )
+
+
+@pytest.mark.parametrize(
+    "pcm", [np.zeros((2, 16000)), np.zeros(16000, np.int16), np.zeros((2, 9), np.int32)]
+)
+def test_clips_that_are_no_int16_rows_are_refused(model: Path, pcm: np.ndarray) -> None:
+    with pytest.raises(KwsError, match=r"int16 of shape \[n, samples\]"):
+        clip_posteriors(Network(model), pcm)
+
+
+class WakeWord:
+    """Stands in for a network with one output: says what the first sample of a clip asks for."""
+
+    card = ModelCard(
+        name="wake",
+        license="CC0-1.0",
+        labels=("hey",),
+        keywords=("hey",),
+        head="sigmoid",
+        form="clip",
+        receptive_field_frames=5,
+        stride_frames=2,
+        clip_frames=49,
+        front_end=FrontEndConfig(),
+        feature_mean=(0.0,) * 13,
+        feature_std=(1.0,) * 13,
+        decision=DecisionConfig(thresholds={"hey": 0.9}),
+    )
+
+    def run(self, features: np.ndarray) -> np.ndarray:
+        # A loud clip (large C0) is 0.95, any other 0.8: above one half, below the threshold.
+        return np.full((1, 1), 0.95 if features[:, 0].mean() > -10 else 0.8, np.float32)
+
+
+def test_the_threshold_of_a_wake_word_comes_from_the_model_file() -> None:
+    clips = np.stack([sound(0), np.zeros(RATE, np.int16)])
+    result = evaluate_arrays(WakeWord(), clips, ["hey", "hey"])  # type: ignore[arg-type]
+    assert result.confusion == ((1, 1), (0, 0))
+    assert result.model == "wake"
+    assert result.runtime
+
+
+# --- folders -------------------------------------------------------------------------------------
+
+
+def test_a_folder_gives_what_the_same_clips_give_as_arrays(model: Path, tmp_path: Path) -> None:
+    data = write_clips(tmp_path / "data", {"yes": 5, "no": 4, "_silence_": 3, "tree": 6})
+    write_clips(data, {"_background_noise_": 1}, samples=3 * RATE)
+    result = evaluate_folder(model, data)
+    pcm, words = [], []
+    for i, (word, n) in enumerate({"yes": 5, "no": 4, "_silence_": 3, "tree": 6}.items()):
+        pcm += [sound(1000 * i + j, 1600) for j in range(n)]
+        words += [word] * n
+    expected = evaluate_arrays(Network(model), np.stack(pcm), words)
+    assert result.clips == 18
+    assert result.confusion == expected.confusion
+    assert result.confusions == expected.confusions
+    assert any("_background_noise_ is passed over" in note for note in result.notes)
+    assert "counted as _unknown_: tree" in result.notes
+    assert all(m.clip.endswith(".wav") and "/" in m.clip for m in result.mistakes)
+
+
+def test_many_clips_in_one_process_or_two_give_what_they_give_as_arrays(
+    model: Path, tmp_path: Path
+) -> None:
+    counts = {"no": 205, "yes": 210}
+    data = write_clips(tmp_path, counts, samples=800)
+    (data / "no" / "bad.wav").write_text("no sound")
+    pcm = np.stack(
+        [sound(1000 * i + j, 800) for i, n in enumerate(counts.values()) for j in range(n)]
+    )
+    expected = evaluate_arrays(
+        Network(model),
+        pcm,
+        [word for word, n in counts.items() for _ in range(n)],
+        names=[f"{word}/{j:03}.wav" for word, n in counts.items() for j in range(n)],
+    )
+    for workers in (1, 2):
+        result = evaluate_folder(model, data, workers=workers, skip_bad=True)
+        assert result.confusion == expected.confusion
+        assert result.confusions == expected.confusions
+        assert result.mistakes == expected.mistakes
+        assert len(result.unreadable) == 1
+
+
+def test_clips_of_different_lengths_and_rows_keep_their_places(model: Path, tmp_path: Path) -> None:
+    lengths = [16000, 800, 24000, 16000, 300, 24000, 15000]
+    for i, samples in enumerate(lengths):
+        write_wav(tmp_path / "yes" / f"{i}.wav", sound(i, samples), RATE)
+    network = Network(model)
+    expected = [clip_posteriors(network, sound(i, n)[None])[0] for i, n in enumerate(lengths)]
+    result = evaluate_folder(model, tmp_path)
+    wrong = {
+        f"yes/{i}.wav": (tiny_model.LABELS[p.argmax()], round(float(p.max()), 4))
+        for i, p in enumerate(expected)
+        if p.argmax() != 2
+    }
+    assert {m.clip: (m.heard, m.score) for m in result.mistakes} == wrong
+    assert wrong
+
+
+def test_a_limit_takes_clips_from_every_folder_spread_over_it(model: Path, tmp_path: Path) -> None:
+    data = write_clips(tmp_path, {"yes": 9, "no": 2}, samples=400)
+    result = evaluate_folder(model, data, limit=3)
+    assert [sum(row) for row in result.confusion] == [0, 0, 3, 2]
+    # With all clips wrong or right, the names that are left tell which were taken.
+    taken = {m.clip for m in result.mistakes if m.clip.startswith("yes")}
+    assert taken <= {"yes/000.wav", "yes/003.wav", "yes/006.wav"}
+
+
+def test_a_clip_that_cannot_be_read_stops_the_work_or_is_left_out_by_name(
+    model: Path, tmp_path: Path
+) -> None:
+    data = write_clips(tmp_path, {"yes": 3}, samples=400)
+    (data / "yes" / "bad.wav").write_text("this is text")
+    with pytest.raises(KwsError, match=r"1 of 4 clips cannot be read: .*bad\.wav"):
+        evaluate_folder(model, data)
+    result = evaluate_folder(model, data, skip_bad=True)
+    assert result.clips == 3
+    assert len(result.unreadable) == 1
+    assert "bad.wav" in result.unreadable[0]
+
+
+def test_a_folder_in_which_nothing_can_be_read_fails_even_so(model: Path, tmp_path: Path) -> None:
+    (tmp_path / "yes").mkdir()
+    (tmp_path / "yes" / "bad.wav").write_text("this is text")
+    with pytest.raises(KwsError, match="1 of 1 clips cannot be read"):
+        evaluate_folder(model, tmp_path, skip_bad=True)
+
+
+def test_a_folder_without_any_label_of_the_model_is_the_wrong_folder(
+    model: Path, tmp_path: Path
+) -> None:
+    data = write_clips(tmp_path, {"cat": 2, "dog": 1}, samples=400)
+    with pytest.raises(KwsError, match=r"No folder in .* is a label of this model.*cat, dog"):
+        evaluate_folder(model, data)
+
+
+def test_other_words_are_left_out_where_the_model_has_no_unknown(tmp_path: Path) -> None:
+    words = ("up", "down", "yes", "no")
+    model = tiny_model.write_tiny(
+        tmp_path / "m.tflite",
+        labels=words,
+        keywords=words,
+        decision=DecisionConfig(thresholds=dict.fromkeys(words, 0.5)),
+    )
+    data = write_clips(tmp_path / "data", {"yes": 2, "tree": 3, "_unknown_": 1}, samples=400)
+    result = evaluate_folder(model, data)
+    assert result.clips == 2
+    assert any("left out" in note and "tree" in note for note in result.notes)
+
+
+# --- streams -------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def eager(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that fires easily."""
+    decision = DecisionConfig(thresholds={"yes": 0.3, "no": 0.3}, smoothing_ms=80, release=1.0)
+    path = tmp_path_factory.mktemp("eager") / "eager.tflite"
+    return tiny_model.write_tiny(path, decision=decision)
+
+
+def test_a_recording_gives_what_a_spotter_hears_in_it(eager: Path, tmp_path: Path) -> None:
+    pcm = np.concatenate([sound(seed) for seed in range(30)])
+    write_wav(tmp_path / "long.wav", pcm, RATE)
+    spotter = Spotter(eager)
+    events = spotter.feed(pcm)
+    assert len(events) > 5
+    # One true word around every other event, and one where nothing fires.
+    truth = [
+        SpokenWord(start_s=max(0.0, e.time_s - 0.3), end_s=e.time_s - 0.1, keyword=e.keyword)
+        for e in events[::2]
+    ]
+    truth.append(SpokenWord(start_s=0.0, end_s=0.01, keyword="yes"))
+    result = evaluate_stream(eager, tmp_path / "long.wav", truth, keep_trace=True)
+    assert result.matches == match_events(truth, events, duration_s=30.0)
+    assert len(result.matches.hits) == len(events[::2])
+    assert result.trace is not None
+    np.testing.assert_allclose(result.trace.times_s, spotter.step_times_s)
+    np.testing.assert_allclose(result.trace.posteriors, spotter.posteriors, atol=1e-3)
+    assert result.first_mistake_s() == 0.0
+    assert {
+        "hours", "events", "hits", "misses", "false_accepts", "false_accepts_per_hour",
+        "false_reject_rate", "substitutions", "latency_ms",
+    } <= set(result.to_json())  # fmt: skip
+    json.dumps(result.to_json(), allow_nan=False)
+
+
+def test_labelled_words_that_are_no_keywords_are_left_out_and_mentioned(
+    eager: Path, tmp_path: Path
+) -> None:
+    write_wav(tmp_path / "long.wav", sound(1, 4 * RATE), RATE)
+    truth = [
+        SpokenWord(start_s=1, end_s=1.5, keyword="yes"),
+        SpokenWord(start_s=2, end_s=2.5, keyword="marvin"),
+    ]
+    result = evaluate_stream(eager, tmp_path / "long.wav", truth)
+    assert result.matches.words == 1
+    assert "1 of 2 labelled words" in result.notes[0]
+    assert "marvin" in result.notes[0]
+    assert result.trace is None
+    with pytest.raises(KwsError, match="None of the labelled words is a keyword"):
+        evaluate_stream(eager, tmp_path / "long.wav", truth[1:])
+
+
+def test_a_label_file_of_a_longer_recording_is_refused(eager: Path, tmp_path: Path) -> None:
+    write_wav(tmp_path / "long.wav", sound(1, 4 * RATE), RATE)
+    truth = [SpokenWord(start_s=4.2, end_s=4.6, keyword="yes")]
+    with pytest.raises(KwsError, match=r"lasts 4\.00 s, but 'yes' is labelled at 4\.20 s"):
+        evaluate_stream(eager, tmp_path / "long.wav", truth)
+
+
+def test_a_recording_is_never_whole_in_memory(
+    eager: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_wav(tmp_path / "long.wav", sound(1, 60 * RATE), RATE)
+    longest = 0
+    feed = Spotter.feed
+
+    def watched(self: Spotter, samples: np.ndarray) -> list:
+        nonlocal longest
+        longest = max(longest, len(samples))
+        return feed(self, samples)
+
+    monkeypatch.setattr(Spotter, "feed", watched)
+    evaluate_stream(eager, tmp_path / "long.wav", [])
+    assert 0 < longest <= 10 * RATE
