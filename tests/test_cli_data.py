@@ -171,6 +171,21 @@ def test_an_archive_that_cannot_be_verified_is_said_with_its_sum(
     assert hashlib.sha256(ARCHIVE).hexdigest() in talk
 
 
+def test_a_download_that_turns_out_to_be_no_archive_is_not_kept(
+    home: Path, site: Site, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    site.content = b"<html>Please log in</html>" * 100
+    because = '"nobody told"'
+    recipe = str(
+        recipe_file(tmp_path, site.url(), sha256=None, size_bytes=None, unverified_because=because)
+    )
+    assert run(["data", "fetch", recipe]) == 1
+    assert "not of a kind that can be unpacked" in one_line(capsys)
+    assert files_in(home) == []
+    site.content = ARCHIVE
+    assert run(["data", "fetch", recipe]) == 0
+
+
 def test_a_mirror_is_used_instead_as_address_folder_or_variable(
     home: Path, site: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

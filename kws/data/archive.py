@@ -47,6 +47,10 @@ class Extracted:
     """Sum of their sizes."""
 
 
+class BadArchiveError(KwsError):
+    """The archive itself is at fault, so keeping it is of no use."""
+
+
 class _UnsafeError(Exception):
     """A member that must not be unpacked; its text says which and why."""
 
@@ -78,9 +82,9 @@ def safe_extract(
         progress: say how far it is on stderr.
 
     Raises:
-        KwsError: the target is there; the archive cannot be read, is damaged, has an unsafe member
-            (absolute, ``..``, link, device, encrypted, twice the same) or holds too much; the
-            disk is full.
+        BadArchiveError: it is damaged, has an unsafe member (absolute, ``..``, link, device,
+            encrypted, twice the same) or holds too much.
+        KwsError: the target is there; the archive cannot be read; the disk is full.
     """
     source, folder = Path(archive), Path(target)
     if folder.is_symlink() or (folder.exists() and not _is_empty_folder(folder)):
@@ -96,7 +100,9 @@ def safe_extract(
         try:
             _unpack(source, writer, limit_bytes, progress)
         except _UnsafeError as error:
-            raise KwsError(f"{source}: refused to unpack it: {error}. Nothing was kept") from error
+            raise BadArchiveError(
+                f"{source}: refused to unpack it: {error}. Nothing was kept"
+            ) from error
         except (
             tarfile.TarError,
             zipfile.BadZipFile,
@@ -110,7 +116,7 @@ def safe_extract(
             ValueError,
             struct.error,
         ) as error:
-            raise KwsError(
+            raise BadArchiveError(
                 f"{source}: the archive is damaged or not of a kind that can be unpacked "
                 f"({error}). Fetch it again"
             ) from error

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from kws.cache import cache_folder
-from kws.data.archive import hidden_folder, safe_extract
+from kws.data.archive import BadArchiveError, hidden_folder, safe_extract
 from kws.data.catalog import DatasetRecipe, load_dataset_recipe
 from kws.data.download import fetch, need_space, verify
 from kws.errors import KwsError
@@ -141,20 +141,25 @@ def fetch_dataset(
 
     def finish(unpacked: Path) -> None:
         if missing := _missing(recipe, unpacked):
-            raise KwsError(
+            raise BadArchiveError(
                 f"{source}: the archive does not hold {recipe.name}: the folders "
                 f"{', '.join(missing[:5])} are missing. Nothing was kept of it"
             )
         _write_record(recipe, unpacked, origin, digest)
 
-    extracted = safe_extract(
-        source,
-        folder,
-        limit_bytes=recipe.unpacked_limit_bytes,
-        include=recipe.include,
-        finish=finish,
-        progress=progress,
-    )
+    try:
+        extracted = safe_extract(
+            source,
+            folder,
+            limit_bytes=recipe.unpacked_limit_bytes,
+            include=recipe.include,
+            finish=finish,
+            progress=progress,
+        )
+    except BadArchiveError:
+        if archive is None:  # else the next call would find it and fail in the same way
+            source.unlink()
+        raise
     if archive is None and not keep_archive:
         source.unlink()
     return _result(
