@@ -1,0 +1,210 @@
+"""`kws evaluate` as users run it: results on stdout, talk on stderr, one line for each failure."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny_model
+
+from kws.audio.files import write_wav
+from kws.cli import run
+from kws.decide import DecisionConfig
+from kws.spotter import Spotter
+
+RATE = 16000
+
+
+def sound(seed: int, samples: int) -> np.ndarray:
+    rng = np.random.default_rng(seed)
+    level = np.interp(np.arange(samples), np.linspace(0, samples, 9), rng.uniform(50, 4000, 9))
+    return np.clip(level * rng.standard_normal(samples), -32768, 32767).astype(np.int16)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    decision = DecisionConfig(thresholds={"yes": 0.3, "no": 0.3}, smoothing_ms=80, release=1.0)
+    path = tmp_path_factory.mktemp("model") / "tiny.tflite"
+    return str(tiny_model.write_tiny(path, decision=decision))
+
+
+@pytest.fixture
+def clips(tmp_path: Path) -> Path:
+    folder = tmp_path / "clips"
+    for i, (word, n) in enumerate({"yes": 6, "no": 5, "tree": 7}.items()):
+        for j in range(n):
+            write_wav(folder / word / f"{j}.wav", sound(100 * i + j, RATE), RATE)
+    return folder
+
+
+@pytest.fixture
+def recording(tmp_path: Path, model: str) -> tuple[str, str]:
+    """A minute in which about half of what fires was said."""
+    pcm = np.concatenate([sound(seed, RATE) for seed in range(60)])
+    write_wav(tmp_path / "long.wav", pcm, RATE)
+    events = Spotter(model).feed(pcm)
+    assert len(events) > 10
+    rows = ["start_s\tend_s\tkeyword"]
+    rows += [f"{max(0, e.time_s - 0.4)}\t{e.time_s - 0.1}\t{e.keyword}" for e in events[1::2]]
+    (tmp_path / "long.tsv").write_text("\n".join(rows))
+    return str(tmp_path / "long.wav"), str(tmp_path / "long.tsv")
+
+
+def test_json_is_one_object_that_adds_up(
+    model: str, clips: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["evaluate", model, str(clips), "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["clips"] == 18
+    assert result["labels"] == ["_silence_", "_unknown_", "yes", "no"]
+    matrix = np.array(result["confusion"])
+    assert matrix.sum(axis=1).tolist() == [0, 7, 6, 5]
+    assert result["accuracy"] == matrix.trace() / 18
+    low, high = result["accuracy_interval_95"]
+    assert low <= result["accuracy"] <= high
+    for i, label in enumerate(result["labels"]):
+        figures = result["per_label"][label]
+        assert figures["clips"] == matrix[i].sum()
+        assert figures["correct"] == matrix[i, i]
+        if figures["clips"]:
+            assert figures["recall"] == matrix[i, i] / matrix[i].sum()
+    assert result["model"] == model
+    assert result["runtime"].split()[0] in ("ai-edge-litert", "tflite-runtime", "tensorflow")
+    assert result["seconds"] > 0
+
+
+def test_people_get_a_table_and_the_worst_confusions(
+    model: str, clips: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["evaluate", model, str(clips)]) == 0
+    captured = capsys.readouterr()
+    assert "18 clips" in captured.out
+    assert "95 % interval" in captured.out
+    rows = [line.split()[:2] for line in captured.out.splitlines()]
+    assert ["yes", "6"] in rows
+    assert ["_unknown_", "7"] in rows
+    assert "most frequent confusions" in captured.out
+    assert "heard as" in captured.out
+    assert "counted as _unknown_: tree" in captured.err
+
+
+def test_the_confusion_matrix_is_drawn_on_request(
+    model: str, clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("matplotlib")
+    picture = tmp_path / "confusion.png"
+    assert run(["evaluate", model, str(clips), "--plot", str(picture), "--json"]) == 0
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    captured = capsys.readouterr()
+    json.loads(captured.out)
+    assert f"wrote {picture}" in captured.err
+
+
+def test_unreadable_clips_are_named_one_line_each_and_the_rest_counted(
+    model: str, clips: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for i in range(8):
+        (clips / "yes" / f"bad{i}.wav").write_text("text")
+    assert run(["evaluate", model, str(clips)]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    lines = captured.err.splitlines()
+    assert [f"bad{i}.wav" in lines[i] for i in range(5)] == [True] * 5
+    assert "3 more" in lines[5]
+    assert "8 of 26 clips cannot be read" in lines[6]
+    assert len(lines) == 7
+
+    assert run(["evaluate", model, str(clips), "--skip-bad", "--json"]) == 0
+    captured = capsys.readouterr()
+    assert json.loads(captured.out)["clips"] == 18
+    assert "bad0.wav" in captured.err
+
+
+def test_a_recording_gives_the_promised_figures(
+    model: str, recording: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    audio, labels = recording
+    assert run(["evaluate", model, "--stream", audio, "--labels", labels, "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    n_words = len(Path(labels).read_text().splitlines()) - 1
+    assert result["hits"] == n_words
+    assert result["misses"] == result["substitutions"] == 0
+    assert result["false_accepts"] == result["events"] - n_words > 0
+    assert result["hours"] == pytest.approx(1 / 60)
+    assert result["false_accepts_per_hour"] == pytest.approx(60 * result["false_accepts"])
+    assert result["false_reject_rate"] == 0
+    # Each word was labelled to end 0.1 s before its event.
+    assert result["latency_ms"] == {"median": 100.0, "p95": 100.0}
+
+    assert run(["evaluate", model, "--stream", audio, "--labels", labels]) == 0
+    shown = capsys.readouterr().out
+    assert f"{n_words} words: {n_words} heard, 0 missed" in shown
+    assert "median 100 ms" in shown
+
+
+def test_the_time_line_begins_before_the_first_mistake(
+    model: str, recording: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("matplotlib")
+    audio, labels = recording
+    picture = tmp_path / "line.svg"
+    common = ["evaluate", model, "--stream", audio, "--labels", labels, "--plot", str(picture)]
+    assert run([*common, "--span", "6"]) == 0
+    assert "0 to 6 s:" in picture.read_text()
+    assert run([*common, "--span", "6", "--from", "30"]) == 0
+    assert "30 to 36 s:" in picture.read_text()
+    assert run([*common, "--from", "61"]) == 1
+    assert "where there is no audio" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "complaint"),
+    [
+        ([], 2, "Give either DIR or --stream AUDIO. Received: neither"),
+        (["{clips}", "--stream", "x.wav"], 2, "Received: both"),
+        (["--stream", "x.wav"], 2, "--stream and --labels go together"),
+        (["{clips}", "--labels", "x.tsv"], 2, "--stream and --labels go together"),
+        (["{clips}", "--limit", "0"], 2, "--limit"),
+        (["{clips}", "--plot", "x.jpeg"], 1, "must end in .png"),
+        (["{clips}/nothing"], 1, "does not exist"),
+        (["{clips}/yes"], 1, "holds no label folders"),
+        (["{empty}"], 1, "holds no label folders"),
+        (["{strange}"], 1, "is a label of this model"),
+        (["--stream", "x.wav", "--labels", "{clips}/x.tsv"], 1, "x.tsv: No such file"),
+        (["--stream", "{strange}/x.wav", "--labels", "{strange}/good.tsv"], 1, "x.wav"),
+        (["--stream", "{clips}/yes/0.wav", "--labels", "{strange}/bad.tsv"], 1, "line 2: end_s"),
+    ],
+)
+def test_each_wrong_use_ends_in_one_line(
+    arguments: list[str],
+    status: int,
+    complaint: str,
+    model: str,
+    clips: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    empty, strange = tmp_path / "empty", tmp_path / "strange"
+    empty.mkdir()
+    write_wav(strange / "cat" / "0.wav", sound(0, RATE), RATE)
+    (strange / "good.tsv").write_text("start_s\tend_s\tkeyword\n0.1\t0.5\tyes\n")
+    (strange / "bad.tsv").write_text("start_s\tend_s\tkeyword\n0.1\tsoon\tyes\n")
+    places = {"clips": clips, "empty": empty, "strange": strange}
+    given = [argument.format(**places) for argument in arguments]
+    assert run(["evaluate", model, *given]) == status
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert complaint in captured.err
+    assert len(captured.err.splitlines()) == 1
+
+
+def test_a_model_in_clip_form_hears_clips_but_follows_no_stream(
+    clips: Path, tmp_path: Path, recording: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = str(tiny_model.write_tiny(tmp_path / "clip.tflite", form="clip"))
+    assert run(["evaluate", path, str(clips), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["clips"] == 18
+    assert run(["evaluate", path, "--stream", recording[0], "--labels", recording[1]]) == 1
+    assert "stream form" in capsys.readouterr().err

@@ -1,0 +1,251 @@
+"""The pictures hold what they should, in every format, and are written whole or not at all."""
+
+from __future__ import annotations
+
+import re
+import struct
+import sys
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny_model
+
+from kws.audio.files import write_wav
+from kws.data.labels import COMMANDS, WORDS, LabelSet
+from kws.decide import DecisionConfig, Event
+from kws.errors import KwsError
+from kws.evaluate import Evaluation, StreamEvaluation, Trace, evaluate_posteriors
+from kws.matching import SpokenWord, match_events
+from kws.report import plot_confusion, plot_curves, plot_stretch, plot_timeline
+
+pytest.importorskip("matplotlib")
+
+RATE = 16000
+HISTORY = {
+    "loss": [2.0, 1.0, 0.6],
+    "val_loss": [1.8, 0.9, 0.7],
+    "accuracy": [0.3, 0.6, 0.8],
+    "val_accuracy": [0.4, 0.7825, 0.71],
+    "learning_rate": [1e-3, 5e-4, 1e-4],
+}
+
+
+def evaluation(labels: tuple[str, ...] = COMMANDS, n: int = 400) -> Evaluation:
+    rng = np.random.default_rng(0)
+    return evaluate_posteriors(
+        rng.random((n, len(labels))),
+        rng.integers(0, len(labels), n),
+        LabelSet(labels=labels, keywords=labels),
+        model="some/folder/model.tflite",
+    )
+
+
+def texts(path: Path) -> list[str]:
+    """Every text in an SVG."""
+    found = re.findall(r"<text[^>]*>(.*?)</text>", path.read_text(), re.S)
+    return [re.sub(r"<[^>]*>", "", text).strip() for text in found]
+
+
+def png_size(path: Path) -> tuple[int, int]:
+    content = path.read_bytes()
+    assert content[:8] == b"\x89PNG\r\n\x1a\n"
+    return struct.unpack(">II", content[16:24])
+
+
+def test_a_confusion_matrix_shows_every_count_recall_and_precision(tmp_path: Path) -> None:
+    result = evaluation()
+    plot_confusion(result, tmp_path / "confusion.svg")
+    shown = Counter(texts(tmp_path / "confusion.svg"))
+    counts = Counter(str(n) for row in result.confusion for n in row if n)
+    assert all(shown[text] >= times for text, times in counts.items())
+    for label, n in result.per_label().items():
+        assert shown[label] == 2  # its row and its column
+        assert shown[f"{100 * n['recall']:.1f}"] >= 1
+        assert shown[f"{100 * n['precision']:.1f}"] >= 1
+    everything = " ".join(shown)
+    assert "model.tflite" in everything
+    assert f"{100 * result.accuracy:.1f} % of 400 clips right" in everything
+
+
+def test_a_matrix_with_empty_rows_and_columns_can_be_drawn(tmp_path: Path) -> None:
+    three = LabelSet.own(["yes", "no"], silence=False)
+    result = evaluate_posteriors(np.array([[1.0, 0, 0]]), ["yes"], three)
+    plot_confusion(result, tmp_path / "confusion.svg")
+    assert texts(tmp_path / "confusion.svg").count("–") == 4
+
+
+@pytest.mark.parametrize(
+    ("labels", "least", "most"), [(("hey", "no"), 400, 1000), (WORDS, 1500, 3000)]
+)
+def test_the_matrix_grows_with_the_labels(
+    labels: tuple[str, ...], least: int, most: int, tmp_path: Path
+) -> None:
+    plot_confusion(evaluation(labels), tmp_path / "confusion.png")
+    assert all(least <= pixels <= most for pixels in png_size(tmp_path / "confusion.png"))
+
+
+def test_curves_name_the_best_epoch(tmp_path: Path) -> None:
+    plot_curves(HISTORY, tmp_path / "curves.svg")
+    shown = texts(tmp_path / "curves.svg")
+    assert "best: 78.25 % in epoch 2" in shown
+    assert {"loss", "accuracy, %", "learning rate", "epoch", "training", "validation"} <= set(shown)
+
+
+@pytest.mark.parametrize("epochs", [1, 2, 40])
+def test_curves_of_any_length_can_be_drawn(epochs: int, tmp_path: Path) -> None:
+    history = {name: (values * 14)[:epochs] for name, values in HISTORY.items()}
+    plot_curves(history, tmp_path / "curves.png")
+    assert min(png_size(tmp_path / "curves.png")) > 500
+
+
+def test_curves_without_validation_leave_it_out(tmp_path: Path) -> None:
+    plot_curves({"loss": [2.0, 1.0]}, tmp_path / "curves.svg")
+    shown = texts(tmp_path / "curves.svg")
+    assert "validation" not in shown
+    assert "learning rate" not in shown
+
+
+def test_an_empty_history_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(KwsError, match="No curves to draw"):
+        plot_curves({"loss": []}, tmp_path / "curves.png")
+    assert list(tmp_path.iterdir()) == []
+
+
+CARD = tiny_model.card(form="stream", decision=DecisionConfig(thresholds={"yes": 0.63, "no": 0.71}))
+TRUTH = [
+    SpokenWord(start_s=1.0, end_s=1.5, keyword="yes"),
+    SpokenWord(start_s=3.0, end_s=3.5, keyword="no"),
+    SpokenWord(start_s=7.0, end_s=7.5, keyword="no"),
+]
+EVENTS = [
+    Event(keyword="yes", score=0.81, time_s=1.6),
+    Event(keyword="yes", score=0.66, time_s=5.0),
+    Event(keyword="no", score=0.99, time_s=7.6),
+]
+
+
+def stream(seconds: int = 10) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(0)
+    pcm = (1000 * rng.standard_normal(seconds * RATE)).astype(np.int16)
+    return pcm, rng.random((CARD.n_steps(CARD.front_end.n_frames(len(pcm))), 4))
+
+
+def test_a_time_line_names_words_events_and_thresholds(tmp_path: Path) -> None:
+    pcm, posteriors = stream()
+    plot_timeline(
+        pcm, posteriors, CARD, tmp_path / "t.svg", truth=TRUTH, events=EVENTS, start_s=0, end_s=6
+    )
+    shown = texts(tmp_path / "t.svg")
+    assert {"yes", "no ✗", "yes 0.81", "yes 0.66", "0.63", "0.71", "said", "heard"} <= set(shown)
+    assert any("0 to 6 s: 1 of 2 words heard, 1 of 2 events wrong" in text for text in shown)
+    # What lies outside the stretch is not shown.
+    assert "no 0.99" not in shown
+
+
+def test_a_stretch_may_come_from_audio_that_begins_later(tmp_path: Path) -> None:
+    pcm, posteriors = stream()
+    whole, part = tmp_path / "whole.png", tmp_path / "part.png"
+    plot_timeline(pcm, posteriors, CARD, whole, truth=TRUTH, events=EVENTS, start_s=4, end_s=8)
+    plot_timeline(
+        pcm[4 * RATE : 9 * RATE],
+        posteriors,
+        CARD,
+        part,
+        truth=TRUTH,
+        events=EVENTS,
+        start_s=4,
+        end_s=8,
+        offset_s=4,
+    )
+    assert whole.read_bytes() == part.read_bytes()
+
+
+def test_of_many_keywords_those_that_matter_get_a_lane(tmp_path: Path) -> None:
+    card = tiny_model.card(
+        form="stream",
+        labels=WORDS,
+        keywords=WORDS,
+        decision=DecisionConfig(thresholds=dict.fromkeys(WORDS, 0.5)),
+    )
+    pcm, posteriors = stream()
+    scores = np.zeros((len(posteriors), len(WORDS)))
+    scores[10, WORDS.index("wow")] = 0.4
+    plot_timeline(pcm, scores, card, tmp_path / "t.svg", truth=TRUTH[:2], end_s=6)
+    shown = texts(tmp_path / "t.svg")
+    assert {"wow", "yes", "no"} <= set(shown)
+    assert shown.count("0.50") == 12
+
+
+@pytest.mark.parametrize(("start_s", "end_s"), [(10.5, 12.0), (5.0, 4.0), (9.999, 20.0)])
+def test_a_stretch_without_audio_is_refused(start_s: float, end_s: float, tmp_path: Path) -> None:
+    pcm, posteriors = stream()
+    with pytest.raises(KwsError, match="where there is no audio"):
+        plot_timeline(pcm, posteriors, CARD, tmp_path / "t.png", start_s=start_s, end_s=end_s)
+
+
+def test_a_stretch_of_a_recording_is_the_same_as_from_memory(tmp_path: Path) -> None:
+    pcm, posteriors = stream()
+    write_wav(tmp_path / "long.wav", pcm, RATE)
+    posteriors = posteriors.astype(np.float16)
+    times = np.array([CARD.step_time_s(k) for k in range(len(posteriors))])
+    result = StreamEvaluation(
+        model="m",
+        runtime="r",
+        seconds=1.0,
+        card=CARD,
+        matches=match_events(TRUTH, EVENTS, duration_s=10),
+        trace=Trace(times_s=times, posteriors=posteriors),
+    )
+    plot_stretch(result, tmp_path / "long.wav", tmp_path / "a.png", start_s=2.5, end_s=7.5)
+    plot_timeline(
+        pcm,
+        posteriors,
+        CARD,
+        tmp_path / "b.png",
+        truth=TRUTH,
+        events=EVENTS,
+        start_s=2.5,
+        end_s=7.5,
+    )
+    assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+@pytest.mark.parametrize("suffix", [".png", ".pdf", ".svg", ".PNG"])
+def test_the_suffix_decides_the_format(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"curves{suffix}"
+    plot_curves(HISTORY, path)
+    start = {".png": b"\x89PNG", ".pdf": b"%PDF", ".svg": b"<?xml"}[suffix.lower()]
+    assert path.read_bytes().startswith(start)
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_another_suffix_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    with pytest.raises(KwsError, match=r"must end in \.png, \.pdf, \.svg"):
+        plot_curves(HISTORY, tmp_path / "curves.jpeg")
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_picture_that_fails_leaves_the_old_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "curves.png"
+    path.write_bytes(b"old")
+
+    def full(*_: object, **__: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("matplotlib.figure.Figure.savefig", full)
+    with pytest.raises(OSError, match="No space"):
+        plot_curves(HISTORY, path)
+    assert path.read_bytes() == b"old"
+    assert [p.name for p in tmp_path.iterdir()] == ["curves.png"]
+
+
+def test_without_matplotlib_the_error_names_the_extra(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "matplotlib", None)
+    with pytest.raises(KwsError, match=r"kws\[train\]"):
+        plot_curves(HISTORY, tmp_path / "curves.png")
