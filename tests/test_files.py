@@ -1,0 +1,41 @@
+"""Writing whole files or none."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from kws.files import atomic_write
+
+
+def test_the_new_content_replaces_the_old(tmp_path: Path) -> None:
+    target = tmp_path / "deep" / "file.txt"
+    for text in ("old", "naïve"):
+        with atomic_write(target, "w") as file:
+            file.write(text)
+    assert target.read_text(encoding="utf-8") == "naïve"
+    assert list(target.parent.iterdir()) == [target]
+
+
+@pytest.mark.parametrize("fault", [OSError("disk full"), KeyboardInterrupt()])
+def test_a_fault_leaves_the_old_content_and_nothing_else(
+    fault: BaseException, tmp_path: Path
+) -> None:
+    target = tmp_path / "file.bin"
+    target.write_bytes(b"old")
+    with pytest.raises(type(fault)), atomic_write(target) as file:
+        file.write(b"half of the ne")
+        raise fault
+    assert target.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [target]
+
+
+def test_a_full_disk_leaves_nothing_behind(tmp_path: Path) -> None:
+    full = Path("/dev/full")
+    if not full.exists():
+        pytest.skip("no /dev/full on this system")
+    target = tmp_path / "file.bin"
+    with pytest.raises(OSError, match="No space"), atomic_write(target), full.open("wb") as file:
+        file.write(b"x" * 100_000)
+    assert list(tmp_path.iterdir()) == []
