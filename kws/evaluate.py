@@ -1,52 +1,37 @@
 """How well a model hears: on clips, each with one answer, and on long recordings, with events.
 
-A clip's answer is the posterior of the last step, as in training. A clip shorter than those the
-model was trained on gets zeros at the end. A longer one has several steps at which a clip could
-have ended; the one that is surest of a keyword answers (so a longer clip is asked "is the word
-anywhere in it", and one of the usual length has just one such step). A stream-form model is fed
-the whole longer clip; a clip-form model gets windows of its length, one stride apart.
-
-With a softmax head the largest posterior is what was heard. With a sigmoid head the word was heard
-if its posterior reaches the threshold in the model file; everything else is ``_unknown_``.
+What a network answers to a clip is defined in `kws.answers`. With a softmax head the largest
+posterior is what was heard. With a sigmoid head the word was heard if its posterior reaches the
+threshold in the model file; everything else is ``_unknown_``.
 """
 
 from __future__ import annotations
 
 import math
-import signal
 import time
 from collections import Counter
-from collections.abc import Generator, Iterable, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import closing
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from kws.audio.files import iter_audio, read_audio
+from kws.answers import clip_posteriors, file_posteriors
+from kws.audio.files import iter_audio
 from kws.data.clips import NOISE_FOLDER, ClipIndex, scan
 from kws.data.labels import LabelSet
 from kws.decide import Event
 from kws.errors import KwsError
-from kws.frontend import mfcc
 from kws.labels import SILENCE, UNKNOWN
 from kws.matching import Matches, SpokenWord, match_events
-from kws.model_file import ModelCard
+from kws.model_file import ModelCard, load_model
 from kws.network import Network
 from kws.progress import Progress
 from kws.runtime import which_runtime
 from kws.spotter import Spotter
 
-_BATCH = 32
-"""Clips that are decoded and transformed together: enough for NumPy, few enough for the cache."""
-_WORTH_A_PROCESS = 200
-"""Fewer clips for each process than this are done before it has started."""
 _MISTAKES = 20
 """So many single clips are kept for a closer look."""
 _BLOCK_S = 4
@@ -235,34 +220,6 @@ def wilson_interval(correct: int, total: int, z: float = 1.959964) -> tuple[floa
     return low, high
 
 
-def clip_posteriors(network: Network, pcm: npt.NDArray[np.int16]) -> npt.NDArray[np.float32]:
-    """Return each clip's answer.
-
-    Args:
-        network: a model in stream or clip form.
-        pcm: int16 [n, samples], of any length (see the top of this file).
-
-    Returns:
-        Posteriors, float32 [n, labels].
-
-    Raises:
-        KwsError: no int16 of that shape.
-    """
-    pcm = np.asarray(pcm)
-    if pcm.ndim != 2 or pcm.dtype != np.int16:
-        raise KwsError(
-            f"Clips must be int16 of shape [n, samples]. Received: {pcm.dtype} {pcm.shape}"
-        )
-    card = network.card
-    pcm = _at_least(pcm, _clip_samples(card))
-    answers = np.empty((len(pcm), len(card.labels)), np.float32)
-    for first in range(0, len(pcm), _BATCH):
-        features = mfcc(pcm[first : first + _BATCH], card.front_end)
-        for i, clip in enumerate(features, start=first):
-            answers[i] = _answer(network, clip)
-    return answers
-
-
 def evaluate_arrays(
     network: Network,
     pcm: npt.NDArray[np.int16],
@@ -392,8 +349,7 @@ def evaluate_folder(
         model: a model file in stream or clip form, or the name of a pretrained one.
         folder: the folder.
         limit: at most so many clips of each folder, evenly spread over their names.
-        workers: processes to use. More than one needs a program that can be imported again
-            (``if __name__ == "__main__":`` around what it does), as Python's `multiprocessing`.
+        workers: processes to use.
         skip_bad: leave clips that cannot be read out of the figures (they are named in the
             result) instead of failing.
         progress: report on stderr.
@@ -402,33 +358,22 @@ def evaluate_folder(
         KwsError: no such model or folder, nothing to evaluate on, or a clip that cannot be read.
     """
     start = time.perf_counter()
-    network = Network(model)
-    answers = label_set(network.card)
+    card = load_model(model)
+    answers = label_set(card)
     index, notes = _clips_to_hear(folder, answers, limit)
     names, words = index.paths, index.words
-    paths = [str(index.root / name) for name in names]
-    workers = max(1, min(workers, len(paths) // _WORTH_A_PROCESS))
-    batches = [paths[i : i + _BATCH] for i in range(0, len(paths), _BATCH)]
-
-    posteriors = np.zeros((len(paths), len(answers.labels)), np.float32)
-    faults: dict[int, str] = {}
-    with Progress(len(paths), "evaluating", unit="clips", shown=progress) as bar:
-        hear = _hear_here(network, batches) if workers == 1 else _hear_with(workers, model, batches)
-        with closing(hear):
-            for number, (part, bad) in hear:
-                first = number * _BATCH
-                posteriors[first : first + len(part)] = part
-                faults.update({first + i: fault for i, fault in bad.items()})
-                bar.advance(len(part))
+    posteriors, faults = file_posteriors(
+        model, [str(index.root / name) for name in names], workers=workers, progress=progress
+    )
     unreadable = [faults[i] for i in sorted(faults)]
-    if unreadable and (not skip_bad or len(unreadable) == len(paths)):
-        raise KwsError(f"{len(unreadable)} of {len(paths)} clips cannot be read: {unreadable[0]}")
-    good = [i for i in range(len(paths)) if i not in faults]
+    if unreadable and (not skip_bad or len(unreadable) == len(names)):
+        raise KwsError(f"{len(unreadable)} of {len(names)} clips cannot be read: {unreadable[0]}")
+    good = [i for i in range(len(names)) if i not in faults]
     return evaluate_posteriors(
         posteriors[good],
         [words[i] for i in good],
         answers,
-        threshold=_threshold(network.card),
+        threshold=_threshold(card),
         names=[names[i] for i in good],
         model=str(model),
         runtime=which_runtime(),
@@ -523,31 +468,6 @@ def _threshold(card: ModelCard) -> float:
     return card.decision.thresholds[card.keywords[0]] if card.head == "sigmoid" else 0.5
 
 
-def _clip_samples(card: ModelCard) -> int:
-    front_end = card.front_end
-    return (card.clip_frames - 1) * front_end.hop_length + front_end.frame_length
-
-
-def _at_least(pcm: npt.NDArray[np.int16], samples: int) -> npt.NDArray[np.int16]:
-    """Append zeros to pcm [..., n] until it has `samples` samples."""
-    missing = max(0, samples - pcm.shape[-1])
-    return np.pad(pcm, [(0, 0)] * (pcm.ndim - 1) + [(0, missing)]) if missing else pcm
-
-
-def _answer(network: Network, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Return a clip's posteriors [labels] from its MFCC [frames, n_mfcc]."""
-    card = network.card
-    if card.form == "stream":
-        ends = network.run(features)[card.n_steps(card.clip_frames) - 1 :]
-    else:
-        starts = range(0, len(features) - card.clip_frames + 1, card.stride_frames)
-        ends = np.stack([network.run(features[s : s + card.clip_frames])[-1] for s in starts])
-    if len(ends) == 1:
-        return ends[0]
-    keywords = [card.labels.index(keyword) for keyword in card.keywords]
-    return ends[ends[:, keywords].max(axis=1).argmax()]
-
-
 def _truth(
     labels: Sequence[str] | npt.NDArray[np.integer], answers: LabelSet, shown: tuple[str, ...]
 ) -> tuple[npt.NDArray[np.intp], list[str]]:
@@ -606,75 +526,6 @@ def _spread(label_ids: npt.NDArray[np.int32], limit: int) -> npt.NDArray[np.int6
         n = min(limit, len(at))
         chosen.append(at[np.arange(n) * len(at) // n] if n else at[:0])
     return np.concatenate(chosen)
-
-
-_Heard = tuple[npt.NDArray[np.float32], dict[int, str]]
-"""Posteriors of a batch [clips, labels], and by position what is wrong with unreadable clips."""
-_Batches = Generator[tuple[int, _Heard], None, None]
-"""Batches as they are done, each with its number."""
-
-
-def _hear(network: Network, paths: Sequence[str]) -> _Heard:
-    """Read and answer a batch of clips; those of one length are transformed together."""
-    card = network.card
-    posteriors = np.zeros((len(paths), len(card.labels)), np.float32)
-    faults: dict[int, str] = {}
-    by_frames: dict[int, list[tuple[int, npt.NDArray[np.int16]]]] = {}
-    for i, path in enumerate(paths):
-        try:
-            pcm = _at_least(read_audio(path, card.front_end.sample_rate_hz), _clip_samples(card))
-        except KwsError as error:
-            faults[i] = str(error)
-        else:
-            by_frames.setdefault(card.front_end.n_frames(len(pcm)), []).append((i, pcm))
-    for frames, clips in by_frames.items():
-        # Samples after the last whole frame do not matter.
-        samples = (frames - 1) * card.front_end.hop_length + card.front_end.frame_length
-        features = mfcc(np.stack([pcm[:samples] for _, pcm in clips]), card.front_end)
-        for (i, _), clip in zip(clips, features, strict=True):
-            posteriors[i] = _answer(network, clip)
-    return posteriors, faults
-
-
-def _hear_here(network: Network, batches: Sequence[Sequence[str]]) -> _Batches:
-    for number, batch in enumerate(batches):
-        yield number, _hear(network, batch)
-
-
-def _hear_with(workers: int, model: str | Path, batches: Sequence[Sequence[str]]) -> _Batches:
-    """Hear batches in `workers` processes; yields them as they are done."""
-    # Spawned, not forked: the parent may hold threads (an interpreter's, TensorFlow's).
-    pool = ProcessPoolExecutor(
-        workers, mp_context=get_context("spawn"), initializer=_leave_interrupts_to_the_parent
-    )
-    try:
-        futures = {
-            pool.submit(_hear_by_name, str(model), batch): number
-            for number, batch in enumerate(batches)
-        }
-        for future in as_completed(futures):
-            yield futures[future], future.result()
-    except BrokenProcessPool as error:
-        raise KwsError(
-            "A worker process ended without a word, perhaps for lack of memory. "
-            f"Received: {workers} workers. Try it with one: --workers 1"
-        ) from error
-    finally:
-        pool.shutdown(cancel_futures=True)
-
-
-def _leave_interrupts_to_the_parent() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-
-
-@lru_cache(maxsize=1)
-def _opened(model: str) -> Network:
-    return Network(model)
-
-
-def _hear_by_name(model: str, paths: Sequence[str]) -> _Heard:
-    """Do a batch in a worker process, which opens its network with the first."""
-    return _hear(_opened(model), paths)
 
 
 def _some(items: Sequence[str], most: int = 12) -> str:

@@ -3,6 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -208,3 +213,34 @@ def test_a_model_in_clip_form_hears_clips_but_follows_no_stream(
     assert json.loads(capsys.readouterr().out)["clips"] == 18
     assert run(["evaluate", path, "--stream", recording[0], "--labels", recording[1]]) == 1
     assert "stream form" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends a POSIX signal to a process group")
+@pytest.mark.parametrize("after_s", [0.5, 1.5])
+def test_ctrl_c_ends_in_one_line_and_leaves_nothing(
+    after_s: float, model: str, tmp_path: Path
+) -> None:
+    clip = tmp_path / "clips" / "yes" / "0.wav"
+    write_wav(clip, sound(0, 10 * RATE), RATE)
+    for i in range(1, 3000):
+        clip.with_name(f"{i}.wav").hardlink_to(clip)
+    process = subprocess.Popen(
+        [
+            *(sys.executable, "-c", "from kws.cli import main; main()"),
+            *("evaluate", model, str(tmp_path / "clips"), "--workers", "2"),
+            *("--plot", str(tmp_path / "confusion.png")),
+        ],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    time.sleep(after_s)
+    os.killpg(process.pid, signal.SIGINT)
+    out, err = process.communicate(timeout=30)
+    if process.returncode == -signal.SIGINT:
+        pytest.skip(f"the machine was too slow to get to the command within {after_s} s")
+    assert (process.returncode, out) == (130, "")
+    assert err.splitlines()[-1] == "kws: interrupted"
+    assert "Traceback" not in err
+    assert [path.name for path in tmp_path.iterdir()] == ["clips"]

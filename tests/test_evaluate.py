@@ -12,6 +12,7 @@ import tiny_model
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kws.answers import clip_posteriors
 from kws.audio.files import write_wav
 from kws.data.labels import NOT_THE_WORD, LabelSet
 from kws.decide import DecisionConfig
@@ -19,7 +20,6 @@ from kws.errors import KwsError
 from kws.evaluate import (
     Confusion,
     Mistake,
-    clip_posteriors,
     evaluate_arrays,
     evaluate_folder,
     evaluate_posteriors,
@@ -325,6 +325,16 @@ def test_many_clips_in_one_process_or_two_give_what_they_give_as_arrays(
         assert result.confusions == expected.confusions
         assert result.mistakes == expected.mistakes
         assert len(result.unreadable) == 1
+
+
+def test_a_worker_that_dies_ends_the_work_in_one_line(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = write_clips(tmp_path, {"yes": 400}, samples=320)
+    monkeypatch.setattr("kws.answers._WORKER", "import os; os._exit(7)")
+    with pytest.raises(KwsError, match=r"ended without a word.*exit status 7") as caught:
+        evaluate_folder(model, data, workers=2)
+    assert "\n" not in str(caught.value)
 
 
 def test_clips_of_different_lengths_and_rows_keep_their_places(model: Path, tmp_path: Path) -> None:

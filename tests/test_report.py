@@ -69,6 +69,23 @@ def test_a_confusion_matrix_shows_every_count_recall_and_precision(tmp_path: Pat
     assert f"{100 * result.accuracy:.1f} % of 400 clips right" in everything
 
 
+def test_rows_are_what_was_said_and_columns_what_was_heard(tmp_path: Path) -> None:
+    pair = LabelSet(labels=("hey", "no"), keywords=("hey", "no"))
+    # 17 clips of "hey", all heard as "no".
+    result = evaluate_posteriors(np.array([[0.1, 0.9]] * 17), ["hey"] * 17, pair)
+    plot_confusion(result, tmp_path / "c.svg")
+    places: dict[str, list[tuple[float, float]]] = {}
+    for x, y, text in re.findall(
+        r'<text[^>]* x="([\d.]+)" y="([\d.]+)"[^>]*>([^<]+)', (tmp_path / "c.svg").read_text()
+    ):
+        places.setdefault(text, []).append((float(x), float(y)))
+    (x, y), *_ = places["17"]
+    row = {label: max(places[label], key=lambda place: place[1])[1] for label in ("hey", "no")}
+    column = {label: max(places[label])[0] for label in ("hey", "no")}
+    assert abs(y - row["hey"]) < abs(y - row["no"])
+    assert abs(x - column["no"]) < abs(x - column["hey"])
+
+
 def test_a_matrix_with_empty_rows_and_columns_can_be_drawn(tmp_path: Path) -> None:
     three = LabelSet.own(["yes", "no"], silence=False)
     result = evaluate_posteriors(np.array([[1.0, 0, 0]]), ["yes"], three)

@@ -1,0 +1,257 @@
+"""What a network answers to clips: one posterior for each, from memory or from files.
+
+A clip's answer is the posterior of the last step, as in training. A clip shorter than those the
+model was trained on gets zeros at the end. A longer one has several steps at which a clip could
+have ended; the one that is surest of a keyword answers (so a longer clip is asked "is the word
+anywhere in it", and one of the usual length has just one such step). A stream-form model is fed
+the whole longer clip; a clip-form model gets windows of its length, one stride apart.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import subprocess
+import sys
+import threading
+from collections.abc import Generator, Sequence
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import numpy.typing as npt
+
+from kws.audio.files import read_audio
+from kws.errors import KwsError
+from kws.frontend import mfcc
+from kws.model_file import ModelCard
+from kws.network import Network
+from kws.progress import Progress
+
+_BATCH = 32
+"""Clips that are decoded and transformed together: enough for NumPy, few enough for the cache."""
+_WORTH_A_PROCESS = 200
+"""Fewer clips for each process than this are done before it has started."""
+_WORKER = "from kws.answers import _serve; _serve()"
+
+
+def clip_posteriors(network: Network, pcm: npt.NDArray[np.int16]) -> npt.NDArray[np.float32]:
+    """Return each clip's answer.
+
+    Args:
+        network: a model in stream or clip form.
+        pcm: int16 [n, samples], of any length (see the top of this file).
+
+    Returns:
+        Posteriors, float32 [n, labels].
+
+    Raises:
+        KwsError: no int16 of that shape.
+    """
+    pcm = np.asarray(pcm)
+    if pcm.ndim != 2 or pcm.dtype != np.int16:
+        raise KwsError(
+            f"Clips must be int16 of shape [n, samples]. Received: {pcm.dtype} {pcm.shape}"
+        )
+    card = network.card
+    pcm = _at_least(pcm, _clip_samples(card))
+    answers = np.empty((len(pcm), len(card.labels)), np.float32)
+    for first in range(0, len(pcm), _BATCH):
+        features = mfcc(pcm[first : first + _BATCH], card.front_end)
+        for i, clip in enumerate(features, start=first):
+            answers[i] = _answer(network, clip)
+    return answers
+
+
+def file_posteriors(
+    model: str | Path, paths: Sequence[str], *, workers: int = 1, progress: bool = False
+) -> tuple[npt.NDArray[np.float32], dict[int, str]]:
+    """Return the answer to each sound file.
+
+    Args:
+        model: a model file in stream or clip form, or the name of a pretrained one.
+        paths: the files.
+        workers: processes to use, as far as there is enough to do for them.
+        progress: report on stderr.
+
+    Returns:
+        Posteriors, float32 [n, labels], and for files that cannot be read (whose rows are zero)
+        their positions and what is wrong with them.
+
+    Raises:
+        KwsError: no such model, or a worker process died.
+    """
+    network = Network(model)
+    posteriors = np.zeros((len(paths), len(network.card.labels)), np.float32)
+    faults: dict[int, str] = {}
+    workers = min(workers, len(paths) // _WORTH_A_PROCESS)
+    batches = [list(paths[i : i + _BATCH]) for i in range(0, len(paths), _BATCH)]
+    hear = _hear_with(workers, model, batches) if workers > 1 else _hear_here(network, batches)
+    with Progress(len(paths), "evaluating", unit="clips", shown=progress) as bar, closing(hear):
+        for number, (part, bad) in hear:
+            first = number * _BATCH
+            posteriors[first : first + len(part)] = part
+            faults.update({first + i: fault for i, fault in bad.items()})
+            bar.advance(len(part))
+    return posteriors, faults
+
+
+def _clip_samples(card: ModelCard) -> int:
+    front_end = card.front_end
+    return (card.clip_frames - 1) * front_end.hop_length + front_end.frame_length
+
+
+def _at_least(pcm: npt.NDArray[np.int16], samples: int) -> npt.NDArray[np.int16]:
+    """Append zeros to pcm [..., n] until it has `samples` samples."""
+    missing = max(0, samples - pcm.shape[-1])
+    return np.pad(pcm, [(0, 0)] * (pcm.ndim - 1) + [(0, missing)]) if missing else pcm
+
+
+def _answer(network: Network, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return a clip's posteriors [labels] from its MFCC [frames, n_mfcc]."""
+    card = network.card
+    if card.form == "stream":
+        ends = network.run(features)[card.n_steps(card.clip_frames) - 1 :]
+    else:
+        starts = range(0, len(features) - card.clip_frames + 1, card.stride_frames)
+        ends = np.stack([network.run(features[s : s + card.clip_frames])[-1] for s in starts])
+    if len(ends) == 1:
+        return ends[0]
+    keywords = [card.labels.index(keyword) for keyword in card.keywords]
+    return ends[ends[:, keywords].max(axis=1).argmax()]
+
+
+_Heard = tuple[npt.NDArray[np.float32], dict[int, str]]
+"""Posteriors of a batch [clips, labels], and by position what is wrong with unreadable clips."""
+_Batches = Generator[tuple[int, _Heard], None, None]
+"""Batches as they are done, each with its number."""
+
+
+def _hear(network: Network, paths: Sequence[str]) -> _Heard:
+    """Read and answer a batch of clips; those of one length are transformed together."""
+    card = network.card
+    posteriors = np.zeros((len(paths), len(card.labels)), np.float32)
+    faults: dict[int, str] = {}
+    by_frames: dict[int, list[tuple[int, npt.NDArray[np.int16]]]] = {}
+    for i, path in enumerate(paths):
+        try:
+            pcm = _at_least(read_audio(path, card.front_end.sample_rate_hz), _clip_samples(card))
+        except KwsError as error:
+            faults[i] = str(error)
+        else:
+            by_frames.setdefault(card.front_end.n_frames(len(pcm)), []).append((i, pcm))
+    for frames, clips in by_frames.items():
+        # Samples after the last whole frame do not matter.
+        samples = (frames - 1) * card.front_end.hop_length + card.front_end.frame_length
+        features = mfcc(np.stack([pcm[:samples] for _, pcm in clips]), card.front_end)
+        for (i, _), clip in zip(clips, features, strict=True):
+            posteriors[i] = _answer(network, clip)
+    return posteriors, faults
+
+
+def _hear_here(network: Network, batches: Sequence[list[str]]) -> _Batches:
+    for number, batch in enumerate(batches):
+        yield number, _hear(network, batch)
+
+
+def _hear_with(workers: int, model: str | Path, batches: Sequence[list[str]]) -> _Batches:
+    """Hear batches in `workers` processes; a thread for each hands them over and takes answers."""
+    waiting: queue.SimpleQueue[tuple[int, list[str]]] = queue.SimpleQueue()
+    for numbered in enumerate(batches):
+        waiting.put(numbered)
+    done: queue.SimpleQueue[tuple[int, _Heard] | BaseException] = queue.SimpleQueue()
+    running: list[subprocess.Popen[bytes]] = []
+    stopped = threading.Event()
+
+    def keep_busy() -> None:
+        try:
+            with _start_worker(model) as process:
+                running.append(process)
+                try:
+                    while not stopped.is_set():
+                        number, batch = waiting.get_nowait()
+                        done.put((number, _ask(process, batch)))
+                except queue.Empty:
+                    pass
+                finally:
+                    process.kill()
+        except BaseException as error:
+            done.put(error)
+
+    threads = [threading.Thread(target=keep_busy) for _ in range(workers)]
+    try:
+        for thread in threads:
+            thread.start()
+        for _ in batches:
+            item = _taken(done)
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        stopped.set()
+        for process in running:
+            process.kill()
+        for thread in threads:
+            if thread.ident is not None:
+                thread.join()
+
+
+def _taken(
+    done: queue.SimpleQueue[tuple[int, _Heard] | BaseException],
+) -> tuple[int, _Heard] | BaseException:
+    while True:
+        # A timeout, because Windows cannot interrupt an endless wait.
+        with suppress(queue.Empty):
+            return done.get(timeout=0.5)
+
+
+def _start_worker(model: str | Path) -> subprocess.Popen[bytes]:
+    # A plain child instead of `multiprocessing`: it needs no guard in the caller's main module,
+    # and prints no traceback when Ctrl-C comes while it starts.
+    environment = dict(os.environ)
+    home = str(Path(__file__).resolve().parents[1])
+    paths = [home, *environment.get("PYTHONPATH", "").split(os.pathsep)]
+    environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
+    return subprocess.Popen(
+        [sys.executable, "-c", _WORKER, str(model)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=environment,
+        # Ctrl-C reaches the parent alone, which ends its workers.
+        start_new_session=True,
+        creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
+    )
+
+
+def _ask(process: subprocess.Popen[bytes], paths: list[str]) -> _Heard:
+    """Give a worker a batch and read its answer: a line of JSON, then the posteriors."""
+    assert process.stdin is not None and process.stdout is not None
+    head = b""
+    with suppress(BrokenPipeError):  # A worker that died is seen below.
+        process.stdin.write(json.dumps(paths).encode() + b"\n")
+        process.stdin.flush()
+        head = process.stdout.readline()
+    shape, faults = json.loads(head) if head.endswith(b"\n") else ((1, 1), {})
+    body = process.stdout.read(4 * shape[0] * shape[1])
+    if len(body) < 4 * shape[0] * shape[1]:
+        raise KwsError(
+            "A worker process ended without a word, perhaps for lack of memory. Received: exit "
+            f"status {process.wait()}. Try it with one process: --workers 1"
+        )
+    posteriors = np.frombuffer(body, np.float32).reshape(shape)
+    return posteriors, {int(i): fault for i, fault in faults.items()}
+
+
+def _serve() -> None:
+    """The worker's side of `_ask`."""
+    answers: IO[bytes] = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # Whatever a library prints must not end up among the answers.
+    network = Network(sys.argv[1])
+    for line in sys.stdin:
+        posteriors, faults = _hear(network, json.loads(line))
+        with suppress(BrokenPipeError):  # The parent has gone, and stdin will end.
+            answers.write(json.dumps([posteriors.shape, faults]).encode() + b"\n")
+            answers.write(posteriors.tobytes())
+            answers.flush()
