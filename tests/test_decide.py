@@ -79,6 +79,11 @@ def test_after_falling_below_the_release_level_it_fires_again() -> None:
     assert listen(decider(), [0.9, 0.41, 0.9, 0.39, 0.9]) == [(0, "yes"), (4, "yes")]
 
 
+def test_at_the_release_level_itself_it_is_not_released() -> None:
+    d = decider(yes=0.5, release=0.5)
+    assert listen(d, [0.5, 0.25, 0.5, 0.2499, 0.5]) == [(0, "yes"), (4, "yes")]
+
+
 def test_another_keyword_may_follow_while_the_first_is_not_yet_released() -> None:
     d = decider(yes=0.6, no=0.6)
     assert listen(d, [0.6, 0.4, 0.4], [0.0, 0.0, 0.6]) == [(0, "yes"), (2, "no")]

@@ -130,6 +130,13 @@ def test_litert_gives_the_same_outputs_with_the_card(model: bytes) -> None:
     np.testing.assert_array_equal(outputs, litert_outputs(model))
 
 
+@pytest.mark.parametrize("name", ["a", "ab", "abc", "abcd", "abcde"])
+def test_litert_verifies_the_file_whatever_the_length_of_the_name(model: bytes, name: str) -> None:
+    # LiteRT runs FlatBuffers' verifier: bounds, alignment, the zero byte at the end of a string.
+    written = write_metadata(write_metadata(model, name, b"\xff" * 7), name + "z", b"\xff" * 9)
+    np.testing.assert_array_equal(litert_outputs(written), litert_outputs(model))
+
+
 def test_tflm_gives_the_same_outputs_with_the_card(model: bytes) -> None:
     np.testing.assert_array_equal(tflm_outputs(write_card(model, CARD)), tflm_outputs(model))
 
@@ -189,8 +196,8 @@ def read_or_refuse(content: bytes) -> None:
 @given(data=st.data())
 @settings(max_examples=400, deadline=2000)
 def test_damaged_files_end_in_one_line(model: bytes, foreign: bytes, data: st.DataObject) -> None:
-    # Only a file without a checksum of ours lets damage through to the reading of tables.
-    content = bytearray(data.draw(st.sampled_from([model, foreign, write_card(model, CARD)])))
+    # Files without a checksum of ours, so that the damage gets as far as the tables.
+    content = bytearray(data.draw(st.sampled_from([model, foreign])))
     root = struct.unpack_from("<I", content)[0]
     for _ in range(data.draw(st.integers(1, 4))):
         # Mostly near the root and the beginning, where there are positions to break.
@@ -201,6 +208,25 @@ def test_damaged_files_end_in_one_line(model: bytes, foreign: bytes, data: st.Da
             struct.pack_into("<I", content, at, word)
     end = data.draw(st.integers(0, len(content)) | st.just(len(content)))
     read_or_refuse(bytes(content[:end]))
+
+
+def test_content_that_ends_behind_the_file_is_refused(foreign: bytes) -> None:
+    payload = read_metadata(foreign, "kws")
+    assert payload is not None
+    damaged = bytearray(foreign)
+    at = foreign.index(payload) - 4
+    assert struct.unpack_from("<I", damaged, at) == (len(payload),)
+    struct.pack_into("<I", damaged, at, len(foreign) - at - 3)
+    with pytest.raises(KwsError, match="cut off or damaged"):
+        read_metadata(bytes(damaged), "kws")
+
+
+def test_root_references_that_lead_out_of_the_file_end_in_one_line(model: bytes) -> None:
+    root = struct.unpack_from("<I", model)[0]
+    for at in range(root + 4, root + 40, 4):
+        damaged = bytearray(model)
+        struct.pack_into("<I", damaged, at, 2**32 - 1)
+        read_or_refuse(bytes(damaged))
 
 
 def test_a_single_flipped_bit_anywhere_is_noticed(model: bytes) -> None:

@@ -83,7 +83,7 @@ def _blocks(file: str) -> Iterable[Any]:
 
 
 def _report(file: str, spotter: Spotter, block: Any, as_json: bool) -> int:
-    """Feed one block, print its events and return how many there were."""
+    """Feed one block, print its events (echo flushes each line) and return their number."""
     events = spotter.feed(block)
     for event in events:
         if as_json:
@@ -96,9 +96,6 @@ def _report(file: str, spotter: Spotter, block: Any, as_json: bool) -> int:
             typer.echo(json.dumps(fields))
         else:
             typer.echo(f"{file}  {event.time_s:.2f} s  {event.keyword}  {event.score:.2f}")
-    if events:
-        # A pipe would hold the lines back until its buffer is full.
-        sys.stdout.flush()
     return len(events)
 
 

@@ -172,7 +172,13 @@ class _View:
     def reference(self, table: int, number: int) -> int | None:
         """Return the position that field `number`, a reference, leads to; None if absent."""
         at = self.field(table, number)
-        return None if at is None else at + self.unsigned(at)
+        if at is None:
+            return None
+        target = at + self.unsigned(at)
+        # Checked here, because some references are passed on without being followed.
+        if target > len(self.bytes) - 4:
+            raise self.damage(target)
+        return target
 
     def content(self, at: int) -> bytes:
         """Return the vector of bytes, or string, at `at`."""
