@@ -1,7 +1,98 @@
+"""`kws export`: a run in, one self-describing .tflite out, with the proof that it is the same."""
+
 from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
 
 import typer
 
+from kws.errors import KwsError
+
+ACCURACY_WARNING = 0.005
+
 
 def register(app: typer.Typer) -> None:
-    """Add this file's commands to `app`."""
+    """Add `export`."""
+    app.command("export")(export)
+
+
+def export(
+    run: Path = typer.Argument(..., metavar="RUN", help="A run's folder, made by kws train."),
+    output: Path | None = typer.Option(
+        None, "--output", "-o", metavar="FILE", help="The model. [default: <recipe's name>.tflite]"
+    ),
+    as_float: bool = typer.Option(False, "--float", help="Keep float32 instead of int8."),
+    clip: bool = typer.Option(
+        False, "--clip", help="Take a whole clip at once instead of a step of a stream."
+    ),
+    runtimes: str | None = typer.Option(
+        None,
+        "--runtimes",
+        metavar="NAMES",
+        help="Run the file on litert, tflm, tflite-runtime (comma-separated; none: on no other). "
+        "[default: those that are installed]",
+    ),
+    check_all: bool = typer.Option(
+        False, "--check-all", help="Run it on all of them; may install tflite-runtime, apart."
+    ),
+    clips: int | None = typer.Option(
+        None, "--clips", min=1, help="Compare on no more than so many validation clips."
+    ),
+    as_json: bool = typer.Option(False, "--json", help="Print one JSON object."),
+) -> None:
+    """Convert a trained network to one .tflite: int8, streaming, with all it needs to know inside.
+
+    Compares Keras, float, int8, clip and stream on the validation clips, and the file on other
+    runtimes; the figures stay in RUN/agreement.json.
+
+    Example: kws export runs/commands_en -o commands_en.tflite
+    """
+    from kws.export import export_run
+    from kws.export.runtimes import RUNTIMES, default_runtimes
+    from kws.export.trained import load_run
+
+    if runtimes is not None and check_all:
+        raise typer.BadParameter("Give either --runtimes or --check-all.")
+    names: tuple[str, ...]
+    if check_all:
+        names = RUNTIMES
+    elif runtimes is None:
+        names = default_runtimes()
+    else:
+        names = tuple(
+            name.strip() for name in runtimes.split(",") if name.strip() not in ("", "none")
+        )
+        for name in names:
+            if name not in RUNTIMES:
+                raise typer.BadParameter(
+                    f"--runtimes: unknown {name!r}. Use: {', '.join(RUNTIMES)}."
+                )
+    report = export_run(
+        run,
+        output or Path(f"{load_run(run).recipe.name}.tflite"),
+        quantised=not as_float,
+        form="clip" if clip else "stream",
+        runtimes=names,
+        max_clips=clips,
+        say=lambda message: print(f"kws: {message}", file=sys.stderr, flush=True),
+    )
+    if as_json:
+        print(json.dumps(report.to_dict()))
+    else:
+        print("\n".join(report.lines()))
+    forms = report.agreement.forms
+    lost = forms[0].accuracy - forms[-1].accuracy
+    if lost > ACCURACY_WARNING:
+        print(
+            f"kws: warning: the file answers {100 * lost:.2f} points fewer clips rightly than the "
+            "network in Keras. See: changed answers",
+            file=sys.stderr,
+        )
+    if report.runtimes is not None and report.runtimes.disagreeing:
+        worst = max(report.runtimes.disagreeing, key=lambda check: check.answers_changed)
+        raise KwsError(
+            f"{report.path} is written, but {worst.runtime} {worst.version} answers otherwise than "
+            f"LiteRT in {100 * worst.answers_changed:.1f} % of the steps. Do not use it there"
+        )

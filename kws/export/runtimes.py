@@ -1,0 +1,329 @@
+"""The finished file on every runtime it is meant for, compared output by output with LiteRT."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kws.cache import cache_folder
+from kws.errors import KwsError
+from kws.runtime import open_interpreter, which_runtime
+
+RUNTIMES = ("litert", "tflm", "tflite-runtime")
+"""Names for the option ``--runtimes``."""
+PROBES = {
+    "litert": (
+        ("litert+xnnpack", "LiteRT, default delegate"),
+        ("litert+reference", "LiteRT, reference kernels"),
+    ),
+    "tflm": (("tflm", "TFLM"),),
+    "tflite-runtime": (
+        ("tflite-runtime", "tflite-runtime, built-in kernels"),
+        ("tflite-runtime+xnnpack", "tflite-runtime, default delegate"),
+    ),
+}
+"""For each runtime what `probe.py` runs, and its name for people."""
+REQUIREMENTS = ("tflite-runtime==2.14.0", "numpy<2")
+"""The last tflite-runtime, which knows NumPy 1 only and so needs an environment of its own."""
+MOST_ANSWERS_CHANGED = 0.01
+"""A runtime that answers otherwise in a larger share of the steps does not run the network right."""
+_PYTHONS = ((3, 9), (3, 11))
+_PROBE_S = 300
+_INSTALL_S = 600
+_PROBE = Path(__file__).with_name("probe.py")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RuntimeCheck:
+    """What one runtime made of the file."""
+
+    runtime: str
+    """Name for people."""
+    version: str
+    """Version of its package; empty where it was not checked."""
+    not_checked: str
+    """Why it was not checked; empty where it was."""
+    largest_difference: float
+    """Largest difference from LiteRT's built-in kernels: in LSB of the int8 output, or of the
+    posterior in a float file."""
+    different_share: float
+    """Share of the outputs that differ at all, 0 to 1."""
+    answers_changed: float
+    """Share of the steps whose largest posterior is that of another label, 0 to 1."""
+    arena_bytes: int
+    """Smallest TFLM arena on this computer that the file runs in, to 64 bytes; 0 where unknown."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RuntimeReport:
+    """The file on all runtimes."""
+
+    reference: str
+    """What the others are compared with: the kernels that `kws run` uses."""
+    steps: int
+    """Invocations compared."""
+    checks: tuple[RuntimeCheck, ...]
+    """One for each kind of kernels."""
+    alike: tuple[tuple[str, ...], ...]
+    """Groups whose outputs are equal bit for bit, the reference's group first."""
+    quantised: bool
+    """Whether differences are in LSB."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain dictionaries, lists, numbers and strings."""
+        return asdict(self)
+
+    @property
+    def disagreeing(self) -> tuple[RuntimeCheck, ...]:
+        """Those that give another answer in more than `MOST_ANSWERS_CHANGED` of the steps.
+
+        A difference of some LSB is no fault: kernels round and approximate sigmoid and tanh in
+        their own ways, and an LSTM carries that on from step to step.
+        """
+        return tuple(c for c in self.checks if c.answers_changed > MOST_ANSWERS_CHANGED)
+
+    def lines(self) -> list[str]:
+        """Return a table for people."""
+        width = max(len(c.runtime) for c in self.checks) if self.checks else 0
+        lines = [f"compared with {self.reference} over {self.steps:,} invocations"]
+        for c in self.checks:
+            if c.not_checked:
+                lines.append(f"{c.runtime:{width}}  not checked: {c.not_checked}")
+                continue
+            if c.different_share == 0:
+                verdict = "bit for bit the same"
+            else:
+                apart = f"{c.largest_difference:.1g}"
+                if self.quantised:
+                    apart = f"{c.largest_difference:.0f} LSB"
+                verdict = (
+                    f"{apart} at most, {100 * c.different_share:.2f} % of outputs differ, "
+                    f"{100 * c.answers_changed:.2f} % of answers"
+                )
+            arena = f", arena {c.arena_bytes:,} bytes" if c.arena_bytes else ""
+            lines.append(f"{c.runtime:{width}}  {verdict}{arena} ({c.version})")
+        groups = [group for group in self.alike[1:] if len(group) > 1]
+        lines += [f"bit for bit alike among themselves: {', '.join(group)}" for group in groups]
+        return lines
+
+
+def default_runtimes() -> tuple[str, ...]:
+    """Return the runtimes that can be checked without downloading anything."""
+    names = []
+    if find_spec("ai_edge_litert") is not None:
+        names.append("litert")
+    if find_spec("tflite_micro") is not None:
+        names.append("tflm")
+    if _ready(_environment()):
+        names.append("tflite-runtime")
+    return tuple(names)
+
+
+def check_runtimes(
+    content: bytes,
+    inputs: NDArray[np.generic],
+    resets: NDArray[np.bool_],
+    names: Sequence[str],
+    *,
+    say: Callable[[str], None] = lambda message: None,
+) -> RuntimeReport:
+    """Run a model on each runtime and compare with LiteRT's built-in kernels.
+
+    Args:
+        content: the finished file.
+        inputs: what the input tensor takes, invocation after invocation [n, frames, n_mfcc].
+        resets: where the state goes back to zero before the invocation [n].
+        names: some of `RUNTIMES`; for ``tflite-runtime`` an environment is made if there is none.
+        say: is told what takes time.
+
+    Raises:
+        KwsError: an unknown name.
+    """
+    for name in names:
+        if name not in RUNTIMES:
+            raise KwsError(f"Unknown runtime. Received: {name!r}. Use: {', '.join(RUNTIMES)}")
+    expected = _reference(content, inputs, resets)
+    quantised = expected.dtype == np.int8
+    reference = f"{which_runtime()}, built-in kernels"
+    outputs: dict[str, NDArray[np.generic]] = {reference: expected}
+    checks = []
+    with tempfile.TemporaryDirectory(prefix="kws-") as temporary:
+        room = Path(temporary)
+        (room / "model.tflite").write_bytes(content)
+        np.savez(room / "inputs.npz", windows=inputs, resets=resets)
+        for name in RUNTIMES:
+            if name not in names:
+                continue
+            python, why = _python_for(name, say)
+            for probe, title in PROBES[name]:
+                found: dict[str, NDArray] = {}
+                if python is not None:
+                    found, why = _run_probe(python, probe, room)
+                if not found:
+                    checks.append(_not_checked(title, why))
+                    continue
+                received = outputs[title] = found["outputs"]
+                apart = np.abs(received.astype(np.float64) - expected.astype(np.float64))
+                checks.append(
+                    RuntimeCheck(
+                        runtime=title,
+                        version=str(found["version"]),
+                        not_checked="",
+                        largest_difference=float(apart.max()),
+                        different_share=float((apart > 0).mean()),
+                        answers_changed=float((_answers(received) != _answers(expected)).mean()),
+                        arena_bytes=int(found["arena_bytes"]),
+                    )
+                )
+    return RuntimeReport(
+        reference=reference,
+        steps=len(inputs),
+        checks=tuple(checks),
+        alike=_groups(outputs),
+        quantised=quantised,
+    )
+
+
+def _reference(
+    content: bytes, inputs: NDArray[np.generic], resets: NDArray[np.bool_]
+) -> NDArray[np.generic]:
+    interpreter = open_interpreter(content)
+    source = interpreter.get_input_details()[0]["index"]
+    result = interpreter.get_output_details()[0]["index"]
+    outputs = []
+    for window, reset in zip(inputs, resets, strict=True):
+        if reset:
+            interpreter.reset_all_variables()
+        interpreter.set_tensor(source, window[np.newaxis])
+        interpreter.invoke()
+        outputs.append(interpreter.get_tensor(result)[0])
+    return np.array(outputs)
+
+
+def _answers(outputs: NDArray[np.generic]) -> NDArray[np.intp]:
+    """Return which label each step answers with; of a single output, whether it is above half."""
+    if outputs.shape[-1] == 1:
+        return (outputs.astype(np.float64) >= (0 if outputs.dtype == np.int8 else 0.5)).astype(int)
+    return outputs.argmax(axis=-1)
+
+
+def _groups(outputs: dict[str, NDArray[np.generic]]) -> tuple[tuple[str, ...], ...]:
+    groups: dict[bytes, list[str]] = {}
+    for title, values in outputs.items():
+        groups.setdefault(values.tobytes(), []).append(title)
+    return tuple(tuple(group) for group in groups.values())
+
+
+def _not_checked(title: str, why: str) -> RuntimeCheck:
+    return RuntimeCheck(
+        runtime=title,
+        version="",
+        not_checked=why,
+        largest_difference=0.0,
+        different_share=0.0,
+        answers_changed=0.0,
+        arena_bytes=0,
+    )
+
+
+def _run_probe(python: Path, probe: str, room: Path) -> tuple[dict[str, NDArray], str]:
+    """Run `probe.py` and return its arrays; or none and why."""
+    result = room / f"{probe}.npz"
+    paths = (python, "-I", _PROBE, probe, room / "model.tflite", room / "inputs.npz", result)
+    command = [str(part) for part in paths]
+    try:
+        done = subprocess.run(command, capture_output=True, timeout=_PROBE_S, check=False)
+    except subprocess.TimeoutExpired:
+        return {}, f"no result within {_PROBE_S} s"
+    except OSError as error:
+        return {}, f"{python} did not start ({error.strerror})"
+    if done.returncode or not result.is_file():
+        return {}, _last_line(done.stderr) or f"it ended with status {done.returncode}"
+    with np.load(result, allow_pickle=False) as arrays:
+        return {name: arrays[name] for name in arrays.files}, ""
+
+
+def _last_line(output: bytes) -> str:
+    lines = [line.strip() for line in output.decode(errors="replace").splitlines()]
+    return next((line for line in reversed(lines) if line), "")[:200]
+
+
+def _python_for(name: str, say: Callable[[str], None]) -> tuple[Path | None, str]:
+    """Return the interpreter that has a runtime; or None and why there is none."""
+    if name == "tflite-runtime":
+        return _tflite_runtime_python(say)
+    package = {"litert": "ai_edge_litert", "tflm": "tflite_micro"}[name]
+    if find_spec(package) is None:
+        extra = "'kws[dev]' (on Linux, x86-64)" if name == "tflm" else "ai-edge-litert"
+        return None, f"not installed; get it with: pip install {extra}"
+    return Path(sys.executable), ""
+
+
+def _environment() -> Path:
+    return cache_folder("environments") / "tflite-runtime-2.14.0"
+
+
+def _ready(folder: Path) -> bool:
+    return (folder / "ready").is_file() and _python_in(folder).exists()
+
+
+def _python_in(folder: Path) -> Path:
+    return folder / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python")
+
+
+def _tflite_runtime_python(say: Callable[[str], None]) -> tuple[Path | None, str]:
+    """Make the environment for tflite-runtime, once, and return its interpreter."""
+    folder = _environment()
+    if _ready(folder):
+        return _python_in(folder), ""
+    base = _old_python()
+    if base is None:
+        (_, low), (_, high) = _PYTHONS
+        return None, f"it needs a Python 3.{low} to 3.{high}, and none was found"
+    say(f"installing {' '.join(REQUIREMENTS)} into {folder}")
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        pip = (str(_python_in(folder)), "-m", "pip", "install", "--quiet")
+        only_wheels = ("--disable-pip-version-check", "--only-binary", ":all:")
+        for command in (
+            [base, "-m", "venv", str(folder)],
+            [*pip, *only_wheels, *REQUIREMENTS],
+        ):
+            done = subprocess.run(command, capture_output=True, timeout=_INSTALL_S, check=False)
+            if done.returncode:
+                why = _last_line(done.stderr) or _last_line(done.stdout)
+                return None, f"it could not be installed ({why})"
+        (folder / "ready").touch()
+    except subprocess.TimeoutExpired:
+        return None, f"installing it took longer than {_INSTALL_S} s"
+    finally:
+        # Whatever stopped us, Ctrl-C included: no half-made environment stays.
+        if not _ready(folder):
+            shutil.rmtree(folder, ignore_errors=True)
+    return _python_in(folder), ""
+
+
+def _old_python() -> str | None:
+    """Return a Python that tflite-runtime has wheels for: this one, or one on the PATH."""
+    low, high = _PYTHONS
+    names = [sys.executable] if low <= sys.version_info[:2] <= high else []
+    names += [
+        found
+        for minor in range(high[1], low[1] - 1, -1)
+        if (found := shutil.which(f"python3.{minor}"))
+    ]
+    for name in names:
+        test = [name, "-c", "import ensurepip, venv"]
+        if subprocess.run(test, capture_output=True, check=False).returncode == 0:
+            return name
+    return None
