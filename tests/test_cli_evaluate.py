@@ -216,7 +216,7 @@ def test_a_model_in_clip_form_hears_clips_but_follows_no_stream(
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="sends a POSIX signal to a process group")
-@pytest.mark.parametrize("after_s", [0.5, 1.5])
+@pytest.mark.parametrize("after_s", [0.5, 0.8, 1.1, 1.5])
 def test_ctrl_c_ends_in_one_line_and_leaves_nothing(
     after_s: float, model: str, tmp_path: Path
 ) -> None:

@@ -179,6 +179,27 @@ def test_a_stretch_may_come_from_audio_that_begins_later(tmp_path: Path) -> None
     assert whole.read_bytes() == part.read_bytes()
 
 
+def test_the_curve_of_a_lane_is_the_mean_that_decides(tmp_path: Path) -> None:
+    pcm, _ = stream(2)
+    scores = np.zeros((CARD.n_steps(CARD.front_end.n_frames(len(pcm))), 4))
+    scores[20, 2] = 1.0
+    heights = {}
+    for smoothing_ms in (0, 200):
+        decision = DecisionConfig(
+            thresholds=CARD.decision.thresholds, smoothing_ms=float(smoothing_ms)
+        )
+        path = tmp_path / f"{smoothing_ms}.svg"
+        plot_timeline(pcm, scores, tiny_model.card(form="stream", decision=decision), path)
+        # The highest reach of any blue curve.
+        curves = re.findall(
+            r'<path d="([^"]*)"[^>]*stroke: #0072b2; stroke-width: 1.4', path.read_text()
+        )
+        ys = [[float(y) for y in re.findall(r"[ML] [\d.]+ ([\d.]+)", curve)] for curve in curves]
+        heights[smoothing_ms] = max(max(y) - min(y) for y in ys)
+    # One step of 40 ms in a window of five.
+    assert heights[200] == pytest.approx(heights[0] / 5, rel=0.02)
+
+
 def test_of_many_keywords_those_that_matter_get_a_lane(tmp_path: Path) -> None:
     card = tiny_model.card(
         form="stream",
