@@ -211,3 +211,28 @@ def add(
             if refused < len(files)
             else f"None of the recordings could be added (see above). Received: {len(files)}"
         )
+
+
+@data_app.command("part")
+def part(
+    root: Path = typer.Argument(..., metavar="DIR", help="A data set: DIR/<label>/<clip>."),
+    name: str = typer.Option("validation", "--part", help="training, validation or testing."),
+    target: Path = typer.Option(..., "--to", metavar="NEW", help="Folder to write; must be new."),
+    silence: int = typer.Option(
+        0,
+        "--silence",
+        min=0,
+        help="Add so many _silence_ clips: background noise at -60 to -10 dBFS that is "
+        "never trained on.",
+    ),
+) -> None:
+    """Write the clips of one part of a data set to a folder of their own, to measure models on.
+
+    Who is in which part is decided by the speaker, as in training.
+
+    Example: kws data part speech_commands --part validation --silence 260 --to validation
+    """
+    from kws.data.part import write_part
+
+    counts = write_part(root, name, target, silence=silence)
+    typer.echo(f"{target}: {sum(counts.values()):,} clips of {len(counts)} labels")

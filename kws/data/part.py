@@ -1,0 +1,72 @@
+"""One part of a data set as a folder of its own, to measure models on."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+from kws.audio.files import write_wav
+from kws.data.archive import hidden_folder
+from kws.data.arrays import read_noise, silence_clips, split_noise
+from kws.data.clips import scan
+from kws.errors import KwsError
+from kws.labels import SILENCE
+from kws.progress import Progress
+
+SILENCE_DBFS = (-60.0, -10.0)
+SILENCE_SEED = 0
+
+
+def write_part(
+    root: str | os.PathLike[str],
+    part: str,
+    target: str | os.PathLike[str],
+    *,
+    silence: int = 0,
+) -> dict[str, int]:
+    """Write the clips of one part to `target`/<label>/, linked where possible, else copied.
+
+    Args:
+        root: the data set.
+        part: ``"training"``, ``"validation"`` or ``"testing"``.
+        target: a new folder; it appears only when it is complete.
+        silence: so many clips of background noise for the label ``_silence_``, at RMS levels of
+            −60 to −10 dBFS, from the end of each noise recording, which training never hears
+            (from its beginning for the training part).
+
+    Returns:
+        Clips of each label.
+
+    Raises:
+        KwsError: `target` exists, the part is empty, or there is no noise to cut silence from.
+    """
+    folder = Path(target)
+    if folder.exists():
+        raise KwsError(f"The folder must not exist yet. Received: {folder}. Choose another name")
+    whole = scan(root)
+    index = whole.select(split=part)
+    if not len(index):
+        raise KwsError(f"No clip of {whole.root} falls to the {part} part: there is nothing to do")
+    recordings = split_noise(read_noise(whole))[part != "training"]
+    quiet = silence_clips(recordings, silence, 16000, SILENCE_DBFS, SILENCE_SEED) if silence else ()
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    hidden = hidden_folder(folder)
+    try:
+        hidden.mkdir()
+        with Progress(len(index), f"collecting {part} clips", unit="clips") as progress:
+            for name in index.paths:
+                (hidden / name).parent.mkdir(exist_ok=True)
+                try:
+                    (hidden / name).hardlink_to(whole.root / name)
+                except OSError:  # another file system, or one without links
+                    shutil.copyfile(whole.root / name, hidden / name)
+                progress.advance()
+        for i, pcm in enumerate(quiet):
+            write_wav(hidden / SILENCE / f"background_nohash_{i}.wav", pcm, 16000)
+        hidden.replace(folder)
+    except BaseException:
+        shutil.rmtree(hidden, ignore_errors=True)
+        raise
+    counts = {label: n for label, n in index.counts().items() if n}
+    return {**counts, SILENCE: counts.get(SILENCE, 0) + silence} if silence else counts

@@ -1,0 +1,50 @@
+"""A part of a data set as a folder of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kws.audio.files import read_audio
+from kws.cli import run as kws
+from kws.data.clips import scan
+
+
+def test_the_validation_part_holds_the_official_clips_and_silence_at_the_stated_levels(
+    real_speech: Path, tmp_path: Path
+) -> None:
+    source, target = real_speech / "speech_commands", tmp_path / "validation"
+    assert kws(["data", "part", str(source), "--silence", "40", "--to", str(target)]) == 0
+    clips = {p.relative_to(target).as_posix() for p in target.glob("[!_]*/*.wav")}
+    assert clips == set((source / "validation_list.txt").read_text().split())
+    quiet = [read_audio(p).astype(float) for p in sorted(target.glob("_silence_/*.wav"))]
+    levels = [20 * np.log10(np.sqrt(np.mean(q**2)) / 32768) for q in quiet]
+    assert len(levels) == 40
+    assert -61 < min(levels) < -45
+    assert -25 < max(levels) < -9
+    assert scan(target).counts()["_silence_"] == 40
+
+
+@pytest.mark.parametrize("fault", ["there already", "no such part", "no noise"])
+def test_faults_end_in_one_line_and_leave_nothing(
+    fault: str, real_speech: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, target = real_speech / "speech_commands", tmp_path / "new"
+    arguments = ["data", "part", str(source), "--to", str(target)]
+    if fault == "there already":
+        target.mkdir()
+    elif fault == "no such part":
+        arguments += ["--part", "practice"]
+    else:
+        word = tmp_path / "bare" / "yes"
+        word.mkdir(parents=True)
+        for clip in (source / "yes").glob("*.wav"):
+            (word / clip.name).symlink_to(clip)
+        arguments = ["data", "part", str(tmp_path / "bare"), "--to", str(target), "--silence", "1"]
+    assert kws(arguments) == 1
+    message = capsys.readouterr().err
+    assert message.startswith("kws: ")
+    assert message.count("\n") == 1
+    assert not target.exists() or not list(target.iterdir())
