@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 _FILE_BLOCK = 16_000
 # A pipe may be live: an event waits for at most 50 ms.
 _PIPE_BLOCK = 800
+# After a file's last sample the spotter hears this much silence, so that a word that ends with the
+# file is still decided on. A pipe just ends.
+_TAIL_SAMPLES = 8000
 
 
 def register(app: typer.Typer) -> None:
@@ -39,11 +42,14 @@ def run(
     """Print the keywords found in sound files, as they are found.
 
     A file that cannot be read is reported and the others still run; the exit status is then 1.
+    After each file half a second of silence is heard, so that a word at its very end counts.
 
     Example: kws run --model commands_en recording.wav
 
     Example: arecord -q -t raw -f S16_LE -r 16000 -c 1 | kws run --json -
     """
+    import numpy as np
+
     from kws.errors import KwsError
     from kws.spotter import Spotter
 
@@ -59,6 +65,8 @@ def run(
             for block in _blocks(file):
                 heard_samples += len(block)
                 events += _report(file, spotter, block, as_json)
+            if file != "-":
+                events += _report(file, spotter, np.zeros(_TAIL_SAMPLES, np.int16), as_json)
         except KwsError as error:
             failed += 1
             typer.echo(f"kws: {error}", err=True)

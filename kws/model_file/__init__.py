@@ -5,8 +5,6 @@ from __future__ import annotations
 from kws.model_file.card import (
     METADATA_NAME,
     SCHEMA_VERSION,
-    SILENCE,
-    UNKNOWN,
     ModelCard,
     load_model,
     pretrained_models,
@@ -19,8 +17,6 @@ from kws.model_file.flatbuffer import read_metadata, write_metadata
 __all__ = [
     "METADATA_NAME",
     "SCHEMA_VERSION",
-    "SILENCE",
-    "UNKNOWN",
     "ModelCard",
     "load_model",
     "pretrained_models",

@@ -12,12 +12,11 @@ from typing import Any
 from kws.decide import DecisionConfig
 from kws.errors import KwsError
 from kws.frontend import FrontEndConfig
+from kws.labels import SILENCE, UNKNOWN
 from kws.model_file.flatbuffer import read_metadata, write_metadata
 
 METADATA_NAME = "kws"
 SCHEMA_VERSION = 1
-SILENCE = "_silence_"
-UNKNOWN = "_unknown_"
 HEADS = ("softmax", "sigmoid")
 FORMS = ("stream", "clip")
 
