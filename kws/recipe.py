@@ -84,6 +84,12 @@ class AugmentConfig:
     """Range of the ratio of speech to noise, both as RMS over the stretch."""
     equaliser_db: float = 4.0
     """Standard deviation of each of four smooth curves over the mel filters: microphones, rooms."""
+    room_share: float = 0.0
+    """Share of the stretches of audio that sound as if spoken in a room."""
+    room_ms: tuple[float, float] = (150.0, 700.0)
+    """Range of the time in which the room's sound falls by 60 dB."""
+    room_db: tuple[float, float] = (0.0, 15.0)
+    """Range of the ratio of direct sound to the room's."""
     time_masks: int = 2
     """Stretches that are blanked in each clip (SpecAugment)."""
     time_mask_ms: float = 160.0
@@ -94,16 +100,19 @@ class AugmentConfig:
     """Widest such band, in filters."""
 
     def __post_init__(self) -> None:
-        if not 0 <= self.speed < 0.5 or not 0 <= self.noise_share <= 1:
+        shares = (self.noise_share, self.room_share)
+        if not 0 <= self.speed < 0.5 or not all(0 <= share <= 1 for share in shares):
             raise KwsError(
-                "[augment] needs 0 <= speed < 0.5 and 0 <= noise_share <= 1. "
-                f"Received: {self.speed} and {self.noise_share}"
+                "[augment] needs 0 <= speed < 0.5 and shares between 0 and 1. "
+                f"Received: speed {self.speed}, noise_share {self.noise_share}, "
+                f"room_share {self.room_share}"
             )
-        if self.gain_db[0] > self.gain_db[1] or self.snr_db[0] > self.snr_db[1]:
-            raise KwsError(
-                "[augment] ranges are [lowest, highest]. "
-                f"Received: gain_db {self.gain_db}, snr_db {self.snr_db}"
-            )
+        for name in ("gain_db", "snr_db", "room_ms", "room_db"):
+            low, high = getattr(self, name)
+            if not low <= high:
+                raise KwsError(f"[augment] {name} is [lowest, highest]. Received: {[low, high]}")
+        if self.room_ms[0] <= 0:
+            raise KwsError(f"[augment] room_ms must be above 0. Received: {self.room_ms[0]}")
         sizes = (self.shift_ms, self.equaliser_db, self.time_masks, self.time_mask_ms)
         if min(*sizes, self.mel_masks, self.mel_mask_width) < 0:
             raise KwsError(f"[augment] sizes must be 0 or more. Received: {self}")

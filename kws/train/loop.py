@@ -20,17 +20,7 @@ from kws.frontend import mfcc
 from kws.progress import Progress, duration
 from kws.recipe import TrainingRecipe, to_toml
 from kws.train.dataset import ClipSet, TrainingData, describe, environment, epoch_order
-from kws.train.layers import (
-    Cepstrum,
-    Log,
-    MelEnergies,
-    RandomEqualiser,
-    RandomGain,
-    RandomNoise,
-    RandomTiming,
-    SpecAugment,
-    ToFloat,
-)
+from kws.train.layers import TrainingFeatures
 from kws.train.run_folder import (
     RunFolder,
     read_arrays,
@@ -111,21 +101,15 @@ def build_trainer(
         head=recipe.data.head,
     )
     inputs = keras.Input((clips, samples), dtype="int16", name="pcm")
-    augment, front_end = recipe.augment, recipe.front_end
-    rate, seed = front_end.sample_rate_hz, recipe.seed * 100
-    # Each clip is varied by itself, then the clips are joined: the network hears them as one
-    # stretch of audio, in one room, and has to let go of a word when the next one comes.
-    x = ToFloat()(keras.ops.reshape(inputs, (-1, samples)))
-    x = RandomTiming(augment, sample_rate_hz=rate, seed=seed)(x)
-    x = RandomGain(augment, seed=seed + 1)(x)
-    x = keras.ops.reshape(x, (-1, clips * samples))
-    x = RandomNoise(augment, noise, seed=seed + 2)(x)
-    x = MelEnergies(front_end)(x)
-    x = RandomEqualiser(augment, seed=seed + 3)(x)
-    x = Log(front_end)(x)
-    frame_ms = 1000 * front_end.hop_length / rate
-    x = SpecAugment(augment, clips=clips, frame_ms=frame_ms, seed=seed + 4)(x)
-    x = Cepstrum(front_end, mean, std)(x)
+    x = TrainingFeatures(
+        recipe.front_end,
+        recipe.augment,
+        noise,
+        mean=mean,
+        deviation=std,
+        seed=recipe.seed,
+        clips=clips,
+    )(inputs)
     x = network(x)
     ends = clip_end_steps(recipe, clips)
     outputs = keras.ops.stack([x[:, step] for step in ends], axis=1)
