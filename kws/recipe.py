@@ -136,8 +136,11 @@ class TrainingConfig:
     """Share of the target spread over all labels."""
     gradient_clip: float = 1.0
     """Largest norm of all gradients together."""
-    context_clips: int = 2
+    context_clips: int = 4
     """Clips in a row that the LSTM hears without a reset, so that it learns to forget."""
+    negative_steps: float = 1.0
+    """What the moments before the end of a clip without a keyword count together, the end being 1:
+    more makes for fewer false alarms in running speech."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -262,6 +265,7 @@ def _check(recipe: TrainingRecipe) -> None:
         "[training] batch_size": (training.batch_size, 1, 65_536),
         "[training] learning_rate": (training.learning_rate, 1e-9, 10.0),
         "[training] label_smoothing": (training.label_smoothing, 0.0, 0.9),
+        "[training] negative_steps": (training.negative_steps, 0.0, 100.0),
         "[training] context_clips": (training.context_clips, 1, 60),
         "[data] unknown_share": (recipe.data.unknown_share, 0.0, 0.9),
         "[data] silence_share": (recipe.data.silence_share, 0.0, 0.9),

@@ -33,6 +33,7 @@ from kws.train.run_folder import (
 CURVES = ("loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "seconds")
 CALIBRATION_CLIPS = 400
 STATISTICS_CLIPS = 2000
+CLIP_START_MS = 400
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,6 +78,42 @@ def clip_end_steps(recipe: TrainingRecipe, n_clips: int) -> list[int]:
     return steps
 
 
+def step_weights(negative: np.ndarray, recipe: TrainingRecipe) -> np.ndarray:
+    """Say how much each step of some sequences counts in the loss.
+
+    Every clip is answered at its end. A clip without a keyword must also not look like one at any
+    moment before, once it has been heard for `CLIP_START_MS` (until then the answer may still be
+    that of the clip before): this is what keeps the network from firing in running speech.
+
+    Args:
+        negative: bool [sequences, clips], whether a clip holds no keyword.
+        recipe: tells the steps apart.
+
+    Returns:
+        float32 [sequences, steps]; 1 at the end of each clip, and `recipe.training.negative_steps`
+        spread over the earlier steps of the clips without a keyword.
+    """
+    ends = clip_end_steps(recipe, negative.shape[1])
+    front_end, stride = recipe.front_end, recipe.model.create().stride_frames
+    step_ms = 1000 * stride * front_end.hop_length / front_end.sample_rate_hz
+    earlier = max(0, round((recipe.data.clip_ms - CLIP_START_MS) / step_ms))
+    weights = np.zeros((len(negative), ends[-1] + 1), np.float32)
+    for clip, end in enumerate(ends):
+        first = max(0, end - earlier)
+        if first < end:
+            share = recipe.training.negative_steps / (end - first)
+            weights[:, first:end] += negative[:, clip, None] * np.float32(share)
+        weights[:, end] += 1
+    return weights
+
+
+def step_labels(labels: np.ndarray, recipe: TrainingRecipe) -> np.ndarray:
+    """Give each step the label of the clip it lies in, [sequences, clips] → [sequences, steps]."""
+    ends = clip_end_steps(recipe, labels.shape[1])
+    lengths = np.diff([-1, *ends])
+    return np.repeat(labels, lengths, axis=1)
+
+
 def feature_statistics(pcm: np.ndarray, recipe: TrainingRecipe) -> tuple[np.ndarray, np.ndarray]:
     """Return mean and standard deviation [n_mfcc] of the MFCC of clips [n, samples]."""
     features = mfcc(pcm, recipe.front_end).reshape(-1, recipe.front_end.n_mfcc)
@@ -90,8 +127,8 @@ def build_trainer(
 
     Returns:
         The trainer, int16 [sequences, context_clips, clip_samples] → posteriors
-        [sequences, context_clips, n_labels] at the end of each clip; and the network,
-        features [batch, frames, n_mfcc] → [batch, steps, n_labels], sharing its weights.
+        [sequences, steps, n_labels]; and the network, features [batch, frames, n_mfcc] →
+        [batch, steps, n_labels], sharing its weights.
     """
     clips, samples = recipe.training.context_clips, recipe.clip_samples
     network = recipe.model.create().build(
@@ -110,10 +147,7 @@ def build_trainer(
         seed=recipe.seed,
         clips=clips,
     )(inputs)
-    x = network(x)
-    ends = clip_end_steps(recipe, clips)
-    outputs = keras.ops.stack([x[:, step] for step in ends], axis=1)
-    return keras.Model(inputs, outputs, name="trainer"), network
+    return keras.Model(inputs, network(x), name="trainer"), network
 
 
 def compile_trainer(trainer: Any, recipe: TrainingRecipe, steps_per_epoch: int) -> None:
@@ -137,8 +171,8 @@ def compile_trainer(trainer: Any, recipe: TrainingRecipe, steps_per_epoch: int) 
     )
     trainer.compile(
         optimizer=optimizer,
-        loss=kind(label_smoothing=training.label_smoothing),
-        metrics=["accuracy"],
+        loss=kind(label_smoothing=training.label_smoothing, reduction="mean_with_sample_weight"),
+        weighted_metrics=["accuracy"],
         # On TensorFlow, XLA made these small steps seven times slower on a CPU and keeps the fused
         # LSTM kernel from being used on a GPU; jax compiles in any case.
         jit_compile=keras.backend.backend() != "tensorflow",
@@ -146,11 +180,8 @@ def compile_trainer(trainer: Any, recipe: TrainingRecipe, steps_per_epoch: int) 
 
 
 def one_hot(labels: np.ndarray, n_labels: int) -> np.ndarray:
-    """Return float32 [n, n_labels]; a label of -1 (not the wake word) is a row of zeros."""
-    targets = np.zeros((len(labels), n_labels), np.float32)
-    rows = np.flatnonzero(labels >= 0)
-    targets[rows, labels[rows]] = 1.0
-    return targets
+    """Return float32 [..., n_labels]; a label of -1 (not the wake word) is a row of zeros."""
+    return (labels[..., None] == np.arange(n_labels)).astype(np.float32)
 
 
 class Validation:
@@ -251,12 +282,11 @@ def train(
     _say(f"{describe(data, recipe)}; {network.count_params():,} parameters; {device}")
 
     clips = _on_device(data.training.pcm)
-    targets = one_hot(data.training.labels, len(recipe.labels.labels))
     epochs = recipe.training.epochs
     started = time.monotonic()
     for epoch in range(first_epoch, epochs + 1):
         try:
-            figures = _epoch(trainer, clips, targets, data.training, recipe, epoch)
+            figures = _epoch(trainer, clips, data.training, recipe, epoch)
             figures["val_loss"], figures["val_accuracy"] = validation.measure(network)
             for name in CURVES:
                 history[name].append(figures[name])
@@ -298,13 +328,14 @@ def train(
 def _epoch(
     trainer: Any,
     clips: Any,
-    targets: np.ndarray,
     training: ClipSet,
     recipe: TrainingRecipe,
     epoch: int,
 ) -> dict[str, float]:
     """Train one epoch and return its figures."""
     context, size = recipe.training.context_clips, recipe.training.batch_size
+    names = recipe.labels.labels
+    keywords = [names.index(word) for word in recipe.labels.keywords]
     order = epoch_order(training, recipe, epoch)
     trainer.reset_metrics()
     logs: dict[str, float] = {}
@@ -315,16 +346,17 @@ def _epoch(
         for i in range(0, len(order), size):
             chosen = order[i : i + size]
             if isinstance(clips, np.ndarray):
-                batch = clips[chosen]
+                batch = clips[chosen].reshape(-1, context, recipe.clip_samples)
             else:
                 batch = keras.ops.take(clips, keras.ops.convert_to_tensor(chosen), axis=0)
-            batch = (
-                batch.reshape(-1, context, recipe.clip_samples)
-                if isinstance(batch, np.ndarray)
-                else keras.ops.reshape(batch, (-1, context, recipe.clip_samples))
+                batch = keras.ops.reshape(batch, (-1, context, recipe.clip_samples))
+            labels = training.labels[chosen].reshape(-1, context)
+            logs = trainer.train_on_batch(
+                batch,
+                one_hot(step_labels(labels, recipe), len(names)),
+                sample_weight=step_weights(~np.isin(labels, keywords), recipe),
+                return_dict=True,
             )
-            wanted = targets[chosen].reshape(size // context, context, -1)
-            logs = trainer.train_on_batch(batch, wanted, return_dict=True)
             progress.advance(size, note=f"loss {float(logs['loss']):.3f}")
     if not np.isfinite(logs["loss"]):
         raise KwsError(
