@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
@@ -195,6 +196,18 @@ def test_the_stream_keeps_no_reference_to_the_callers_buffer() -> None:
         pieces.append(front_end.feed(buffer))
         buffer[:] = -1
     np.testing.assert_array_equal(np.concatenate(pieces), mfcc(pcm, CONFIG))
+
+
+def test_the_stream_holds_no_more_than_a_frame_after_a_long_chunk() -> None:
+    front_end = FrontEnd(CONFIG)
+    front_end.feed(np.zeros(1000, np.int16))
+    tracemalloc.start()
+    try:
+        front_end.feed(noise(11, 20 * RATE))
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert held < 50_000
 
 
 @pytest.mark.parametrize(

@@ -185,13 +185,15 @@ def test_the_level_of_each_clip_changes_within_its_range() -> None:
     assert -12.1 <= gains.min() < -10 and 4 < gains.max() <= 6.1
 
 
-@pytest.mark.parametrize("snr_db", [0.0, 15.0])
-def test_noise_is_mixed_at_the_ratio_asked_for(snr_db: float) -> None:
+@pytest.mark.parametrize(("snr_db", "gain_db"), [(0.0, 0.0), (15.0, -12.0)])
+def test_noise_is_mixed_at_the_ratio_asked_for(snr_db: float, gain_db: float) -> None:
     x = noise(13, 16, 2, RATE, level=1000) / 32768
     x *= np.linspace(0.1, 1, 16)[:, None, None]
     # The background is a hundred times louder at its end than at its beginning.
     background = (noise(14, 8 * RATE) * np.geomspace(0.03, 3, 8 * RATE)).astype(np.int16)
-    mixed = varied_audio(x, background, noise_share=1.0, snr_db=(snr_db, snr_db))
+    values = {"snr_db": (snr_db, snr_db), "gain_db": (gain_db, gain_db)}
+    mixed = varied_audio(x, background, noise_share=1.0, **values)
+    x *= 10 ** (gain_db / 20)
     added = (mixed - x).reshape(16, -1)
     ratio = decibels(rms(x.reshape(16, -1)) / rms(added))
     np.testing.assert_allclose(ratio, snr_db, atol=0.05)

@@ -5,11 +5,12 @@
 tests hold the two equal. The layers that vary the audio do so only in training, each from a seed
 of its own, and are the identity otherwise.
 
-Three shapes decide the speed, measured on two cores. Clips keep an axis of their own until
-they are cut into frames: flattened earlier, compilers divide an index for every sample, which took
-three times as long. Frames are gathered as rows of the largest step that frame and hop share, not
+What decides the speed, measured on two cores: Levels are taken before samples are gathered, since
+compilers repeat the gather for a sum over its result (three times as long). Clips keep an axis of
+their own until they are cut into frames: flattened earlier, an index is divided for every sample
+(twice as long). Frames are gathered as rows of the largest step that frame and hop share, not
 sample by sample (13 times on jax). And on TensorFlow all of this is compiled by XLA, apart from
-the network: the gather of `RandomTiming` alone is 14 times faster so.
+the network: the gather in `RandomAudio` alone takes 14 times as long without.
 """
 
 from __future__ import annotations
