@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -153,6 +154,33 @@ def export_run(
         raise KwsError(f"Unknown form. Received: {form!r}. Use: {' or '.join(FORMS)}")
     if output.is_dir():
         raise KwsError(f"The output must be a file. Received: {output}, which is a folder")
+    from kws.export.native import heed_interrupts
+    from kws.files import atomic_write
+    from kws.train.run_folder import write_json
+
+    with heed_interrupts():
+        report, content = _prepare(
+            run_dir, output, quantised, form, runtimes, max_clips, decision, say
+        )
+    report = dataclasses.replace(report, seconds=time.monotonic() - started)
+    # The model last, so that it exists only when everything else is done.
+    write_json(Path(run_dir) / AGREEMENT_FILE, report.to_dict())
+    with atomic_write(output) as file:
+        file.write(content)
+    return report
+
+
+def _prepare(
+    run_dir: str | Path,
+    output: Path,
+    quantised: bool,
+    form: str,
+    runtimes: Sequence[str],
+    max_clips: int | None,
+    decision: DecisionConfig | None,
+    say: Callable[[str], None],
+) -> tuple[ExportReport, bytes]:
+    """Do all that `export_run` does but writing."""
     from kws.export.trained import calibration_clips, load_run, validation_set
 
     run = load_run(run_dir)
@@ -166,10 +194,8 @@ def export_run(
 
     from kws.export.agreement import measure_agreement, quantise
     from kws.export.convert import convert_float, convert_float_clip, convert_int8
-    from kws.files import atomic_write
     from kws.model_file import write_card
     from kws.runtime import open_interpreter
-    from kws.train.run_folder import write_json
 
     say(f"converting {run.recipe.name} to {'int8' if quantised else 'float32'}")
     if calibration is not None:
@@ -238,13 +264,9 @@ def export_run(
         invocation_us=float(np.median(microseconds)),
         agreement=agreement,
         runtimes=report,
-        seconds=time.monotonic() - started,
+        seconds=0.0,
     )
-    # The model last, so that it exists only when everything else is done.
-    write_json(run.path / AGREEMENT_FILE, result.to_dict())
-    with atomic_write(output) as file:
-        file.write(content)
-    return result
+    return result, content
 
 
 def _check_stream_equals_clip(agreement: Agreement) -> None:
@@ -293,7 +315,6 @@ def _card(
     decision: DecisionConfig | None,
     provenance: dict[str, Any],
 ) -> ModelCard:
-    import dataclasses
     from importlib import metadata
 
     from kws import __version__

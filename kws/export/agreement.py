@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections import Counter
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,6 +15,8 @@ from kws.export.trained import TrainedRun
 from kws.export.twin import build_twin
 from kws.runtime import open_interpreter
 
+STREAM_CLIPS = 200
+"""Clips that are joined to one long stream."""
 _KERAS_BATCH = 256
 
 
@@ -34,6 +37,20 @@ class FormFigures:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StreamFigures:
+    """The streaming form on one long stream, compared with Keras that hears all of it at once."""
+
+    seconds: float
+    """Length of the stream."""
+    largest_difference: float
+    """Largest difference of a posterior, 0 to 1."""
+    mean_difference: float
+    """Mean absolute difference of the posteriors."""
+    answers_changed: float
+    """Share of the steps that are answered otherwise, 0 to 1."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Agreement:
     """Figures on the same clips for every form of the network."""
 
@@ -47,12 +64,14 @@ class Agreement:
     """Largest difference between stream and clip form in steps of the int8 output; None: float."""
     stream_clip_difference: float
     """The same as a difference of posteriors."""
+    stream: StreamFigures
+    """What becomes of small differences when the state is carried on for minutes."""
     changes: dict[str, int]
     """Answers that the last form gives otherwise than Keras: ``"up → off"``: how often."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain dictionaries, lists, numbers and strings."""
-        return asdict(self)
+        """Return plain dictionaries, lists, numbers and strings, as JSON gives them back."""
+        return cast("dict[str, Any]", json.loads(json.dumps(asdict(self))))
 
     def lines(self) -> list[str]:
         """Return a table for people."""
@@ -71,6 +90,12 @@ class Agreement:
         if self.stream_clip_lsb is not None:
             apart = f"{self.stream_clip_lsb} LSB"
         lines.append(f"stream and clip form differ by {apart} at most, over every step")
+        stream = self.stream
+        lines.append(
+            f"one stream of {stream.seconds:.0f} s without a reset: posteriors differ from Keras "
+            f"by {stream.largest_difference:.6f} at most, {stream.mean_difference:.6f} on average, "
+            f"{100 * stream.answers_changed:.2f} % of answers"
+        )
         if self.changes:
             common = sorted(self.changes.items(), key=lambda change: (-change[1], change[0]))
             shown = ", ".join(f"{change} {n}" for change, n in common[:6])
@@ -99,7 +124,7 @@ def measure_agreement(
     """
     network, label_set = run.recipe.model.create(), run.recipe.labels
     features = run.features(pcm)
-    twin = build_twin(run, frames=features.shape[1], batch_size=None)
+    twin = build_twin(run, frames=None, batch_size=None)
     keras = np.concatenate(
         [
             np.asarray(twin(features[i : i + _KERAS_BATCH], training=False))
@@ -117,12 +142,20 @@ def measure_agreement(
         found["TFLite, float32, clip"] = run_form(float_clip, features[:, np.newaxis])[0]
     found |= {f"TFLite, {kind}, clip": clip, f"TFLite, {kind}, stream": stream}
 
-    answers = {name: _answers(p, label_set.head) for name, p in found.items()}
+    answers = {name: _answers(p[:, -1], label_set.head) for name, p in found.items()}
     ours, theirs = answers["Keras, float32"], answers[f"TFLite, {kind}, stream"]
     names = (*label_set.labels, "(not the word)")  # -1 picks the last one
     changes = Counter(
         f"{names[a]} → {names[b]}" for a, b in zip(ours, theirs, strict=True) if a != b
     )
+    chosen = np.random.default_rng(0).permutation(len(pcm))[:STREAM_CLIPS]
+    speech = run.features(pcm[chosen].reshape(-1))
+    long_keras = np.asarray(twin(speech[np.newaxis], training=False))[0]
+    long_steps = windows(speech, network.receptive_field_frames, network.stride_frames)
+    long_stream = run_form(forms.stream, long_steps[np.newaxis, :, 0])[0][0]
+    long_apart = np.abs(long_stream - long_keras)
+    long_changed = _answers(long_stream, label_set.head) != _answers(long_keras, label_set.head)
+
     apart = clip_steps.astype(np.float64) - stream_steps.astype(np.float64)
     lsb = np.abs(apart).max()
     return Agreement(
@@ -140,6 +173,12 @@ def measure_agreement(
         ),
         stream_clip_lsb=int(lsb) if quantised else None,
         stream_clip_difference=float(lsb * scale),
+        stream=StreamFigures(
+            seconds=len(chosen) * run.recipe.data.clip_ms / 1000,
+            largest_difference=float(long_apart.max()),
+            mean_difference=float(long_apart.mean()),
+            answers_changed=float(long_changed.mean()),
+        ),
         changes=dict(changes),
     )
 
@@ -183,9 +222,8 @@ def quantise(x: NDArray[np.float32], details: dict[str, Any]) -> NDArray[np.gene
     return np.clip(np.rint(x / np.float32(scale) + zero_point), -128, 127).astype(np.int8)
 
 
-def _answers(posteriors: NDArray[np.float32], head: str) -> NDArray[np.int64]:
-    """Return each clip's answer [n]; for a sigmoid head 0 is the word and -1 is not."""
-    last = posteriors[:, -1]
+def _answers(posteriors: NDArray[np.float32], head: str) -> NDArray[np.intp]:
+    """Return what each row [n, n_labels] answers; for a sigmoid head 0 is the word, -1 is not."""
     if head == "sigmoid":
-        return np.where(last[:, 0] >= 0.5, 0, -1)
-    return last.argmax(axis=-1)
+        return np.where(posteriors[:, 0] >= 0.5, 0, -1)
+    return posteriors.argmax(axis=-1)

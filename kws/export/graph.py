@@ -1,8 +1,7 @@
 """What export reads and overwrites inside a .tflite: operators, quantisation, constants, work.
 
-Everything is done in place on the converter's own bytes. Taking the file apart and writing it
-anew would lose the alignment of the weights, which microcontrollers rely on, because Python's
-FlatBuffers writer does not know about it.
+Everything is done in place on the converter's own bytes, for nothing ever changes its length: what
+is not overwritten is exactly what the converter wrote, its alignment included.
 """
 
 from __future__ import annotations
@@ -110,6 +109,18 @@ class Graph:
         """Return a view of a constant's bytes; None for what is computed."""
         buffer = self._model.Buffers(self._graph.Tensors(tensor).Buffer())
         return None if buffer.DataIsNone() else buffer.DataAsNumpy()
+
+    def clear_unused(self) -> None:
+        """Set to zero what no tensor refers to.
+
+        The converter leaves two buffers for the LSTM's states, with whatever stood in memory.
+        """
+        tensors = [self._graph.Tensors(i).Buffer() for i in range(self._graph.TensorsLength())]
+        extras = [self._model.Metadata(i).Buffer() for i in range(self._model.MetadataLength())]
+        for i in set(range(self._model.BuffersLength())) - set(tensors) - set(extras):
+            buffer = self._model.Buffers(i)
+            if not buffer.DataIsNone():
+                buffer.DataAsNumpy()[:] = 0
 
     def buffer(self, tensor: int) -> int:
         """Return the number of the buffer that holds a tensor's constant; equal ones share it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import sys
@@ -10,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +37,7 @@ PROBES = {
 REQUIREMENTS = ("tflite-runtime==2.14.0", "numpy<2")
 """The last tflite-runtime, which knows NumPy 1 only and so needs an environment of its own."""
 MOST_ANSWERS_CHANGED = 0.01
-"""A runtime that answers otherwise in a larger share of the steps does not run the network right."""
+"""A runtime that answers otherwise in more of the steps does not run the network as it should."""
 _PYTHONS = ((3, 9), (3, 11))
 _PROBE_S = 300
 _INSTALL_S = 600
@@ -80,8 +81,8 @@ class RuntimeReport:
     """Whether differences are in LSB."""
 
     def to_dict(self) -> dict[str, Any]:
-        """Return plain dictionaries, lists, numbers and strings."""
-        return asdict(self)
+        """Return plain dictionaries, lists, numbers and strings, as JSON gives them back."""
+        return cast("dict[str, Any]", json.loads(json.dumps(asdict(self))))
 
     @property
     def disagreeing(self) -> tuple[RuntimeCheck, ...]:

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kws.errors import KwsError, require
-from kws.export.quiet import quiet_stderr
+from kws.export.native import heed_interrupts, quiet_stderr
 from kws.export.trained import TrainedRun
 
 NORM_EPSILON = 1e-3
@@ -29,7 +29,7 @@ def import_tensorflow() -> tuple[Any, Any]:
         KwsError: one of them is missing.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    with quiet_stderr():
+    with quiet_stderr(), heed_interrupts():
         tf = require("tensorflow", extra="train")
         tf_keras = require("tf_keras", extra="train")
         # Converting gains nothing from an accelerator, and TensorFlow would take all its memory.
