@@ -6,6 +6,7 @@ that has learnt something; its folder is written as `kws train` writes it.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -16,6 +17,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -37,6 +39,7 @@ pytest.importorskip("tf_keras")
 from kws.export import ExportReport, export_run
 from kws.export.convert import convert_int8, windows
 from kws.export.graph import LSTM, Graph, copy_quantisation, macs, the_lstm
+from kws.export.native import heed_interrupts, quiet_stderr
 from kws.export.runtimes import RUNTIMES, check_runtimes, default_runtimes
 from kws.export.trained import TrainedRun, calibration_clips, load_run, validation_set
 from kws.export.twin import build_twin, fold
@@ -171,7 +174,7 @@ def cell_states(run: TrainedRun, x: NDArray[np.float32]) -> NDArray[np.float64]:
         view = np.lib.stride_tricks.sliding_window_view(x, len(kernel), axis=0)[::stride]
         x = np.maximum(0, np.einsum("tik,kio->to", view, kernel) + bias)
     kernel, recurrent, bias = (w.astype(np.float64) for w in weights["lstm"])
-    h = c = np.zeros(len(recurrent))
+    h = c = np.zeros(len(recurrent))  # [units]
     states = []
     for row in x:
         i, f, g, o = np.split(row @ kernel + h @ recurrent + bias, 4)
@@ -539,3 +542,37 @@ def test_interrupted_export_leaves_nothing(copy: Path, tmp_path: Path) -> None:
     assert complaint.splitlines()[-1] == b"kws: interrupted"
     assert not target.parent.exists()
     assert not (copy / "agreement.json").exists()
+
+
+def test_interrupt_that_native_code_swallowed_is_heeded_at_the_end() -> None:
+    with pytest.raises(KeyboardInterrupt), heed_interrupts():
+        # As a destructor or a callback from C++ would.
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    with heed_interrupts():
+        pass  # and nothing happens where nothing was pressed
+
+
+def test_chatter_of_native_code_is_shown_only_if_the_work_fails(
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    with quiet_stderr():
+        os.write(2, b"chatter")
+    assert capfd.readouterr().err == ""
+    with pytest.raises(ValueError), quiet_stderr():
+        os.write(2, b"a reason")
+        raise ValueError
+    assert capfd.readouterr().err == "a reason"
+    with pytest.raises(KwsError), quiet_stderr():
+        os.write(2, b"chatter")
+        raise KwsError("explains itself")
+    assert capfd.readouterr().err == ""
+
+
+def test_full_folder_for_temporary_files_is_refused_before_the_converter_crashes(
+    trained: Trained, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(free=1000))
+    with pytest.raises(KwsError, match="temporary files"):
+        export_run(trained.folder, tmp_path / "model.tflite")
+    assert not (tmp_path / "model.tflite").exists()

@@ -163,10 +163,11 @@ def export_run(
             run_dir, output, quantised, form, runtimes, max_clips, decision, say
         )
     report = dataclasses.replace(report, seconds=time.monotonic() - started)
-    # The model last, so that it exists only when everything else is done.
-    write_json(Path(run_dir) / AGREEMENT_FILE, report.to_dict())
+    # The model gets its name when the block ends: there are both files, or neither is new.
     with atomic_write(output) as file:
         file.write(content)
+        file.flush()
+        write_json(Path(run_dir) / AGREEMENT_FILE, report.to_dict())
     return report
 
 
@@ -185,8 +186,8 @@ def _prepare(
 
     run = load_run(run_dir)
     pcm, labels = validation_set(run)
-    if max_clips is not None and max_clips < len(pcm):
-        chosen = [i * len(pcm) // max_clips for i in range(max_clips)]
+    if max_clips is not None:
+        chosen = _spread(len(pcm), max_clips)
         pcm, labels = pcm[chosen], labels[chosen]
     calibration = calibration_clips(run) if quantised else None
 
@@ -237,7 +238,7 @@ def _prepare(
 
     interpreter = open_interpreter(content)
     source = interpreter.get_input_details()[0]
-    inputs, resets = _runtime_inputs(run, pcm[:RUNTIME_CLIPS], form)
+    inputs, resets = _runtime_inputs(run, pcm[_spread(len(pcm), RUNTIME_CLIPS)], form)
     prepared = quantise(inputs, source)
     microseconds = []
     for window in prepared:
@@ -277,6 +278,12 @@ def _check_stream_equals_clip(agreement: Agreement) -> None:
             f"trained. Received: a difference of {lsb or difference} "
             f"({'LSB' if lsb else 'in a posterior'}). Please report this with the run's recipe"
         )
+
+
+def _spread(n: int, most: int) -> list[int]:
+    """Return positions among `n`, `most` of them or fewer, evenly spread (clips lie by word)."""
+    most = min(n, most)
+    return [i * n // most for i in range(most)]
 
 
 def _parameters(run: TrainedRun) -> int:

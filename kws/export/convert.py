@@ -24,6 +24,8 @@ little sooner; `kws.export.agreement` measures it on a long stream.
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -34,6 +36,10 @@ from kws.errors import KwsError
 from kws.export.native import heed_interrupts, quiet_stderr
 from kws.export.trained import TrainedRun
 from kws.export.twin import build_twin, import_tensorflow
+from kws.progress import byte_size
+
+TEMPORARY_BYTES = 32_000_000
+"""Free space asked of the folder for temporary files."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,8 +109,20 @@ def windows(features: NDArray[np.float32], frames: int, stride: int) -> NDArray[
     return np.swapaxes(view, 1, 2)[:, np.newaxis]
 
 
+def _check_temporary_folder() -> None:
+    """Refuse to begin where TensorFlow would crash: it keeps the network there meanwhile."""
+    folder = tempfile.gettempdir()
+    free = shutil.disk_usage(folder).free
+    if free < TEMPORARY_BYTES:
+        raise KwsError(
+            f"Export needs {byte_size(TEMPORARY_BYTES)} for temporary files. Received: "
+            f"{byte_size(free)} free in {folder}. Free some space, or set TMPDIR to another folder"
+        )
+
+
 def _convert(run: TrainedRun, frames: int, samples: NDArray[np.float32] | None) -> bytes:
     """Convert for one length of input; `samples` [n, 1, frames, n_mfcc] make it an int8 file."""
+    _check_temporary_folder()
     tf, _ = import_tensorflow()
     from kws.export.graph import Graph, the_lstm
 
@@ -123,6 +141,7 @@ def _convert(run: TrainedRun, frames: int, samples: NDArray[np.float32] | None) 
             function = tf.function(
                 lambda x: twin(x, training=False),
                 input_signature=[tf.TensorSpec(shape, tf.float32, name="features")],
+                autograph=False,
             ).get_concrete_function()
             # The converter saves the object that owns the variables. A bare one takes a third of
             # the time of a Keras model, which would trace every layer anew.
