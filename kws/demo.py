@@ -23,11 +23,13 @@ from kws.progress import Progress, duration
 from kws.recipe import TrainingRecipe, load_recipe
 
 SAMPLE_RATE_HZ = 16000
+SECONDS_PER_WORD = 1.85
+"""Length of a word and the pause before it, on average."""
 OTHER_WORDS = (
-    "left", "water", "seven", "house", "music", "table", "under", "knee", "snow", "yesterday",
-    "story", "good", "golden", "know", "top", "step", "yellow", "open", "hello", "banana",
+    "water", "seven", "house", "music", "table", "under", "yesterday", "story", "banana", "hello",
+    "window", "garden", "paper", "monkey", "river", "yellow", "open", "coffee",
 )  # fmt: skip
-"""What else is said: everyday words, among them some that sound like the keywords."""
+"""What else is said: everyday words that must not be taken for a keyword."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,7 +110,7 @@ def run_demo(folder: Path, *, seed: int = 1, minutes: float = 3.0) -> DemoResult
 def speak_clips(recipe: TrainingRecipe, folder: Path, seed: int) -> None:
     """Write the training data: <folder>/<word>/*.wav and three kinds of background noise."""
     keywords = recipe.labels.keywords
-    counts = {True: 220, False: 70}
+    counts = {True: 400, False: 80}
     total = counts[True] * len(keywords) + counts[False] * len(OTHER_WORDS)
     with Progress(total, "speaking", unit="clips") as progress:
         for words, is_keyword in ((keywords, True), (OTHER_WORDS, False)):
@@ -131,7 +133,7 @@ def speak_stream(
     """Speak keywords and other words, half and half, by voices that training did not hear."""
     rng = np.random.default_rng(seed)
     pool = [voice for voice in voices("en") if split_of(f"{voice.speaker}_nohash_0") != "training"]
-    n = round(minutes * 60 / 2.0)  # about two seconds for a word and its pause
+    n = round(minutes * 60 / SECONDS_PER_WORD)
     said = [(keywords[i // 2 % len(keywords)] if i % 2 == 0 else None) for i in rng.permutation(n)]
     texts = [word or OTHER_WORDS[int(rng.integers(len(OTHER_WORDS)))] for word in said]
     clips = render([random_utterance(text, pool, rng) for text in texts])

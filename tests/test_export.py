@@ -39,10 +39,10 @@ pytest.importorskip("tf_keras")
 from kws.export import ExportReport, export_run
 from kws.export.convert import convert_int8, windows
 from kws.export.graph import LSTM, Graph, copy_quantisation, macs, the_lstm
-from kws.export.native import heed_interrupts, quiet_stderr
 from kws.export.runtimes import RUNTIMES, check_runtimes, default_runtimes
 from kws.export.trained import TrainedRun, calibration_clips, load_run, validation_set
 from kws.export.twin import build_twin, fold
+from kws.native import heed_interrupts, quiet_stderr
 
 RECIPE = """
 name = "tiny"

@@ -196,3 +196,22 @@ def test_the_jax_backend_trains_the_same_recipe(
     assert "jax on CPU" in done.stderr
     weights = read_arrays(tmp_path / "run" / "best.npz")
     assert all(np.isfinite(w).all() for w in weights.values())
+
+
+def test_answers_count_at_the_end_of_each_clip_and_negatives_before_it_too(
+    recipe: TrainingRecipe,
+) -> None:
+    """By hand: a step is 40 ms; 1-s clips of 49 and 50 frames with R = 9 end at steps 20 and 45.
+
+    The answer is asked for in the last 240 ms, 6 steps; a clip without a keyword is also held to
+    account in the 9 steps before, back to 400 ms after its start.
+    """
+    from kws.train.loop import step_labels, step_weights
+
+    weights = step_weights(np.array([[False, True]]), recipe)
+    expected = np.zeros((1, 46))
+    expected[0, 15:21] = expected[0, 40:46] = 1 / 6
+    expected[0, 31:40] = recipe.training.negative_steps / 9
+    np.testing.assert_allclose(weights, expected, rtol=1e-6)
+    labels = step_labels(np.array([[3, 1]]), recipe)
+    assert labels.tolist() == [[3] * 21 + [1] * 25]

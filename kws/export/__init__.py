@@ -154,8 +154,8 @@ def export_run(
         raise KwsError(f"Unknown form. Received: {form!r}. Use: {' or '.join(FORMS)}")
     if output.is_dir():
         raise KwsError(f"The output must be a file. Received: {output}, which is a folder")
-    from kws.export.native import heed_interrupts
     from kws.files import atomic_write
+    from kws.native import heed_interrupts
     from kws.train.run_folder import write_json
 
     with heed_interrupts():

@@ -24,12 +24,17 @@ def run_training(
     Raises:
         KwsError: see `kws.train.dataset.load_training_data` and `kws.train.loop.train`.
     """
+    from kws.native import heed_interrupts, quiet_stderr
     from kws.report import plot_curves
     from kws.train.dataset import load_training_data
-    from kws.train.loop import train
     from kws.train.run_folder import RunFolder, read_json
 
     data = load_training_data(recipe, data_dir)
+    with heed_interrupts(), quiet_stderr():
+        # Importing a backend, and asking it for devices, prints lines that help nobody.
+        from kws.train.loop import device_name, train
+
+        device_name()
     folder.mkdir(parents=True, exist_ok=True)
     run = RunFolder(folder)
     result = train(recipe, data, run, resume=resume)

@@ -34,6 +34,7 @@ CURVES = ("loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "seco
 CALIBRATION_CLIPS = 400
 STATISTICS_CLIPS = 2000
 CLIP_START_MS = 400
+ANSWER_MS = 240
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,29 +82,31 @@ def clip_end_steps(recipe: TrainingRecipe, n_clips: int) -> list[int]:
 def step_weights(negative: np.ndarray, recipe: TrainingRecipe) -> np.ndarray:
     """Say how much each step of some sequences counts in the loss.
 
-    Every clip is answered at its end. A clip without a keyword must also not look like one at any
-    moment before, once it has been heard for `CLIP_START_MS` (until then the answer may still be
-    that of the clip before): this is what keeps the network from firing in running speech.
+    A clip's answer is asked for in its last `ANSWER_MS`, by when most words are over. A clip
+    without a keyword must also not look like one at any moment before, once it has been heard for
+    `CLIP_START_MS` (until then the answer may still be that of the clip before): this keeps the
+    network from firing in running speech.
 
     Args:
         negative: bool [sequences, clips], whether a clip holds no keyword.
         recipe: tells the steps apart.
 
     Returns:
-        float32 [sequences, steps]; 1 at the end of each clip, and `recipe.training.negative_steps`
-        spread over the earlier steps of the clips without a keyword.
+        float32 [sequences, steps]: 1 spread over the last steps of each clip, and
+        `recipe.training.negative_steps` over the earlier ones of the clips without a keyword.
     """
     ends = clip_end_steps(recipe, negative.shape[1])
     front_end, stride = recipe.front_end, recipe.model.create().stride_frames
     step_ms = 1000 * stride * front_end.hop_length / front_end.sample_rate_hz
-    earlier = max(0, round((recipe.data.clip_ms - CLIP_START_MS) / step_ms))
+    answers = max(1, round(ANSWER_MS / step_ms))
+    heard = max(answers, round((recipe.data.clip_ms - CLIP_START_MS) / step_ms))
     weights = np.zeros((len(negative), ends[-1] + 1), np.float32)
     for clip, end in enumerate(ends):
-        first = max(0, end - earlier)
-        if first < end:
-            share = recipe.training.negative_steps / (end - first)
-            weights[:, first:end] += negative[:, clip, None] * np.float32(share)
-        weights[:, end] += 1
+        first, last = max(0, end + 1 - heard), max(0, end + 1 - answers)
+        weights[:, last : end + 1] = 1 / (end + 1 - last)
+        if first < last:
+            share = recipe.training.negative_steps / (last - first)
+            weights[:, first:last] = negative[:, clip, None] * np.float32(share)
     return weights
 
 
