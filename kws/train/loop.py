@@ -340,8 +340,8 @@ def _epoch(
     names = recipe.labels.labels
     keywords = [names.index(word) for word in recipe.labels.keywords]
     order = epoch_order(training, recipe, epoch)
-    trainer.reset_metrics()
-    logs: dict[str, float] = {}
+    # Keras forgets its metrics with every batch; the epoch's figures are means over them.
+    sums = {"loss": 0.0, "accuracy": 0.0}
     start = time.monotonic()
     with Progress(
         len(order), f"epoch {epoch}", unit="clips", shown=sys.stderr.isatty()
@@ -360,15 +360,16 @@ def _epoch(
                 sample_weight=step_weights(~np.isin(labels, keywords), recipe),
                 return_dict=True,
             )
+            sums = {name: total + float(logs[name]) for name, total in sums.items()}
             progress.advance(size, note=f"loss {float(logs['loss']):.3f}")
-    if not np.isfinite(logs["loss"]):
+    means = {name: total * size / len(order) for name, total in sums.items()}
+    if not np.isfinite(means["loss"]):
         raise KwsError(
-            f"The loss became {logs['loss']} in epoch {epoch}: lower [training] learning_rate. "
+            f"The loss became {means['loss']} in epoch {epoch}: lower [training] learning_rate. "
             f"Received: {recipe.training.learning_rate}"
         )
     return {
-        "loss": float(logs["loss"]),
-        "accuracy": float(logs["accuracy"]),
+        **means,
         "learning_rate": float(keras.ops.convert_to_numpy(trainer.optimizer.learning_rate)),
         "seconds": time.monotonic() - start,
     }
