@@ -1,0 +1,55 @@
+"""The model that comes with the kit, on real clips of speakers that it was not trained on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kws.audio.files import read_audio
+from kws.data.arrays import fit_clip
+from kws.data.clips import scan
+from kws.data.labels import COMMANDS
+from kws.evaluate import evaluate_arrays
+from kws.model_file import load_model, resolve_model
+from kws.network import Network
+from kws.spotter import Spotter
+
+
+@pytest.fixture(scope="module")
+def heard(real_speech: Path) -> tuple[np.ndarray, list[str]]:
+    """Validation clips, at most 12 of each word: int16 [n, 16000] and their words."""
+    index = scan(real_speech / "speech_commands").select(split="validation")
+    clips = [fit_clip(read_audio(index.root / path), 16000) for path in index.paths]
+    return np.stack(clips), index.words
+
+
+def test_the_file_is_small_int8_and_streams() -> None:
+    card, network = load_model("commands_en"), Network("commands_en")
+    assert resolve_model("commands_en").stat().st_size <= 150_000
+    assert network.quantised
+    assert card.form == "stream"
+    assert card.keywords == COMMANDS
+    assert set(card.labels) == {*COMMANDS, "_silence_", "_unknown_"}
+    assert card.provenance["recipe"]
+
+
+def test_it_answers_clips_of_unheard_speakers(heard: tuple[np.ndarray, list[str]]) -> None:
+    """A few hundred clips: the README has the figure for all; this notices a broken file."""
+    pcm, words = heard
+    assert len(words) > 150
+    assert evaluate_arrays(Network("commands_en"), pcm, words).accuracy > 0.88
+
+
+def test_words_laid_into_a_stream_are_heard(heard: tuple[np.ndarray, list[str]]) -> None:
+    from kws.data.stream import lay_stream
+    from kws.matching import match_events
+
+    pcm, words = heard
+    said = [(word, clip) for word, clip in zip(words, pcm, strict=True) if word in COMMANDS]
+    noise = np.random.default_rng(0).normal(0, 1000, 160_000).astype(np.int16)
+    stream, truth = lay_stream(said, noise, snr_db=(15, 25), seed=1)
+    events = Spotter("commands_en").feed(stream)
+    matches = match_events(truth, events, duration_s=len(stream) / 16000)
+    assert len(matches.hits) / matches.words > 0.8
