@@ -73,12 +73,22 @@ def _lines(facts: dict[str, Any]) -> list[str]:
         ("input", _tensor(facts["input"])),
         ("output", _tensor(facts["output"])),
     ]
-    for key, value in card["provenance"].items():
-        # ASCII-only JSON, because whatever stands there is printed to a terminal.
-        text = value if isinstance(value, str) and value.isprintable() else json.dumps(value)
-        rows.append((ascii(key)[1:-1], text))
+    rows += [(ascii(key)[1:-1], _text(value)) for key, value in card["provenance"].items()]
     width = max(len(name) for name, _ in rows)
     return [f"{name:{width}}  {text}" for name, text in rows]
+
+
+def _text(value: Any) -> str:
+    """Return a piece of provenance for a terminal: printable, and of a table only its figures."""
+    if isinstance(value, str) and value.isprintable():
+        return value
+    if isinstance(value, dict):
+        figures = {k: v for k, v in value.items() if not isinstance(v, (dict, list))}
+        return ", ".join(f"{ascii(k)[1:-1]} {_text(v)}" for k, v in figures.items())
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    # ASCII-only JSON, so that nothing moves the cursor.
+    return json.dumps(value)
 
 
 def _tensor(tensor: dict[str, Any]) -> str:
