@@ -70,12 +70,13 @@ def run(
         except KwsError as error:
             failed += 1
             typer.echo(f"kws: {error}", err=True)
-    seconds = heard_samples / spotter.card.front_end.sample_rate_hz
-    typer.echo(
-        f"{_count(len(files) - failed, 'file')}, {seconds:.1f} s of audio, "
-        f"{_count(events, 'event')}{f', {failed} not readable' if failed else ''}",
-        err=True,
-    )
+    if failed < len(files):
+        seconds = heard_samples / spotter.card.front_end.sample_rate_hz
+        typer.echo(
+            f"{_count(len(files) - failed, 'file')}, {seconds:.1f} s of audio, "
+            f"{_count(events, 'event')}{f', {failed} not readable' if failed else ''}",
+            err=True,
+        )
     if failed:
         raise typer.Exit(1)
 
