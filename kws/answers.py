@@ -28,6 +28,7 @@ from kws.errors import KwsError
 from kws.frontend import mfcc
 from kws.model_file import ModelCard
 from kws.network import Network
+from kws.processes import start_worker
 from kws.progress import Progress
 
 _BATCH = 32
@@ -167,7 +168,7 @@ def _hear_with(workers: int, model: str | Path, batches: Sequence[list[str]]) ->
 
     def keep_busy() -> None:
         try:
-            with _start_worker(model) as process:
+            with start_worker(_WORKER, str(model)) as process:
                 running.append(process)
                 try:
                     while not stopped.is_set():
@@ -205,24 +206,6 @@ def _taken(
         # A timeout, because Windows cannot interrupt an endless wait.
         with suppress(queue.Empty):
             return done.get(timeout=0.5)
-
-
-def _start_worker(model: str | Path) -> subprocess.Popen[bytes]:
-    # A plain child instead of `multiprocessing`: it needs no guard in the caller's main module,
-    # and prints no traceback when Ctrl-C comes while it starts.
-    environment = dict(os.environ)
-    home = str(Path(__file__).resolve().parents[1])
-    paths = [home, *environment.get("PYTHONPATH", "").split(os.pathsep)]
-    environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
-    return subprocess.Popen(
-        [sys.executable, "-c", _WORKER, str(model)],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env=environment,
-        # Ctrl-C reaches the parent alone, which ends its workers.
-        start_new_session=True,
-        creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
-    )
 
 
 def _ask(process: subprocess.Popen[bytes], paths: list[str]) -> _Heard:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -99,9 +98,10 @@ def _on_clips(
 ) -> None:
     from kws.errors import KwsError
     from kws.evaluate import evaluate_folder
+    from kws.processes import usable_cores
 
     result = evaluate_folder(
-        model, folder, limit=limit, workers=workers or _cores(), skip_bad=True, progress=True
+        model, folder, limit=limit, workers=workers or usable_cores(), skip_bad=True, progress=True
     )
     for fault in result.unreadable[:_SHOWN_FAULTS]:
         _say(" ".join(fault.split()))
@@ -219,10 +219,3 @@ def _as_json(content: dict[str, Any]) -> str:
 
 def _say(message: str) -> None:
     typer.echo(f"kws: {message}", err=True)
-
-
-def _cores() -> int:
-    # What this process may use, which in a container is less than what the machine has.
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

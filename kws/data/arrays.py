@@ -30,6 +30,7 @@ from kws.data.clips import AUDIO_SUFFIXES, ClipIndex
 from kws.data.split import SPLITS, speaker_of, split_of
 from kws.errors import KwsError
 from kws.files import atomic_write
+from kws.processes import usable_cores
 from kws.progress import Progress
 
 HELD_OUT_SHARE = 0.2
@@ -437,7 +438,7 @@ def _in_parallel(work: Callable[[_In], _Out], items: Sequence[_In]) -> Iterator[
 
     Threads do: decoding releases the interpreter's lock, and reading small WAV files is I/O.
     """
-    workers = _cpus()
+    workers = usable_cores()
     pending: deque[Future[_Out]] = deque()
     pool = ThreadPoolExecutor(workers)
     try:
@@ -449,12 +450,6 @@ def _in_parallel(work: Callable[[_In], _Out], items: Sequence[_In]) -> Iterator[
             yield pending.popleft().result()
     finally:
         pool.shutdown(cancel_futures=True)
-
-
-def _cpus() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 # ---- the cache

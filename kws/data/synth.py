@@ -42,6 +42,7 @@ from numpy.typing import NDArray
 
 from kws.data.own_words import check_word
 from kws.errors import KwsError, require
+from kws.processes import start_worker, usable_cores
 
 SAMPLE_RATE_HZ = 16000
 
@@ -567,7 +568,7 @@ def _render_each(
     """Speak portions of the list in fresh processes; yield (index, samples) as they come."""
     _engine()  # A missing package is said once, here.
     if workers is None:
-        workers = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+        workers = usable_cores()
     starts = range(0, len(utterances), _PORTION)
     # Bounded, so that speakers wait for a slow disk instead of filling the memory.
     spoken: queue.Queue[tuple[int, NDArray[np.int16]] | BaseException | None] = queue.Queue(256)
@@ -585,7 +586,7 @@ def _render_each(
             return
         process = None
         try:
-            process = _start_worker()
+            process = start_worker(_WORKER)
             running.add(process)
             for index, pcm in enumerate(_ask(process, utterances[start : start + _PORTION])):
                 hand_over((start + index, pcm))
@@ -620,24 +621,6 @@ def _render_each(
         for process in list(running):
             process.kill()
         pool.shutdown(wait=True, cancel_futures=True)
-
-
-def _start_worker() -> subprocess.Popen[bytes]:
-    # A plain child instead of `multiprocessing`: it needs no guard in the caller's main module,
-    # copies no threads of TensorFlow, and a crash in the C library is seen as one.
-    environment = dict(os.environ)
-    home = str(Path(__file__).resolve().parents[2])
-    paths = [home, *environment.get("PYTHONPATH", "").split(os.pathsep)]
-    environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
-    return subprocess.Popen(
-        [sys.executable, "-c", _WORKER],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env=environment,
-        # Ctrl-C reaches the parent alone, which ends its workers.
-        start_new_session=True,
-        creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
-    )
 
 
 def _ask(

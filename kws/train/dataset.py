@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections import Counter
 from dataclasses import dataclass
@@ -21,6 +20,7 @@ from kws.data.arrays import (
 from kws.data.clips import ClipIndex, check, scan
 from kws.errors import KwsError
 from kws.labels import SILENCE, UNKNOWN
+from kws.processes import usable_cores
 from kws.recipe import TrainingRecipe
 
 # Training hears quieter background than validation asks for, and true zeros as well.
@@ -213,7 +213,7 @@ def epoch_order(data: ClipSet, recipe: TrainingRecipe, epoch: int) -> np.ndarray
 
 
 def environment() -> dict[str, object]:
-    """What a run was made with: versions, machine, threads."""
+    """What a run was made with: versions, machine, usable cores."""
     import platform
     from importlib import metadata
 
@@ -227,6 +227,6 @@ def environment() -> dict[str, object]:
     return {
         "python": platform.python_version(),
         "platform": platform.platform(),
-        "cpus": os.cpu_count(),
+        "cpus": usable_cores(),
         "packages": versions,
     }

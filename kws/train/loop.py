@@ -17,6 +17,7 @@ import numpy as np
 
 from kws.errors import KwsError
 from kws.frontend import mfcc
+from kws.processes import usable_cores
 from kws.progress import Progress, duration
 from kws.recipe import TrainingRecipe, to_toml
 from kws.train.dataset import ClipSet, TrainingData, describe, environment, epoch_order
@@ -61,9 +62,7 @@ def device_name() -> str:
     ]
     if accelerators:
         return f"{backend} on {', '.join(accelerators)}"
-    import os
-
-    return f"{backend} on CPU ({os.cpu_count()} cores)"
+    return f"{backend} on CPU ({usable_cores()} cores)"
 
 
 def clip_end_steps(recipe: TrainingRecipe, n_clips: int) -> list[int]:

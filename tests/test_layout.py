@@ -1,0 +1,151 @@
+"""How the rooms of the package stand on each other, read from their imports."""
+
+from __future__ import annotations
+
+import ast
+import functools
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import kws
+from kws.audio.files import write_wav
+
+PACKAGE = Path(kws.__file__).parent
+
+# From the top down. A room may import rooms of lower floors, none of its own floor.
+FLOORS = (
+    ("__main__",),
+    ("cli",),
+    ("demo",),
+    ("export",),
+    ("train",),
+    ("report",),
+    ("evaluate", "benchmark"),
+    ("answers", "benchmark_process", "recipe"),
+    ("data", "models"),
+    ("spotter", "matching"),
+    ("network",),
+    ("model_file", "runtime"),
+    ("decide", "frontend", "audio"),
+    ("cache", "files", "labels", "native", "processes", "progress"),
+    ("errors",),
+)
+
+# What an application on a Raspberry Pi runs: the spotter and the commands that only listen.
+RUNNERS = ("kws.spotter", "kws.cli.run", "kws.cli.listen", "kws.cli.info", "kws.benchmark_process")
+NOT_FOR_RUNNERS = {"data", "train", "export", "models", "recipe", "evaluate", "report", "demo"}
+
+OPTIONAL = (
+    *("tensorflow", "keras", "tf_keras", "jax", "torch", "librosa", "scipy", "matplotlib"),
+    *("soundfile", "soxr", "sounddevice", "espeakng_loader"),
+)
+
+
+def modules() -> dict[str, Path]:
+    """Every module of the package and its file."""
+    found = {}
+    for path in PACKAGE.rglob("*.py"):
+        parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+        found[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = path
+    return found
+
+
+MODULES = modules()
+
+
+@functools.cache
+def imports(module: str) -> set[str]:
+    """Modules of the package that `module` imports anywhere, also inside functions."""
+    found = set()
+    for node in ast.walk(ast.parse(MODULES[module].read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert not node.level, f"{module} has a relative import"
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                found.add(whole if whole in MODULES else str(node.module))
+    return found & MODULES.keys()
+
+
+def room(module: str) -> str:
+    """The room that a module lies in: `kws.data.clips` lies in `data`."""
+    return module.split(".")[1] if "." in module else "kws"
+
+
+def reached_from(module: str) -> set[str]:
+    """All modules of the package that are imported from `module` on, itself included."""
+    reached, waiting = set(), [module]
+    while waiting:
+        if (name := waiting.pop()) not in reached:
+            reached.add(name)
+            waiting += imports(name)
+    return reached
+
+
+def test_every_room_has_a_floor_and_every_floor_its_rooms() -> None:
+    on_floors = [name for rooms in FLOORS for name in rooms]
+    assert sorted(on_floors) == sorted({room(module) for module in MODULES} - {"kws"})
+
+
+@pytest.mark.parametrize("module", sorted(set(MODULES) - {"kws"}))
+def test_imports_point_downwards(module: str) -> None:
+    floors = {name: number for number, rooms in enumerate(FLOORS) for name in rooms}
+    here = room(module)
+    for imported in imports(module):
+        # `kws` itself only passes names on; its version is for everybody.
+        if imported != "kws" and room(imported) != here:
+            assert floors[room(imported)] > floors[here], f"{module} imports {imported}"
+
+
+@pytest.mark.parametrize("module", sorted(MODULES))
+def test_no_module_imports_itself_in_a_circle(module: str) -> None:
+    for imported in imports(module) - {"kws"}:
+        assert module not in reached_from(imported), f"{module} and {imported} import each other"
+
+
+@pytest.mark.parametrize("module", RUNNERS)
+def test_what_listens_never_reaches_training_or_export(module: str) -> None:
+    assert not {room(name) for name in reached_from(module)} & NOT_FOR_RUNNERS
+
+
+def loaded_by(code: str, *arguments: str) -> tuple[set[str], str]:
+    """Run code in a fresh Python; return the top packages it loaded, and what it printed."""
+    report = "import sys, json; print(json.dumps(sorted(sys.modules)), file=sys.stderr)"
+    result = subprocess.run(
+        [sys.executable, "-c", f"{code}; {report}", *arguments],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    names = json.loads(result.stderr.splitlines()[-1])
+    return {name.split(".")[0] for name in names}, result.stdout
+
+
+COMMAND = "import sys; from kws.cli import run; run(sys.argv[1:])"
+
+
+def test_importing_the_package_loads_nothing_else() -> None:
+    loaded, _ = loaded_by("import kws")
+    assert "kws" in loaded
+    assert not loaded & {*OPTIONAL, "numpy", "typer", "ai_edge_litert", "tflite_runtime"}
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["train", "--help"], ["data", "--help"]])
+def test_help_loads_no_package_but_typer(arguments: list[str]) -> None:
+    loaded, shown = loaded_by(COMMAND, *arguments)
+    assert "Usage: kws" in shown
+    assert not loaded & {*OPTIONAL, "numpy", "ai_edge_litert", "tflite_runtime"}
+
+
+def test_spotting_in_a_wav_loads_numpy_and_one_runtime_alone(tmp_path: Path) -> None:
+    noise = np.random.default_rng(0).integers(-999, 999, 32000).astype(np.int16)
+    write_wav(tmp_path / "noise.wav", noise)
+    loaded, _ = loaded_by(COMMAND, "run", str(tmp_path / "noise.wav"))
+    assert not loaded & set(OPTIONAL)
+    assert len(loaded & {"ai_edge_litert", "tflite_runtime"}) == 1
