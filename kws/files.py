@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
+
+FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
+"""Error numbers that mean that there is no more room (for this user)."""
 
 
 @contextlib.contextmanager
@@ -23,6 +27,9 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[
     Args:
         path: the final name.
         mode: ``"wb"`` or ``"w"`` (text is UTF-8).
+
+    Raises:
+        OSError: as the file system has it; a full disk names `path`.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
@@ -35,7 +42,10 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[
             file.flush()
             os.fsync(file.fileno())
         temporary.replace(target)
-    except BaseException:
+    except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
+        if isinstance(error, OSError) and error.errno in FULL_DISK and error.filename is None:
+            # A failed write does not say what was written; whoever reads the message wants to know.
+            raise OSError(error.errno, error.strerror, str(target)) from error
         raise

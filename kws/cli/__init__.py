@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import signal
 import sys
@@ -11,6 +10,7 @@ from importlib import import_module
 import typer
 
 from kws.errors import KwsError
+from kws.files import FULL_DISK
 
 # Typer carried its own copy of Click from 0.29 on and used the package before; its public
 # `BadParameter` leads to the base classes in both.
@@ -95,10 +95,11 @@ def run(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        if error.errno == errno.ENOSPC:
-            _complain(
-                f"the disk is full: {error.filename or error}. Free some space and run it again"
-            )
+        if error.errno in FULL_DISK:
+            # Of a copy that failed, the second name is the one that was written.
+            target = error.filename2 or error.filename
+            what = f": could not write {target}" if target else ""
+            _complain(f"the disk is full{what}. Free some space and run it again")
         elif error.filename is not None:
             _complain(f"{error.filename}: {error.strerror}")
         else:
