@@ -7,7 +7,10 @@ here. The recipes that come with the kit are in ``kws/recipes`` and are found by
 from __future__ import annotations
 
 import dataclasses
+import json
+import math
 import sys
+import types
 import typing
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -18,7 +21,7 @@ from kws.data.labels import LabelSet
 from kws.decide import THRESHOLD, DecisionConfig
 from kws.errors import KwsError
 from kws.frontend import FrontEndConfig
-from kws.models import Architecture, architecture
+from kws.models import Architecture, architecture_named
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -26,6 +29,25 @@ else:
     import tomli as tomllib
 
 RECIPES = Path(__file__).parent / "recipes"
+SAMPLE_RATE_HZ = 16000
+"""The rate of recordings once they are read, see `kws.data.arrays`."""
+LARGEST_SEED = 40_000_000
+"""Seeds are numbers of 32 bits, and a hundred of them belong to each seed of a recipe."""
+
+
+def _check_ranges(config: Any, table: str, **limits: tuple[float, float]) -> None:
+    for name, (low, high) in limits.items():
+        value = getattr(config, name)
+        if not low <= value <= high:
+            where = f"[{table}] {name}" if table else name
+            raise KwsError(f"{where} must lie between {low} and {high}. Received: {value}")
+
+
+def _check_pairs(config: Any, table: str, *names: str) -> None:
+    for name in names:
+        low, high = getattr(config, name)
+        if not low <= high:
+            raise KwsError(f"[{table}] {name} is [lowest, highest]. Received: {[low, high]}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +75,25 @@ class DataConfig:
     silence_dbfs: tuple[float, float] = (-60.0, -10.0)
     """RMS levels of the background cuts; training goes 15 dB lower as well."""
 
+    def __post_init__(self) -> None:
+        if self.head not in ("softmax", "sigmoid"):
+            raise KwsError(f'[data] head is "softmax" or "sigmoid". Received: {self.head!r}')
+        _check_ranges(
+            self,
+            "data",
+            clip_ms=(100, 10_000),
+            unknown_share=(0.0, 0.9),
+            silence_share=(0.0, 0.9),
+            silence_clips=(0, 1_000_000),
+            validation_silence_clips=(0, 1_000_000),
+        )
+        if self.unknown_share + self.silence_share > 0.9:
+            raise KwsError(
+                "[data] unknown_share and silence_share leave too little for the words: together "
+                f"they may be 0.9. Received: {self.unknown_share} and {self.silence_share}"
+            )
+        _check_pairs(self, "data", "silence_dbfs")
+
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
@@ -61,11 +102,11 @@ class ModelConfig:
     architecture: str = "conv_lstm"
     """A name in the zoo, `kws.models.ARCHITECTURES`."""
     sizes: dict[str, Any] = field(default_factory=dict)
-    """Sizes that differ from the architecture's defaults."""
+    """Its sizes; those left out have the architecture's defaults."""
 
     def create(self) -> Architecture:
         """Return the architecture with these sizes."""
-        return architecture(self.architecture, self.sizes)
+        return architecture_named(self.architecture)(**self.sizes)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,22 +141,22 @@ class AugmentConfig:
     """Widest such band, in filters."""
 
     def __post_init__(self) -> None:
-        shares = (self.noise_share, self.room_share)
-        if not 0 <= self.speed < 0.5 or not all(0 <= share <= 1 for share in shares):
-            raise KwsError(
-                "[augment] needs 0 <= speed < 0.5 and shares between 0 and 1. "
-                f"Received: speed {self.speed}, noise_share {self.noise_share}, "
-                f"room_share {self.room_share}"
-            )
-        for name in ("gain_db", "snr_db", "room_ms", "room_db"):
-            low, high = getattr(self, name)
-            if not low <= high:
-                raise KwsError(f"[augment] {name} is [lowest, highest]. Received: {[low, high]}")
+        _check_ranges(
+            self,
+            "augment",
+            shift_ms=(0, 10_000),
+            speed=(0, 0.5),
+            noise_share=(0, 1),
+            equaliser_db=(0, 60),
+            room_share=(0, 1),
+            time_masks=(0, 100),
+            time_mask_ms=(0, 10_000),
+            mel_masks=(0, 100),
+            mel_mask_width=(0, 256),
+        )
+        _check_pairs(self, "augment", "gain_db", "snr_db", "room_ms", "room_db")
         if self.room_ms[0] <= 0:
-            raise KwsError(f"[augment] room_ms must be above 0. Received: {self.room_ms[0]}")
-        sizes = (self.shift_ms, self.equaliser_db, self.time_masks, self.time_mask_ms)
-        if min(*sizes, self.mel_masks, self.mel_mask_width) < 0:
-            raise KwsError(f"[augment] sizes must be 0 or more. Received: {self}")
+            raise KwsError(f"[augment] room_ms must be above 0. Received: {list(self.room_ms)}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -142,13 +183,33 @@ class TrainingConfig:
     """What the moments before the end of a clip without a keyword count together, the end being 1:
     more makes for fewer false alarms in running speech."""
 
+    def __post_init__(self) -> None:
+        _check_ranges(
+            self,
+            "training",
+            epochs=(1, 100_000),
+            batch_size=(1, 65_536),
+            learning_rate=(1e-9, 10.0),
+            warmup_epochs=(0, 100_000),
+            weight_decay=(0, 1),
+            label_smoothing=(0.0, 0.9),
+            gradient_clip=(1e-9, 1e9),
+            context_clips=(1, 60),
+            negative_steps=(0.0, 100.0),
+        )
+        if self.batch_size % self.context_clips:
+            raise KwsError(
+                "[training] batch_size must be a multiple of context_clips. "
+                f"Received: {self.batch_size} and {self.context_clips}"
+            )
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingRecipe:
     """All that `kws train` needs to know, and all that a model file later says of its making."""
 
     name: str
-    """Name of the model."""
+    """Name of the model, and of its files."""
     license: str = "Apache-2.0"
     """Licence of the resulting model (SPDX)."""
     description: str = ""
@@ -168,6 +229,21 @@ class TrainingRecipe:
     decision: DecisionConfig = field(default_factory=lambda: DecisionConfig(thresholds={}))
     """How posteriors become events; written into the model file. In the file, ``threshold`` is
     for all keywords and ``thresholds`` for those that differ."""
+
+    def __post_init__(self) -> None:
+        _check_ranges(self, "", seed=(0, LARGEST_SEED))
+        for what, text in (("name", self.name), ("license", self.license)):
+            if not 1 <= len(text) <= 200 or not text.isprintable():
+                raise KwsError(f"{what} must be 1 to 200 printable characters. Received: {text!r}")
+        if self.name.startswith(".") or any(c in self.name for c in "/\\"):
+            raise KwsError(
+                f"name becomes the name of files: no slashes, no dot first. Received: {self.name!r}"
+            )
+        if self.front_end.sample_rate_hz != SAMPLE_RATE_HZ:
+            raise KwsError(
+                f"[front_end] sample_rate_hz must be {SAMPLE_RATE_HZ}: recordings of other rates "
+                f"are resampled to it. Received: {self.front_end.sample_rate_hz}"
+            )
 
     @property
     def labels(self) -> LabelSet:
@@ -229,19 +305,21 @@ def load_recipe(recipe: str | Path) -> TrainingRecipe:
     """
     path = resolve_recipe(recipe)
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        # Some editors begin a file with a byte order mark, which TOML does not know.
+        table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise KwsError(f"{path}: not a TOML file ({error})") from error
     try:
         model, decision = (_table(table.pop(key, {}), key) for key in ("model", "decision"))
-        name = model.pop("architecture", ModelConfig.architecture)
+        name = _typed(model.pop("architecture", ModelConfig.architecture), str, "architecture")
+        network = _read(architecture_named(name), model, "model")
         threshold = _typed(decision.pop("threshold", THRESHOLD), float, "decision.threshold")
-        read = _read(TrainingRecipe, {**table, "name": table.get("name", path.stem)}, "")
-        decision.setdefault("thresholds", {})
-        thresholds = dict.fromkeys(read.labels.keywords, threshold) | decision["thresholds"]
+        own = _typed(decision.pop("thresholds", {}), Mapping[str, float], "decision.thresholds")
+        read = _read(TrainingRecipe, {"name": path.stem, **table}, "")
+        thresholds = dict.fromkeys(read.labels.keywords, threshold) | own
         read = dataclasses.replace(
             read,
-            model=ModelConfig(architecture=name, sizes=model),
+            model=ModelConfig(architecture=name, sizes=dict(vars(network))),
             decision=_read(DecisionConfig, {**decision, "thresholds": thresholds}, "decision"),
         )
         _check(read)
@@ -251,39 +329,18 @@ def load_recipe(recipe: str | Path) -> TrainingRecipe:
 
 
 def _check(recipe: TrainingRecipe) -> None:
-    """Refuse values that would only fail after minutes of training."""
-    net = recipe.model.create()
-    frames = recipe.clip_frames
-    if net.receptive_field_frames > frames:
+    """Refuse what each table allows but not both together."""
+    needed, frames = recipe.model.create().receptive_field_frames, recipe.clip_frames
+    if needed > frames:
         raise KwsError(
-            f"[model] needs {net.receptive_field_frames} frames for a step, but a clip of "
-            f"{recipe.data.clip_ms} ms has {frames}: use longer clips or smaller kernels"
+            f"[model] needs {needed} frames for a step, but a clip of {recipe.data.clip_ms} ms "
+            f"has {frames}: use longer clips or smaller kernels"
         )
-    training = recipe.training
-    limits = {
-        "[training] epochs": (training.epochs, 1, 100_000),
-        "[training] batch_size": (training.batch_size, 1, 65_536),
-        "[training] learning_rate": (training.learning_rate, 1e-9, 10.0),
-        "[training] label_smoothing": (training.label_smoothing, 0.0, 0.9),
-        "[training] negative_steps": (training.negative_steps, 0.0, 100.0),
-        "[training] context_clips": (training.context_clips, 1, 60),
-        "[data] unknown_share": (recipe.data.unknown_share, 0.0, 0.9),
-        "[data] silence_share": (recipe.data.silence_share, 0.0, 0.9),
-        "[data] clip_ms": (recipe.data.clip_ms, 100, 10_000),
-    }
-    for key, (value, low, high) in limits.items():
-        if not low <= value <= high:
-            raise KwsError(f"{key} must lie between {low} and {high}. Received: {value}")
     strangers = sorted(set(recipe.decision.thresholds) - set(recipe.labels.keywords))
     if strangers:
         raise KwsError(
             f"[decision] has a threshold for {strangers[0]!r}, which is no keyword. "
             f"Keywords: {', '.join(recipe.labels.keywords)}"
-        )
-    if training.batch_size % training.context_clips:
-        raise KwsError(
-            "[training] batch_size must be a multiple of context_clips. "
-            f"Received: {training.batch_size} and {training.context_clips}"
         )
 
 
@@ -314,26 +371,33 @@ def _table(value: Any, where: str) -> dict[str, Any]:
 
 def _typed(value: Any, hint: Any, name: str) -> Any:
     """Return `value` as `hint` asks (TOML arrays become tuples, integers become floats)."""
-    options = typing.get_args(hint) if _is_union(hint) else (hint,)
+    union = typing.get_origin(hint) in (typing.Union, types.UnionType)
+    options = typing.get_args(hint) if union else (hint,)
     for option in options:
-        origin = typing.get_origin(option) or option
-        if origin is tuple and isinstance(value, list):
-            arguments = typing.get_args(option)
-            inner = arguments[:1] * len(value) if arguments[-1] is Ellipsis else arguments
-            if len(inner) == len(value):
-                pairs = zip(value, inner, strict=True)
-                return tuple(_typed(v, hint, f"{name}[{i}]") for i, (v, hint) in enumerate(pairs))
-        elif origin is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-            return float(value)
-        elif type(value) is (dict if issubclass(origin, Mapping) else origin):
+        kind, inner = typing.get_origin(option) or option, typing.get_args(option)
+        if kind is tuple and isinstance(value, list):
+            each = inner[:1] * len(value) if inner[-1] is Ellipsis else inner
+            if len(each) == len(value):
+                pairs = enumerate(zip(value, each, strict=True))
+                return tuple(_typed(v, h, f"{name}[{i}]") for i, (v, h) in pairs)
+        elif kind is Mapping and isinstance(value, dict):
+            return {k: _typed(v, inner[1], f"{name}.{k}") for k, v in value.items()}
+        elif kind is float:
+            if type(value) in (int, float) and math.isfinite(value):
+                return float(value)
+        elif type(value) is kind:
             return value
-    raise KwsError(f"{name} has the wrong type. Received: {value!r}")
+    wanted = " or ".join(_in_words(option) for option in options)
+    raise KwsError(f"{name} has the wrong type: it must be {wanted}. Received: {value!r}")
 
 
-def _is_union(hint: Any) -> bool:
-    import types
-
-    return typing.get_origin(hint) in (typing.Union, types.UnionType)
+def _in_words(hint: Any) -> str:
+    """Name a type for people who write recipes."""
+    if typing.get_origin(hint) is tuple:
+        inner = typing.get_args(hint)
+        return "an array" if inner[-1] is Ellipsis else f"an array of {len(inner)}"
+    names = {str: "text", int: "a whole number", float: "a finite number"}
+    return names.get(hint, "a table")
 
 
 def to_toml(recipe: TrainingRecipe) -> str:
@@ -360,14 +424,13 @@ def to_toml(recipe: TrainingRecipe) -> str:
 
 
 def _toml(value: Any) -> str:
-    import json
-
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
-        return json.dumps(value)
+        # JSON's escapes are also TOML's, but for DEL and, which this avoids, pairs of surrogates.
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(value, (tuple, list)):
         return "[" + ", ".join(_toml(v) for v in value) + "]"
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{json.dumps(k)} = {_toml(v)}" for k, v in value.items()) + "}"
+        return "{" + ", ".join(f"{_toml(k)} = {_toml(v)}" for k, v in value.items()) + "}"
     return repr(value)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ from kws.recipe import RECIPES, load_recipe, to_toml
 
 def write(folder: Path, text: str) -> Path:
     path = folder / "mine.toml"
-    path.write_text(text)
+    path.write_text(text, encoding="utf-8")
     return path
 
 
@@ -22,6 +23,36 @@ def test_every_recipe_that_comes_with_the_kit_reads_back_as_it_was_written(
 ) -> None:
     recipe = load_recipe(name)
     assert load_recipe(write(tmp_path, to_toml(recipe))) == recipe
+
+
+def test_every_text_and_number_of_a_recipe_survives_being_written(tmp_path: Path) -> None:
+    text = """
+    description = 'été \U0001f600 "quoted" C:\\new'
+    [data]
+    words = ["où", "\U0001f600"]
+    [model]
+    lstm_units = 8
+    [augment]
+    gain_db = [-1e-7, 2.5e5]
+    [training]
+    learning_rate = 1e-5
+    """
+    recipe = load_recipe(write(tmp_path, text))
+    assert recipe.training.learning_rate == 0.00001
+    delete = dataclasses.replace(recipe, description="\x7f\x01\n")
+    for one in (recipe, delete):
+        assert load_recipe(write(tmp_path, to_toml(one))) == one
+
+
+def test_a_recipe_saved_by_an_editor_that_marks_utf_8_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_bytes(b"\xef\xbb\xbfname = 'marked'\n")
+    assert load_recipe(path).name == "marked"
+
+
+def test_a_seed_given_later_is_checked_too() -> None:
+    with pytest.raises(KwsError, match="seed"):
+        dataclasses.replace(load_recipe("demo"), seed=-1)
 
 
 def test_an_empty_recipe_is_the_twelve_label_task_with_defaults(tmp_path: Path) -> None:
@@ -64,7 +95,10 @@ def test_a_wake_word_has_one_sigmoid_output(tmp_path: Path) -> None:
         ("training = 3", "[training] must be a table"),
         ("model = 3", "[model] must be a table"),
         ("[model]\narchitecture = 'transformer'", "Unknown architecture"),
-        ("[model]\nunits = 3", "no size 'units'"),
+        ("[model]\nunits = 3", "unknown key 'model.units'"),
+        ("[model]\nlstm_units = '8'", "model.lstm_units has the wrong type"),
+        ("[model]\nconv_filters = 8", "model.conv_filters has the wrong type: it must be an array"),
+        ("[model]\nconv_filters = [8, 8.5]", "model.conv_filters[1] has the wrong type"),
         ("[model]\nconv_filters = [8]", "one entry for each convolution"),
         ("[data]\nclip_ms = 150", "needs 9 frames"),
         ("[data]\nwords = 'thirteen'", "words must be"),
@@ -72,6 +106,22 @@ def test_a_wake_word_has_one_sigmoid_output(tmp_path: Path) -> None:
         ("[data]\nhead = 'sigmoid'", "A sigmoid head spots one word"),
         ("[decision]\nthresholds = {cat = 0.5}", "cat"),
         ("[decision]\nthreshold = 2", "threshold"),
+        ("[decision]\nthresholds = [0.5]", "decision.thresholds has the wrong type"),
+        ("[decision]\nthresholds = {yes = 'high'}", "decision.thresholds.yes has the wrong type"),
+        ("seed = -1", "seed must lie between"),
+        ("seed = 4_000_000_000", "seed must lie between"),
+        ("name = 'a/b'", "no slashes"),
+        ("name = ''", "name must be 1 to 200 printable characters"),
+        ("[data]\nhead = 'relu'", 'head is "softmax" or "sigmoid"'),
+        ("[data]\nunknown_share = 0.6\nsilence_share = 0.5", "together they may be 0.9"),
+        ("[data]\nsilence_clips = -1", "silence_clips must lie between"),
+        ("[data]\nsilence_dbfs = [-10, -60]", "silence_dbfs is [lowest, highest]"),
+        ("[front_end]\nsample_rate_hz = 8000\nmel_high_hz = 3800", "must be 16000"),
+        ("[training]\nwarmup_epochs = -1", "warmup_epochs must lie between"),
+        ("[training]\nweight_decay = nan", "weight_decay has the wrong type: it must be a finite"),
+        ("[training]\ngradient_clip = 0", "gradient_clip must lie between"),
+        ("[augment]\nshift_ms = inf", "shift_ms has the wrong type"),
+        ("[augment]\nroom_ms = [1, 2, 3]", "room_ms has the wrong type: it must be an array of 2"),
     ],
 )
 def test_a_faulty_recipe_is_refused_in_one_line_that_names_file_and_fault(

@@ -6,7 +6,6 @@
 
 from __future__ import annotations
 
-from dataclasses import fields
 from typing import Any, Protocol
 
 from kws.errors import KwsError
@@ -41,21 +40,14 @@ class Architecture(Protocol):
 ARCHITECTURES: dict[str, type[Architecture]] = {"conv_lstm": ConvLstm}
 
 
-def architecture(name: str, sizes: dict[str, Any]) -> Architecture:
-    """Return the architecture `name` with the given sizes; those left out keep their defaults.
+def architecture_named(name: str) -> type[Architecture]:
+    """Return an architecture, a dataclass of its sizes.
 
     Raises:
-        KwsError: unknown architecture or size.
+        KwsError: there is none of this name.
     """
     if name not in ARCHITECTURES:
         raise KwsError(
             f"Unknown architecture. Received: {name!r}. Known: {', '.join(sorted(ARCHITECTURES))}"
         )
-    kind = ARCHITECTURES[name]
-    known = [field.name for field in fields(kind)]  # type: ignore[arg-type]
-    unknown = sorted(set(sizes) - set(known))
-    if unknown:
-        raise KwsError(
-            f"{name} has no size {unknown[0]!r}. Known: {', '.join(known)}. Remove it from [model]"
-        )
-    return kind(**{k: tuple(v) if isinstance(v, list) else v for k, v in sizes.items()})
+    return ARCHITECTURES[name]
