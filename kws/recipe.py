@@ -179,9 +179,6 @@ class TrainingConfig:
     """Largest norm of all gradients together."""
     context_clips: int = 4
     """Clips in a row that the LSTM hears without a reset, so that it learns to forget."""
-    negative_steps: float = 1.0
-    """What the moments before the end of a clip without a keyword count together, the end being 1:
-    more makes for fewer false alarms in running speech."""
 
     def __post_init__(self) -> None:
         _check_ranges(
@@ -195,7 +192,6 @@ class TrainingConfig:
             label_smoothing=(0.0, 0.9),
             gradient_clip=(1e-9, 1e9),
             context_clips=(1, 60),
-            negative_steps=(0.0, 100.0),
         )
         if self.batch_size % self.context_clips:
             raise KwsError(

@@ -198,20 +198,16 @@ def test_the_jax_backend_trains_the_same_recipe(
     assert all(np.isfinite(w).all() for w in weights.values())
 
 
-def test_answers_count_at_the_end_of_each_clip_and_negatives_before_it_too(
+def test_each_clip_is_answered_at_the_step_that_has_just_heard_it_to_its_end(
     recipe: TrainingRecipe,
 ) -> None:
-    """By hand: a step is 40 ms; 1-s clips of 49 and 50 frames with R = 9 end at steps 20 and 45.
+    """By hand: frame f ends at sample 320 f + 512, step s at frame 2 s + 8 (R = 9, S = 2)."""
+    from kws.train.loop import clip_end_steps
 
-    The answer is asked for in the last 240 ms, 6 steps; a clip without a keyword is also held to
-    account in the 9 steps before, back to 400 ms after its start.
-    """
-    from kws.train.loop import step_labels, step_weights
+    def end_sample(step: int) -> int:
+        return 320 * (2 * step + 8) + 512
 
-    weights = step_weights(np.array([[False, True]]), recipe)
-    expected = np.zeros((1, 46))
-    expected[0, 15:21] = expected[0, 40:46] = 1 / 6
-    expected[0, 31:40] = recipe.training.negative_steps / 9
-    np.testing.assert_allclose(weights, expected, rtol=1e-6)
-    labels = step_labels(np.array([[3, 1]]), recipe)
-    assert labels.tolist() == [[3] * 21 + [1] * 25]
+    steps = clip_end_steps(recipe, 3)
+    assert steps == [20, 45, 70]
+    for clip, step in enumerate(steps, start=1):
+        assert end_sample(step) <= 16000 * clip < end_sample(step + 1)

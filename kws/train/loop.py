@@ -34,8 +34,6 @@ from kws.train.run_folder import (
 CURVES = ("loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "seconds")
 CALIBRATION_CLIPS = 400
 STATISTICS_CLIPS = 2000
-CLIP_START_MS = 400
-ANSWER_MS = 240
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,44 +76,6 @@ def clip_end_steps(recipe: TrainingRecipe, n_clips: int) -> list[int]:
     return steps
 
 
-def step_weights(negative: np.ndarray, recipe: TrainingRecipe) -> np.ndarray:
-    """Say how much each step of some sequences counts in the loss.
-
-    A clip's answer is asked for in its last `ANSWER_MS`, by when most words are over. A clip
-    without a keyword must also not look like one at any moment before, once it has been heard for
-    `CLIP_START_MS` (until then the answer may still be that of the clip before): this keeps the
-    network from firing in running speech.
-
-    Args:
-        negative: bool [sequences, clips], whether a clip holds no keyword.
-        recipe: tells the steps apart.
-
-    Returns:
-        float32 [sequences, steps]: 1 spread over the last steps of each clip, and
-        `recipe.training.negative_steps` over the earlier ones of the clips without a keyword.
-    """
-    ends = clip_end_steps(recipe, negative.shape[1])
-    front_end, stride = recipe.front_end, recipe.model.create().stride_frames
-    step_ms = 1000 * stride * front_end.hop_length / front_end.sample_rate_hz
-    answers = max(1, round(ANSWER_MS / step_ms))
-    heard = max(answers, round((recipe.data.clip_ms - CLIP_START_MS) / step_ms))
-    weights = np.zeros((len(negative), ends[-1] + 1), np.float32)
-    for clip, end in enumerate(ends):
-        first, last = max(0, end + 1 - heard), max(0, end + 1 - answers)
-        weights[:, last : end + 1] = 1 / (end + 1 - last)
-        if first < last:
-            share = recipe.training.negative_steps / (last - first)
-            weights[:, first:last] = negative[:, clip, None] * np.float32(share)
-    return weights
-
-
-def step_labels(labels: np.ndarray, recipe: TrainingRecipe) -> np.ndarray:
-    """Give each step the label of the clip it lies in, [sequences, clips] → [sequences, steps]."""
-    ends = clip_end_steps(recipe, labels.shape[1])
-    lengths = np.diff([-1, *ends])
-    return np.repeat(labels, lengths, axis=1)
-
-
 def feature_statistics(pcm: np.ndarray, recipe: TrainingRecipe) -> tuple[np.ndarray, np.ndarray]:
     """Return mean and standard deviation [n_mfcc] of the MFCC of clips [n, samples]."""
     features = mfcc(pcm, recipe.front_end).reshape(-1, recipe.front_end.n_mfcc)
@@ -129,8 +89,8 @@ def build_trainer(
 
     Returns:
         The trainer, int16 [sequences, context_clips, clip_samples] → posteriors
-        [sequences, steps, n_labels]; and the network, features [batch, frames, n_mfcc] →
-        [batch, steps, n_labels], sharing its weights.
+        [sequences, context_clips, n_labels] at the end of each clip; and the network,
+        features [batch, frames, n_mfcc] → [batch, steps, n_labels], sharing its weights.
     """
     clips, samples = recipe.training.context_clips, recipe.clip_samples
     network = recipe.model.create().build(
@@ -149,7 +109,9 @@ def build_trainer(
         seed=recipe.seed,
         clips=clips,
     )(inputs)
-    return keras.Model(inputs, network(x), name="trainer"), network
+    x = network(x)
+    outputs = keras.ops.stack([x[:, step] for step in clip_end_steps(recipe, clips)], axis=1)
+    return keras.Model(inputs, outputs, name="trainer"), network
 
 
 def compile_trainer(trainer: Any, recipe: TrainingRecipe, steps_per_epoch: int) -> None:
@@ -173,8 +135,8 @@ def compile_trainer(trainer: Any, recipe: TrainingRecipe, steps_per_epoch: int) 
     )
     trainer.compile(
         optimizer=optimizer,
-        loss=kind(label_smoothing=training.label_smoothing, reduction="mean_with_sample_weight"),
-        weighted_metrics=["accuracy"],
+        loss=kind(label_smoothing=training.label_smoothing),
+        metrics=["accuracy"],
         # On TensorFlow, XLA made these small steps seven times slower on a CPU and keeps the fused
         # LSTM kernel from being used on a GPU; jax compiles in any case.
         jit_compile=keras.backend.backend() != "tensorflow",
@@ -336,8 +298,6 @@ def _epoch(
 ) -> dict[str, float]:
     """Train one epoch and return its figures."""
     context, size = recipe.training.context_clips, recipe.training.batch_size
-    names = recipe.labels.labels
-    keywords = [names.index(word) for word in recipe.labels.keywords]
     order = epoch_order(training, recipe, epoch)
     # Keras forgets its metrics with every batch; the epoch's figures are means over them.
     sums = {"loss": 0.0, "accuracy": 0.0}
@@ -353,12 +313,8 @@ def _epoch(
                 batch = keras.ops.take(clips, keras.ops.convert_to_tensor(chosen), axis=0)
                 batch = keras.ops.reshape(batch, (-1, context, recipe.clip_samples))
             labels = training.labels[chosen].reshape(-1, context)
-            logs = trainer.train_on_batch(
-                batch,
-                one_hot(step_labels(labels, recipe), len(names)),
-                sample_weight=step_weights(~np.isin(labels, keywords), recipe),
-                return_dict=True,
-            )
+            targets = one_hot(labels, len(recipe.labels.labels))
+            logs = trainer.train_on_batch(batch, targets, return_dict=True)
             sums = {name: total + float(logs[name]) for name, total in sums.items()}
             progress.advance(size, note=f"loss {float(logs['loss']):.3f}")
     means = {name: total * size / len(order) for name, total in sums.items()}
