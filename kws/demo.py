@@ -70,9 +70,11 @@ def run_demo(folder: Path, *, seed: int = 1, minutes: float = 3.0) -> DemoResult
     keywords = recipe.labels.keywords
 
     _say(started, f"1/5  speaking {', '.join(keywords)} and other words in many voices")
-    speak_clips(recipe, folder / "data", seed)
+    # Clips of another seed have other names: a folder of their own keeps them from mixing.
+    data = folder / f"data-seed{seed}"
+    speak_clips(recipe, data, seed)
     _say(started, f"2/5  training {recipe.model.architecture} for {recipe.training.epochs} epochs")
-    result = run_training(recipe, folder / "data", folder / "run")
+    result = run_training(recipe, data, folder / "run")
     _say(started, f"     validation accuracy {100 * result.val_accuracy:.1f} % on unheard voices")
     _say(started, "3/5  exporting one streaming int8 file")
     model = folder / "demo.tflite"
