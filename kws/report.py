@@ -61,7 +61,7 @@ def check_picture(path: str | Path) -> None:
         raise KwsError(
             f"A picture's name must end in {', '.join(_SUFFIXES)}. Received: {str(path)!r}"
         )
-    require("matplotlib", extra="train")
+    require("matplotlib", extra="plot")
 
 
 def plot_confusion(evaluation: Evaluation, path: str | Path) -> None:
@@ -399,8 +399,8 @@ def _counted(matches: Matches, start_s: float, end_s: float) -> str:
 
 
 def _timeline_legend(figure: Any) -> None:
-    lines = require("matplotlib.lines", extra="train")
-    patches = require("matplotlib.patches", extra="train")
+    lines = require("matplotlib.lines", extra="plot")
+    patches = require("matplotlib.patches", extra="plot")
 
     def mark(shape: str, colour: str) -> Any:
         return lines.Line2D([], [], marker=shape, color=colour, linestyle="none", markersize=7)
@@ -507,8 +507,8 @@ def _percent(share: float | None) -> str:
 def _picture(path: str | Path, size_inches: tuple[float, float]) -> Iterator[Any]:
     """Give a figure to draw on; store it when the block ends well."""
     check_picture(path)
-    matplotlib = require("matplotlib", extra="train")
-    figures = require("matplotlib.figure", extra="train")
+    matplotlib = require("matplotlib", extra="plot")
+    figures = require("matplotlib.figure", extra="plot")
     with matplotlib.rc_context(_STYLE):
         # No pyplot: it would choose a window system and keep every figure.
         figure = figures.Figure(figsize=size_inches, dpi=_DPI, layout="constrained")
