@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import errno
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,9 +17,9 @@ import pytest
 
 from kws.cli import run as kws
 from kws.errors import KwsError
-from kws.recipe import TrainingRecipe, load_recipe
+from kws.recipe import TrainingRecipe, load_recipe, to_toml
 from kws.train.dataset import TrainingData, epoch_order, load_training_data
-from kws.train.run_folder import RunFolder, read_arrays
+from kws.train.run_folder import RunFolder, check_resumable, read_arrays
 
 RECIPE = """
 name = "tiny"
@@ -113,6 +116,7 @@ def test_stopping_and_resuming_gives_the_weights_of_an_uninterrupted_run(
         loop.train(recipe, data, run)
     monkeypatch.setattr(loop, "_epoch", whole_epoch)
     assert not run.metrics.exists()
+    check_resumable(run, to_toml(recipe))
     loop.train(recipe, data, run, resume=True)
     resumed, straight = read_arrays(run.last), read_arrays(finished / "last.npz")
     assert resumed.keys() == straight.keys()
@@ -161,13 +165,123 @@ def test_a_finished_run_is_not_overwritten_by_accident(
     assert (finished / "best.npz").read_bytes() == before
 
 
-def test_resuming_with_another_recipe_is_refused(
-    recipe: TrainingRecipe, data: TrainingData, finished: Path
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (["--seed", "9"], "with: seed = 1. Received: seed = 9"),
+        (["--epochs", "2"], "with: epochs = 4. Received: epochs = 2"),
+    ],
+)
+def test_resuming_with_another_recipe_is_refused_and_names_the_difference(
+    options: list[str], complaint: str, recipe_file: Path, finished: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    assert kws(["train", str(recipe_file), "--out", str(finished), "--resume", *options]) == 1
+    assert complaint in capsys.readouterr().err
+
+
+def test_there_is_nothing_to_resume_before_the_first_whole_epoch(
+    recipe_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert kws(["train", str(recipe_file), "--out", str(tmp_path), "--resume"]) == 1
+    message = capsys.readouterr().err
+    assert "nothing to resume" in message
+    assert message.count("\n") == 1
+
+
+def test_resuming_a_finished_run_trains_no_further_and_reports_it_again(
+    recipe_file: Path, real_speech: Path, finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = {path.name: path.read_bytes() for path in finished.glob("*.npz")}
+    figures = (finished / "metrics.json").read_bytes()
+    arguments = ["train", str(recipe_file), "--data", str(real_speech), "--out", str(finished)]
+    assert kws([*arguments, "--resume"]) == 0
+    assert "of 4" in capsys.readouterr().out
+    assert (finished / "metrics.json").read_bytes() == figures
+    assert {path.name: path.read_bytes() for path in finished.glob("*.npz")} == before
+
+
+def test_a_disk_that_fills_up_costs_only_the_epoch_that_was_being_written(
+    recipe: TrainingRecipe, data: TrainingData, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    from kws.train import loop
+
+    whole_epoch, sync = loop._epoch, os.fsync
+
+    def fill_in_second(*arguments: object) -> dict[str, float]:
+        if arguments[-1] == 2:
+            monkeypatch.setattr(os, "fsync", full)
+        return whole_epoch(*arguments)  # type: ignore[arg-type]
+
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    run = RunFolder(tmp_path)
+    monkeypatch.setattr(loop, "_epoch", fill_in_second)
+    with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
+        loop.train(recipe, data, run)
+    monkeypatch.setattr(os, "fsync", sync)
+    said = capsys.readouterr().err
+    assert "1 of 4 epochs are kept" in said
+    assert "--resume" in said
+    assert int(read_arrays(run.last)["epoch"]) == 1
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_a_ctrl_c_that_a_library_swallows_ends_training_with_the_batch(
+    recipe: TrainingRecipe, data: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from kws.train import loop
+
+    batches = []
+
+    def swallow(chosen: np.ndarray) -> np.ndarray:
+        batches.append(chosen)
+        with contextlib.suppress(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+        return data.training.pcm[chosen]
+
+    monkeypatch.setattr(loop, "clip_source", lambda _: swallow)
+    with pytest.raises(KeyboardInterrupt):
+        loop.train(recipe, data, RunFolder(tmp_path))
+    assert len(batches) == 1
+
+
+def test_a_loss_that_is_no_number_ends_training_and_keeps_what_was_good(
+    recipe: TrainingRecipe, data: TrainingData, tmp_path: Path
 ) -> None:
     from kws.train.loop import train
 
-    with pytest.raises(KwsError, match="not made with this recipe"):
-        train(dataclasses.replace(recipe, seed=9), data, RunFolder(finished), resume=True)
+    wild = dataclasses.replace(
+        recipe.training, learning_rate=10.0, gradient_clip=1e9, weight_decay=1.0, epochs=50
+    )
+    with pytest.raises(KwsError, match=r"loss became .* in epoch .*lower \[training\]"):
+        train(dataclasses.replace(recipe, training=wild), data, RunFolder(tmp_path))
+
+
+def test_on_an_accelerator_the_set_is_held_there_and_else_in_main_memory(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import keras
+
+    from kws.train import loop
+
+    pcm = np.arange(60, dtype=np.int16).reshape(10, 6)
+    chosen = np.array([[9, 0], [3, 3]])
+    np.testing.assert_array_equal(loop.clip_source(pcm)(chosen), pcm[chosen])
+    monkeypatch.setattr(loop, "accelerators", lambda: ["gpu:0"])
+    picked = loop.clip_source(pcm)(chosen)
+    assert keras.ops.is_tensor(picked)
+    np.testing.assert_array_equal(picked, pcm[chosen])
+    assert loop.device_name() == "tensorflow on gpu:0"
+
+    def full(_: object) -> None:
+        raise RuntimeError("RESOURCE_EXHAUSTED: out of memory\nand many lines more")
+
+    monkeypatch.setattr(keras.ops, "convert_to_tensor", full)
+    np.testing.assert_array_equal(loop.clip_source(pcm)(chosen), pcm[chosen])
+    assert capsys.readouterr().err.count("\n") == 1
 
 
 def test_a_folder_without_the_words_is_refused_in_one_line(

@@ -29,7 +29,9 @@ def train(
     epochs: int | None = typer.Option(
         None, "--epochs", min=1, help="Train this many epochs instead of the recipe's number."
     ),
-    seed: int | None = typer.Option(None, "--seed", help="Use this seed instead of the recipe's."),
+    seed: int | None = typer.Option(
+        None, "--seed", min=0, help="Use this seed instead of the recipe's."
+    ),
     resume: bool = typer.Option(
         False, "--resume", help="Go on after the last whole epoch of an interrupted run."
     ),
@@ -48,6 +50,7 @@ def train(
     import dataclasses
 
     from kws.recipe import load_recipe
+    from kws.train.run_folder import RunFolder
 
     wanted = load_recipe(recipe)
     if epochs is not None:
@@ -58,7 +61,8 @@ def train(
     folder = out or Path("runs") / wanted.name
     if folder.is_file():
         raise KwsError(f"--out must be a folder. Received: {folder}, which is a file")
-    if (folder / "last.npz").exists() and not (resume or replace):
+    run = RunFolder(folder)
+    if (run.last.exists() or run.best.exists()) and not (resume or replace):
         raise KwsError(
             f"{folder} holds a run already. Give --resume to go on with it, --replace to start "
             "again, or another --out"
@@ -86,7 +90,7 @@ def choose_backend(backend: str | None = None) -> None:
     """
     from importlib.util import find_spec
 
-    known = ("tensorflow", "jax", "torch")
+    known = ("tensorflow", "jax")
     wanted = backend or os.environ.get("KERAS_BACKEND") or "tensorflow"
     if wanted not in known:
         raise KwsError(f"Unknown backend. Received: {wanted!r}. Use one of: {', '.join(known)}")

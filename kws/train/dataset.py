@@ -11,13 +11,14 @@ import numpy as np
 
 from kws.data.arrays import (
     cut_speech,
-    load_clips,
+    load_good_clips,
     noise_bank,
     read_noise,
     silence_clips,
     split_noise,
 )
 from kws.data.clips import ClipIndex, check, scan
+from kws.data.home import data_home
 from kws.errors import KwsError
 from kws.labels import SILENCE, UNKNOWN
 from kws.processes import usable_cores
@@ -35,7 +36,7 @@ class ClipSet:
     pcm: np.ndarray
     """int16 [n, clip_samples]."""
     labels: np.ndarray
-    """int32 [n], positions in the label set."""
+    """int32 [n], positions in the label set; -1 for all that is not a wake word."""
     words: np.ndarray
     """str [n], the word as the folder names it, ``_silence_`` or ``_speech_``."""
 
@@ -55,13 +56,29 @@ class TrainingData:
     """int16 [m], background that augmentation mixes in (the part that is for training)."""
 
 
-def find_data(name: str, data_dir: Path | None) -> Path | None:
-    """Find the folder that a recipe calls `name`: below `data_dir`, else among fetched data."""
-    from kws.data.home import data_home
+def find_clips(recipe: TrainingRecipe, data_dir: Path | None) -> Path:
+    """Find the recipe's folder of <label>/<clip>.
 
-    places = [data_dir / name] if data_dir is not None else []
-    places.append(data_home() / name)
-    return next((place for place in places if place.is_dir()), None)
+    With `data_dir` it is the folder of the recipe's name in there, or `data_dir` itself; else the
+    data set of that name among those fetched.
+
+    Raises:
+        KwsError: there is no such folder.
+    """
+    name = recipe.data.clips
+    if data_dir is not None:
+        if not data_dir.is_dir():
+            raise KwsError(
+                f"--data must be a folder of recordings. Received: {data_dir}. Check the path"
+            )
+        return data_dir / name if (data_dir / name).is_dir() else data_dir
+    root = data_home() / name
+    if not root.is_dir():
+        raise KwsError(
+            f"No clips to train on. Received: no --data, and no fetched data set {name!r}. "
+            'Name a folder, for example: --data "$(kws data fetch speech_commands_v0.02)"'
+        )
+    return root
 
 
 def load_training_data(recipe: TrainingRecipe, data_dir: Path | None) -> TrainingData:
@@ -69,29 +86,28 @@ def load_training_data(recipe: TrainingRecipe, data_dir: Path | None) -> Trainin
 
     Args:
         recipe: what to learn.
-        data_dir: holds the recipe's folders by name, or is itself the folder of <label>/<clip>.
+        data_dir: see `find_clips`; folders of running speech are looked for in it, too.
 
     Raises:
-        KwsError: a folder is missing or has too few clips, or no noise where it is needed.
+        KwsError: a folder is missing or has too few clips, or noise too short to cut.
     """
     label_set, rng = recipe.labels, np.random.default_rng(recipe.seed)
-    root = find_data(recipe.data.clips, data_dir) or data_dir
-    if root is None or not root.is_dir():
-        raise KwsError(
-            f"No clips to train on: found no folder {recipe.data.clips!r}"
-            + (f" and no folder {data_dir}" if data_dir else "")
-            + ". Name the folder that holds them with --data, or see: kws data list"
-        )
+    root = find_clips(recipe, data_dir)
     index = scan(root)
     for warning in check(index, label_set.keywords):
         _say(warning)
-    training = [_words(recipe, index, root, "training")]
-    validation = [_words(recipe, index, root, "validation")]
-    if UNKNOWN in label_set.labels or recipe.data.head == "sigmoid":
+    training = [_words(recipe, index, "training")]
+    validation = [_words(recipe, index, "validation")]
+    if _takes_others(recipe):
         training += _speech(recipe, data_dir)
+        if all(set(part.words) <= set(label_set.keywords) for part in training):
+            _say(
+                f"{root} has no words beside the keywords: the network will take any word for one. "
+                "Add folders of other words"
+            )
 
     recordings = read_noise(index)
-    noise, held_out = split_noise(recordings) if recordings else ([], [])
+    noise, held_out = split_noise(recordings)
     low, high = recipe.data.silence_dbfs
     if SILENCE in label_set.labels or recipe.data.head == "sigmoid":
         if not recordings:
@@ -101,21 +117,15 @@ def load_training_data(recipe: TrainingRecipe, data_dir: Path | None) -> Trainin
         length, levels = recipe.clip_samples, (low - EXTRA_QUIET_DB, high)
         cuts = silence_clips(noise, n, length, levels, seeds[0]) if noise else _zeros(n, length)
         cuts[: int(ZERO_SHARE * n)] = 0
-        training.append(_clip_set(recipe, cuts, np.full(n, SILENCE)))
+        training.append(_clip_set(recipe, cuts, [SILENCE] * n))
         if held_out:
             cuts = silence_clips(held_out, n_held_out, length, (low, high), seeds[1])
-            validation.append(_clip_set(recipe, cuts, np.full(n_held_out, SILENCE)))
-    data = TrainingData(
+            validation.append(_clip_set(recipe, cuts, [SILENCE] * n_held_out))
+    return TrainingData(
         training=_join(training),
         validation=_join(validation),
         noise=noise_bank(noise) if noise else np.zeros(recipe.clip_samples, np.int16),
     )
-    if not len(data.validation):
-        raise KwsError(
-            f"No clip of {root} falls into validation (a tenth of the speakers, chosen by name): "
-            "add recordings of more speakers"
-        )
-    return data
 
 
 def describe(data: TrainingData, recipe: TrainingRecipe) -> str:
@@ -131,40 +141,37 @@ def describe(data: TrainingData, recipe: TrainingRecipe) -> str:
     )
 
 
-def _words(recipe: TrainingRecipe, index: ClipIndex, root: Path, split: str) -> ClipSet:
+def _takes_others(recipe: TrainingRecipe) -> bool:
+    """Whether the network has a place for words that are no keywords."""
+    return UNKNOWN in recipe.labels.labels or recipe.data.head == "sigmoid"
+
+
+def _words(recipe: TrainingRecipe, index: ClipIndex, split: str) -> ClipSet:
     """Clips of the keywords, and of the other words where the network has a place for them."""
-    label_set = recipe.labels
-    takes_others = UNKNOWN in label_set.labels or recipe.data.head == "sigmoid"
-    chosen = index.select(split=split, words=None if takes_others else label_set.keywords)
-    pcm = load_clips(root, chosen.paths, clip_samples=recipe.clip_samples)
-    return _clip_set(recipe, pcm, np.array(chosen.words))
+    words = None if _takes_others(recipe) else recipe.labels.keywords
+    chosen = index.select(split=split, words=words)
+    pcm, kept = load_good_clips(index.root, chosen.paths, recipe.clip_samples)
+    return _clip_set(recipe, pcm, chosen.take(kept).words)
 
 
 def _speech(recipe: TrainingRecipe, data_dir: Path | None) -> list[ClipSet]:
     """Windows of running speech by training speakers, without the keywords."""
     sets = []
     for name in recipe.data.speech:
-        folder = find_data(name, data_dir)
+        homes = [data_home()] if data_dir is None else [data_dir, data_home()]
+        folder = next((home / name for home in homes if (home / name).is_dir()), None)
         if folder is None:
             _say(f"no folder {name!r} of running speech found: training goes on without it")
             continue
         windows = cut_speech(folder, recipe.labels.keywords, clip_samples=recipe.clip_samples)
         chosen = windows.select("training")
-        sets.append(_clip_set(recipe, chosen, np.full(len(chosen), "_speech_")))
+        sets.append(_clip_set(recipe, chosen, ["_speech_"] * len(chosen)))
     return sets
 
 
-def _clip_set(recipe: TrainingRecipe, pcm: np.ndarray, words: np.ndarray) -> ClipSet:
-    """Label clips by word; for a sigmoid head, -1 stands for everything that is not the word."""
-    label_set = recipe.labels
-    positions = {}
-    for word in np.unique(words.astype(str)):
-        if recipe.data.head == "sigmoid":
-            positions[word] = 0 if word in label_set.keywords else -1
-        else:
-            positions[word] = label_set.index_of(UNKNOWN if word == "_speech_" else word)
-    labels = np.array([positions[str(word)] for word in words], np.int32)
-    return ClipSet(pcm=pcm, labels=labels, words=words.astype(object))
+def _clip_set(recipe: TrainingRecipe, pcm: np.ndarray, words: list[str]) -> ClipSet:
+    labels = np.array(recipe.labels.indices_of(words), np.int32)
+    return ClipSet(pcm=pcm, labels=labels, words=np.array(words, object))
 
 
 def _join(sets: list[ClipSet]) -> ClipSet:
@@ -199,13 +206,11 @@ def epoch_order(data: ClipSet, recipe: TrainingRecipe, epoch: int) -> np.ndarray
         (others, recipe.data.unknown_share if len(others) else 0.0),
         (quiet, recipe.data.silence_share if len(quiet) else 0.0),
     ]
-    total = len(parts[0]) / max(1e-6, 1 - sum(share for _, share in shares))
+    total = len(parts[0]) / (1 - sum(share for _, share in shares))
     for pool, share in shares:
         wanted = round(total * share)
-        repeats = -(-wanted // len(pool)) if wanted else 0
-        parts += [np.concatenate([rng.permutation(pool) for _ in range(repeats)])[:wanted]] * bool(
-            wanted
-        )
+        draws = [rng.permutation(pool) for _ in range(-(-wanted // max(1, len(pool))))]
+        parts.append(np.concatenate([pool[:0], *draws])[:wanted])
     order = rng.permutation(np.concatenate(parts))
     size = recipe.training.batch_size
     # A last partial batch is filled up from the front of the same epoch.

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,6 +18,7 @@ import numpy as np
 
 from kws.errors import KwsError
 from kws.frontend import mfcc
+from kws.native import heed_interrupts
 from kws.processes import usable_cores
 from kws.progress import Progress, duration
 from kws.recipe import TrainingRecipe, to_toml
@@ -52,15 +54,16 @@ class Result:
     """Time in all epochs together."""
 
 
+def accelerators() -> list[str]:
+    """Return the devices beside the CPU that Keras' backend found, such as ``"gpu:0"``."""
+    devices = keras.distribution.list_devices()
+    return [name for name in devices if not name.lower().startswith("cpu")]
+
+
 def device_name() -> str:
     """Say what Keras runs on: ``"jax on gpu:0"``, ``"tensorflow on CPU (2 cores)"``."""
-    backend = keras.backend.backend()
-    accelerators = [
-        name for name in keras.distribution.list_devices() if not name.lower().startswith("cpu")
-    ]
-    if accelerators:
-        return f"{backend} on {', '.join(accelerators)}"
-    return f"{backend} on CPU ({usable_cores()} cores)"
+    devices = ", ".join(accelerators()) or f"CPU ({usable_cores()} cores)"
+    return f"{keras.backend.backend()} on {devices}"
 
 
 def clip_end_steps(recipe: TrainingRecipe, n_clips: int) -> list[int]:
@@ -207,20 +210,15 @@ def train(
         recipe: what to do.
         data: the clips.
         run: the folder; files of an earlier run in it are replaced unless `resume`.
-        resume: go on after the last whole epoch found in the folder.
+        resume: go on after the last whole epoch in the folder, which `check_resumable` has seen.
 
     Raises:
-        KwsError: nothing to resume, or the run was made with another recipe.
+        KwsError: the loss is no number any more, or the run to resume is damaged.
         KeyboardInterrupt: stopped by the user; the epochs before are safe.
     """
     keras.utils.set_random_seed(recipe.seed)
     history: dict[str, list[float]] = {name: [] for name in CURVES}
     if resume:
-        if not run.recipe.exists() or run.recipe.read_text(encoding="utf-8") != to_toml(recipe):
-            raise KwsError(
-                f"{run.path} was not made with this recipe, so it cannot be resumed. "
-                "Use the recipe of the run, or another --out"
-            )
         statistics = read_json(run.features)
         mean, std = (np.array(statistics[key], np.float32) for key in ("mean", "std"))
     else:
@@ -245,22 +243,24 @@ def train(
         first_epoch, history = _load_state(trainer, run)
     _say(f"{describe(data, recipe)}; {network.count_params():,} parameters; {device}")
 
-    clips = _on_device(data.training.pcm)
-    epochs = recipe.training.epochs
+    pick = clip_source(data.training.pcm)
+    epochs, done = recipe.training.epochs, first_epoch - 1
     started = time.monotonic()
     for epoch in range(first_epoch, epochs + 1):
         try:
-            figures = _epoch(trainer, clips, data.training, recipe, epoch)
-            figures["val_loss"], figures["val_accuracy"] = validation.measure(network)
-            for name in CURVES:
-                history[name].append(figures[name])
-            best = max(history["val_accuracy"])
-            if figures["val_accuracy"] >= best:
-                write_arrays(run.best, network_weights(network))
-            write_json(run.history, history)
-            write_arrays(run.last, _state(trainer, epoch))
-        except KeyboardInterrupt:
-            done = epoch - 1
+            with heed_interrupts():
+                figures = _epoch(trainer, pick, data.training, recipe, epoch)
+                figures["val_loss"], figures["val_accuracy"] = validation.measure(network)
+                _check_loss(figures["val_loss"], recipe, epoch)
+                for name in CURVES:
+                    history[name].append(figures[name])
+                best = max(history["val_accuracy"])
+                if figures["val_accuracy"] >= best:
+                    write_arrays(run.best, network_weights(network))
+                write_json(run.history, history)
+                write_arrays(run.last, _state(trainer, epoch))
+                done = epoch
+        except (KeyboardInterrupt, OSError):
             _say(
                 f"stopped in epoch {epoch}; {done} of {epochs} epochs are kept in {run.path}. "
                 + ("Go on with --resume" if done else "Nothing to resume yet")
@@ -289,15 +289,44 @@ def train(
     return result
 
 
+def clip_source(pcm: np.ndarray) -> Callable[[np.ndarray], Any]:
+    """Keep the clips where they are trained on: all of them on the accelerator, if they fit there.
+
+    Args:
+        pcm: int16 [n, clip_samples].
+
+    Returns:
+        A function that picks clips by their numbers, int [sequences, clips] → int16 [sequences,
+        clips, clip_samples].
+    """
+    if not accelerators():
+        return pcm.__getitem__
+    take: Any = lambda clips, chosen: keras.ops.take(clips, chosen, axis=0)  # noqa: E731
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow
+
+        # TensorFlow's own gather knows int16 on the CPU only: it would bring the whole set back
+        # for every batch. XLA's runs where the clips are.
+        take = tensorflow.function(take, jit_compile=True, autograph=False)
+    try:
+        held = keras.ops.convert_to_tensor(pcm)
+        take(held, np.zeros((1, 1), np.int32))
+    except Exception as error:  # each backend has its own for memory that is used up
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        _say(f"the clips stay in main memory, since they do not fit on the device ({reason[:200]})")
+        return pcm.__getitem__
+    return lambda chosen: take(held, chosen.astype(np.int32))
+
+
 def _epoch(
     trainer: Any,
-    clips: Any,
+    pick: Callable[[np.ndarray], Any],
     training: ClipSet,
     recipe: TrainingRecipe,
     epoch: int,
 ) -> dict[str, float]:
     """Train one epoch and return its figures."""
-    context, size = recipe.training.context_clips, recipe.training.batch_size
+    size = recipe.training.batch_size
     order = epoch_order(training, recipe, epoch)
     # Keras forgets its metrics with every batch; the epoch's figures are means over them.
     sums = {"loss": 0.0, "accuracy": 0.0}
@@ -306,33 +335,26 @@ def _epoch(
         len(order), f"epoch {epoch}", unit="clips", shown=sys.stderr.isatty()
     ) as progress:
         for i in range(0, len(order), size):
-            chosen = order[i : i + size]
-            if isinstance(clips, np.ndarray):
-                batch = clips[chosen].reshape(-1, context, recipe.clip_samples)
-            else:
-                batch = keras.ops.take(clips, keras.ops.convert_to_tensor(chosen), axis=0)
-                batch = keras.ops.reshape(batch, (-1, context, recipe.clip_samples))
-            labels = training.labels[chosen].reshape(-1, context)
-            targets = one_hot(labels, len(recipe.labels.labels))
-            logs = trainer.train_on_batch(batch, targets, return_dict=True)
+            chosen = order[i : i + size].reshape(-1, recipe.training.context_clips)
+            targets = one_hot(training.labels[chosen], len(recipe.labels.labels))
+            with heed_interrupts():
+                logs = trainer.train_on_batch(pick(chosen), targets, return_dict=True)
+            _check_loss(logs["loss"], recipe, epoch)
             sums = {name: total + float(logs[name]) for name, total in sums.items()}
             progress.advance(size, note=f"loss {float(logs['loss']):.3f}")
-    means = {name: total * size / len(order) for name, total in sums.items()}
-    if not np.isfinite(means["loss"]):
-        raise KwsError(
-            f"The loss became {means['loss']} in epoch {epoch}: lower [training] learning_rate. "
-            f"Received: {recipe.training.learning_rate}"
-        )
     return {
-        **means,
+        **{name: total * size / len(order) for name, total in sums.items()},
         "learning_rate": float(keras.ops.convert_to_numpy(trainer.optimizer.learning_rate)),
         "seconds": time.monotonic() - start,
     }
 
 
-def _on_device(pcm: np.ndarray) -> Any:
-    """Put the whole set onto the accelerator if there is one; on a CPU leave it where it is."""
-    return pcm if "CPU" in device_name() else keras.ops.convert_to_tensor(pcm)
+def _check_loss(loss: float, recipe: TrainingRecipe, epoch: int) -> None:
+    if not np.isfinite(loss):
+        raise KwsError(
+            f"The loss became {loss} in epoch {epoch}: lower [training] learning_rate. "
+            f"Received: {recipe.training.learning_rate}"
+        )
 
 
 def _state(trainer: Any, epoch: int) -> dict[str, np.ndarray]:

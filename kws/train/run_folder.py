@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import zipfile
+import zlib
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +62,30 @@ class RunFolder:
         return self.path / "metrics.json"
 
 
+def check_resumable(run: RunFolder, recipe: str) -> None:
+    """Make sure that a run can go on.
+
+    Args:
+        run: the folder.
+        recipe: with which it is to go on, every default spelled out.
+
+    Raises:
+        KwsError: the run has no whole epoch yet, or was made with another recipe.
+    """
+    if not run.last.is_file() or not run.recipe.is_file():
+        raise KwsError(
+            f"There is nothing to resume in {run.path}. Received: no {run.last.name}, which the "
+            "first whole epoch leaves. Train without --resume"
+        )
+    lines = (run.recipe.read_text(encoding="utf-8").splitlines(), recipe.splitlines())
+    for made_with, received in zip_longest(*lines, fillvalue="nothing"):
+        if made_with != received:
+            raise KwsError(
+                f"{run.path} was not made with this recipe, but with: {made_with}. Received: "
+                f"{received}. Give the same recipe, --epochs and --seed, or another --out"
+            )
+
+
 def write_text(path: Path, text: str) -> None:
     """Write a text file whole or not at all."""
     with atomic_write(path, "w") as file:
@@ -106,5 +132,5 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
         raise KwsError(
             f"{path.parent} is no trained run: {path.name} is missing. Make one with kws train"
         ) from error
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise KwsError(f"{path} is damaged ({error}). Train again") from error
