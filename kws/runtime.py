@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
+import io
 from functools import lru_cache
 from types import ModuleType
 from typing import Any
@@ -30,16 +32,28 @@ def open_interpreter(model: bytes, threads: int = 1) -> Any:
         threads: threads for the kernels that can use more than one.
 
     Raises:
-        KwsError: no runtime is installed, or it cannot run this model.
+        KwsError: no runtime is installed, it was built for another NumPy, or it cannot run this
+            model.
     """
     _, module = _runtime()
     try:
-        interpreter = module.Interpreter(
-            model_content=model,
-            num_threads=threads,
-            experimental_op_resolver_type=module.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES,
-        )
+        # NumPy prints a page if the runtime was built for another NumPy; the line below says it.
+        with contextlib.redirect_stderr(io.StringIO()):
+            interpreter = module.Interpreter(
+                model_content=model,
+                num_threads=threads,
+                experimental_op_resolver_type=(
+                    module.OpResolverType.BUILTIN_WITHOUT_DEFAULT_DELEGATES
+                ),
+            )
         interpreter.allocate_tensors()
+    except SystemError as error:
+        import numpy as np
+
+        raise KwsError(
+            f"{which_runtime()} was built for another NumPy. Received: NumPy {np.__version__}. "
+            "Install one that fits: pip install 'numpy<2', or a newer runtime"
+        ) from error
     except (ValueError, RuntimeError) as error:
         # The runtime's own text may have several lines; users get one.
         raise KwsError(
@@ -67,7 +81,7 @@ def _runtime() -> tuple[str, ModuleType]:
         try:
             return name, importlib.import_module(module)
         except ImportError as error:
-            # Installed, but it does not load (tflite-runtime 2.14 under NumPy 2, say).
+            # Installed, but it does not load: for another Python or processor, say.
             if error.name is None or error.name.split(".")[0] != package:
                 broken = broken or f" ({name} is installed but does not load: {error})"
     raise KwsError(

@@ -230,6 +230,36 @@ except KwsError as error:
     assert result.stdout.count("\n") == 1
 
 
+def test_a_runtime_built_for_another_numpy_is_one_line(
+    models: dict[str, Path], tmp_path: Path
+) -> None:
+    # Behaves as tflite-runtime 2.14.0 does under NumPy 2.
+    package = tmp_path / "tflite_runtime"
+    package.mkdir()
+    (package / "__init__.py").write_text("__version__ = '2.14.0'\n")
+    (package / "interpreter.py").write_text(
+        """
+import sys, types
+OpResolverType = types.SimpleNamespace(BUILTIN_WITHOUT_DEFAULT_DELEGATES=0)
+def Interpreter(**arguments):
+    sys.stderr.write("A module that was compiled using NumPy 1.x cannot be run in\\nNumPy 2\\n")
+    raise SystemError("returned a result with an exception set")
+"""
+    )
+    code = """
+import sys
+sys.modules["ai_edge_litert"] = None
+sys.path.insert(0, sys.argv[2])
+from kws.cli import run
+sys.exit(run(["info", sys.argv[1]]))
+"""
+    result = python(code, models["stream_int8"], tmp_path)
+    assert result.returncode == 1
+    assert result.stderr.startswith("kws: tflite-runtime 2.14.0 was built for another NumPy. ")
+    assert result.stderr.endswith("pip install 'numpy<2', or a newer runtime\n")
+    assert result.stderr.count("\n") == 1
+
+
 def test_tensorflows_own_interpreter_serves_when_it_is_the_only_one(
     models: dict[str, Path],
 ) -> None:
