@@ -65,7 +65,9 @@ class DataConfig:
     clip_ms: int = 1000
     """Length of a clip."""
     unknown_share: float = 0.2
-    """Share of an epoch that is other words and running speech."""
+    """Share of an epoch that is other words and running speech. A recipe that does not say gets
+    0.2 for five words or more, and 0.1 more for each word fewer: the network must not come to
+    expect its words, and one that heard a single wake word in most clips fires at any word."""
     silence_share: float = 0.08
     """Share of an epoch that is background noise without a word."""
     silence_clips: int = 2000
@@ -309,12 +311,18 @@ def load_recipe(recipe: str | Path) -> TrainingRecipe:
         model, decision = (_table(table.pop(key, {}), key) for key in ("model", "decision"))
         name = _typed(model.pop("architecture", ModelConfig.architecture), str, "architecture")
         network = _read(architecture_named(name), model, "model")
+        read = _read(TrainingRecipe, {"name": path.stem, **table}, "")
+        data = read.data
+        if "unknown_share" not in table.get("data", {}):
+            few = max(0, 5 - len(read.labels.keywords))
+            share = round(data.unknown_share + 0.1 * few, 1)
+            data = dataclasses.replace(data, unknown_share=share)
         threshold = _typed(decision.pop("threshold", THRESHOLD), float, "decision.threshold")
         own = _typed(decision.pop("thresholds", {}), Mapping[str, float], "decision.thresholds")
-        read = _read(TrainingRecipe, {"name": path.stem, **table}, "")
         thresholds = dict.fromkeys(read.labels.keywords, threshold) | own
         read = dataclasses.replace(
             read,
+            data=data,
             model=ModelConfig(architecture=name, sizes=dict(vars(network))),
             decision=_read(DecisionConfig, {**decision, "thresholds": thresholds}, "decision"),
         )

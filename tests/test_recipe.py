@@ -77,6 +77,18 @@ def test_own_words_with_one_threshold_for_all_and_one_that_differs(tmp_path: Pat
     assert recipe.decision.thresholds == {"lamp": 0.7, "fan": 0.9}
 
 
+@pytest.mark.parametrize(
+    ("words", "share"), [("['a']", 0.6), ("['a', 'b', 'c']", 0.4), ("'twelve'", 0.2)]
+)
+def test_the_fewer_words_the_more_of_an_epoch_is_something_else(
+    words: str, share: float, tmp_path: Path
+) -> None:
+    recipe = load_recipe(write(tmp_path, f"[data]\nwords = {words}"))
+    assert recipe.data.unknown_share == share
+    said = load_recipe(write(tmp_path, f"[data]\nwords = {words}\nunknown_share = 0.1"))
+    assert said.data.unknown_share == 0.1
+
+
 def test_a_wake_word_has_one_sigmoid_output(tmp_path: Path) -> None:
     recipe = load_recipe(write(tmp_path, '[data]\nwords = ["computer"]\nhead = "sigmoid"'))
     assert recipe.labels.labels == ("computer",)

@@ -43,7 +43,7 @@ class Result:
     """What a finished run reached."""
 
     val_accuracy: float
-    """Accuracy of the best epoch on the validation clips, 0 to 1."""
+    """Accuracy of the best epoch on the validation clips, see `Validation.measure`, 0 to 1."""
     best_epoch: int
     """The epoch, counted from 1, whose weights were kept."""
     epochs: int
@@ -160,20 +160,25 @@ class Validation:
         self.features = ((mfcc(clips.pcm, recipe.front_end) - mean) / std).astype(np.float32)
         self.labels = clips.labels
         self.targets = one_hot(clips.labels, len(recipe.labels.labels))
+        self.sigmoid = recipe.data.head == "sigmoid"
 
     def measure(self, network: Any) -> tuple[float, float]:
-        """Return loss and accuracy of the clips' last steps."""
-        posteriors = posteriors_of(network, self.features)
-        clipped = np.clip(posteriors, 1e-7, 1 - 1e-7)
-        if posteriors.shape[1] == 1:
-            loss = -(
-                self.targets * np.log(clipped) + (1 - self.targets) * np.log(1 - clipped)
-            ).mean()
-            accuracy = ((posteriors[:, 0] >= 0.5) == (self.labels == 0)).mean()
-        else:
-            loss = -(self.targets * np.log(clipped)).sum(axis=1).mean()
-            accuracy = (posteriors.argmax(axis=1) == self.labels).mean()
-        return float(loss), float(accuracy)
+        """Return loss and accuracy of the clips' last steps.
+
+        Accuracy is the share of clips that are answered rightly. A wake word's is the mean of two
+        shares, that of its clips and that of all others: these are so many more that a network
+        that never fires would pass for a good one.
+        """
+        posteriors = np.clip(posteriors_of(network, self.features), 1e-7, 1 - 1e-7)
+        if self.sigmoid:
+            right = np.where(self.targets > 0, posteriors, 1 - posteriors)[:, 0]
+            wanted = self.labels == 0
+            accuracy = np.mean(
+                [(right[kind] > 0.5).mean() for kind in (wanted, ~wanted) if kind.any()]
+            )
+            return float(-np.log(right).mean()), float(accuracy)
+        loss = -(self.targets * np.log(posteriors)).sum(axis=1).mean()
+        return float(loss), float((posteriors.argmax(axis=1) == self.labels).mean())
 
 
 def posteriors_of(network: Any, features: np.ndarray, batch_size: int = 512) -> np.ndarray:
