@@ -170,6 +170,7 @@ def _hear_with(workers: int, model: str | Path, batches: Sequence[list[str]]) ->
         try:
             with start_worker(_WORKER, str(model)) as process:
                 running.append(process)
+                assert process.stdin is not None
                 try:
                     while not stopped.is_set():
                         number, batch = waiting.get_nowait()
@@ -178,6 +179,9 @@ def _hear_with(workers: int, model: str | Path, batches: Sequence[list[str]]) ->
                     pass
                 finally:
                     process.kill()
+                    # What a worker that died never took would else be written once more.
+                    with suppress(BrokenPipeError):
+                        process.stdin.close()
         except BaseException as error:
             done.put(error)
 

@@ -23,6 +23,8 @@ def require(module: str, *, extra: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ImportError as error:
+        if isinstance(error.__cause__, KeyboardInterrupt):  # what native modules make of Ctrl-C
+            raise error.__cause__ from None
         # A package that is there but fails to load one of its own parts says so in `name`.
         broken = f" ({error})" if error.name not in (module, module.split(".")[0]) else ""
         raise KwsError(

@@ -269,6 +269,8 @@ def test_a_header_cut_off_anywhere_is_one_line(tmp_path: Path, n: int) -> None:
 def test_files_that_are_no_sound_say_what_they_are(
     tmp_path: Path, content: bytes, words: str
 ) -> None:
+    if words == "cannot be decoded":
+        pytest.importorskip("soundfile")
     path = tmp_path / "clip.wav"
     path.write_bytes(content)
     assert words in complaint(path)

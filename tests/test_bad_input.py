@@ -90,6 +90,7 @@ def test_a_faulty_sound_file_is_named_with_what_is_wrong(
 def test_other_rates_widths_and_channels_and_silence_just_work(
     model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    pytest.importorskip("soxr")
     rng = np.random.default_rng(0)
     noise = rng.integers(-3000, 3000, 44100)
     sounds = {

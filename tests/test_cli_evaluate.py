@@ -220,6 +220,7 @@ def test_a_model_in_clip_form_hears_clips_but_follows_no_stream(
 def test_ctrl_c_ends_in_one_line_and_leaves_nothing(
     after_s: float, model: str, tmp_path: Path
 ) -> None:
+    pytest.importorskip("matplotlib")
     clip = tmp_path / "clips" / "yes" / "0.wav"
     write_wav(clip, sound(0, 10 * RATE), RATE)
     for i in range(1, 3000):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ from kws.frontend import FrontEndConfig, mfcc
 from kws.matching import SpokenWord, match_events
 from kws.model_file import ModelCard
 from kws.network import Network
+from kws.processes import start_worker
 from kws.spotter import Spotter
 
 RATE = 16000
@@ -327,11 +329,23 @@ def test_many_clips_in_one_process_or_two_give_what_they_give_as_arrays(
         assert len(result.unreadable) == 1
 
 
+@pytest.mark.parametrize("when", ["before it takes its work", "at work"])
 def test_a_worker_that_dies_ends_the_work_in_one_line(
-    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, when: str
 ) -> None:
     data = write_clips(tmp_path, {"yes": 400}, samples=320)
-    monkeypatch.setattr("kws.answers._WORKER", "import os; os._exit(7)")
+    code = "import os; os._exit(7)"
+
+    def start_dead(code: str, *arguments: str) -> subprocess.Popen[bytes]:
+        process = start_worker(code, *arguments)
+        process.wait()
+        return process
+
+    if when == "at work":
+        code = "import os; os.read(0, 1); os._exit(7)"
+    else:
+        monkeypatch.setattr("kws.answers.start_worker", start_dead)
+    monkeypatch.setattr("kws.answers._WORKER", code)
     with pytest.raises(KwsError, match=r"ended without a word.*exit status 7") as caught:
         evaluate_folder(model, data, workers=2)
     assert "\n" not in str(caught.value)

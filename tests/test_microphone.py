@@ -46,6 +46,7 @@ def test_a_16_khz_device_is_taken_as_it_is_sample_for_sample(monkeypatch):
 
 @pytest.mark.parametrize("rate_hz", [48000, 44100])
 def test_other_rates_are_resampled_so_that_a_tone_keeps_its_pitch_and_level(monkeypatch, rate_hz):
+    pytest.importorskip("soxr")
     install(
         monkeypatch, FakeInput(name="Mic", audio=tone(1000, 2, rate_hz), rates=(rate_hz,), speed=30)
     )
@@ -68,6 +69,7 @@ def test_channels_are_averaged_where_a_device_has_no_mono(monkeypatch):
 
 
 def test_a_device_without_any_usual_rate_is_refused_in_one_line(monkeypatch):
+    pytest.importorskip("soxr")
     install(monkeypatch, FakeInput(name="Odd", rates=(11025,)))
     heard_rate = open_microphone()
     with heard_rate as microphone:  # Its own preferred rate is tried, too.

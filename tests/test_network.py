@@ -263,6 +263,7 @@ sys.exit(run(["info", sys.argv[1]]))
 def test_tensorflows_own_interpreter_serves_when_it_is_the_only_one(
     models: dict[str, Path],
 ) -> None:
+    pytest.importorskip("tensorflow")
     code = """
 import sys
 for name in ("ai_edge_litert", "tflite_runtime"):

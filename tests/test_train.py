@@ -21,6 +21,9 @@ from kws.recipe import TrainingRecipe, load_recipe, to_toml
 from kws.train.dataset import TrainingData, epoch_order, load_training_data
 from kws.train.run_folder import RunFolder, check_resumable, read_arrays
 
+pytest.importorskip("keras")
+pytest.importorskip("tensorflow")
+
 RECIPE = """
 name = "tiny"
 [data]
