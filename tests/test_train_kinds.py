@@ -1,0 +1,161 @@
+"""Kinds of recipes and of data: a wake word, longer clips, all 35 words, little and faulty data."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kws.cli import run as kws
+from kws.errors import KwsError
+from kws.recipe import DataConfig, TrainingRecipe, load_recipe
+from kws.train.dataset import epoch_order, find_clips, load_training_data
+
+pytest.importorskip("keras")
+pytest.importorskip("tensorflow")
+
+SMALL = """
+[model]
+conv_filters = [16, 16]
+lstm_units = 16
+[training]
+batch_size = 16
+context_clips = 2
+warmup_epochs = 0.5
+"""
+STILL = """
+[augment]
+shift_ms = 50
+speed = 0.0
+noise_share = 0.0
+equaliser_db = 0.0
+time_masks = 0
+mel_masks = 0
+"""
+
+
+def recipe_of(folder: Path, data: str, training: str = "epochs = 1") -> TrainingRecipe:
+    path = folder / "kind.toml"
+    path.write_text(f"[data]\n{data}\n{SMALL}{training}\n", encoding="utf-8")
+    return load_recipe(path)
+
+
+def words_of(real_speech: Path, target: Path, *words: str) -> Path:
+    """Copy some words of the real recordings to a folder of their own."""
+    for word in words:
+        shutil.copytree(real_speech / "speech_commands" / word, target / word)
+    return target
+
+
+def test_a_wake_word_in_longer_clips_goes_from_recipe_to_a_model_that_tells_it_apart(
+    real_speech: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("tf_keras")
+    from kws.audio.files import read_audio
+    from kws.data.arrays import fit_clip
+    from kws.spotter import Spotter
+
+    answers: dict[str, list[float]] = {"stop": [], "happy": [], "seven": [], "left": []}
+    folder = words_of(real_speech, tmp_path / "data", "_background_noise_", *answers)
+    data = 'words = ["stop"]\nhead = "sigmoid"\nclip_ms = 1500\nsilence_clips = 20\n'
+    data += "validation_silence_clips = 10"
+    recipe_of(tmp_path, data, "epochs = 30\nlearning_rate = 0.01\n" + STILL)
+    run, model = tmp_path / "run", tmp_path / "wake.tflite"
+    command = ["train", str(tmp_path / "kind.toml"), "--data", str(folder)]
+    assert kws([*command, "--out", str(run)]) == 0
+    assert kws(["export", str(run), "-o", str(model), "--runtimes", "none"]) == 0
+    assert "differ by" in capsys.readouterr().out
+
+    spotter = Spotter(model)
+    assert spotter.card.clip_frames == (24000 - 512) // 320 + 1
+    assert spotter.card.labels == spotter.card.keywords == ("stop",)
+    for word, found in answers.items():
+        for path in sorted((folder / word).glob("*.wav")):
+            spotter.reset()
+            spotter.feed(fit_clip(read_audio(path), 24000))
+            found.append(float(spotter.posteriors[-1, 0]))
+    others = np.concatenate([found for word, found in answers.items() if word != "stop"])
+    # The chance that a clip of the word has the higher posterior (the area under the ROC curve).
+    area = np.mean(np.array(answers["stop"])[:, None] > others)
+    assert area > 0.9
+
+
+def test_a_wake_words_accuracy_counts_its_few_clips_as_much_as_all_others() -> None:
+    from kws.train.dataset import ClipSet
+    from kws.train.loop import Validation
+
+    class Network:
+        """Answers always the same."""
+
+        def __init__(self, posterior: float) -> None:
+            self.posterior = posterior
+
+        def predict_on_batch(self, features: np.ndarray) -> np.ndarray:
+            return np.full((len(features), 3, 1), self.posterior, np.float32)
+
+    labels = np.array([0] + 99 * [-1], np.int32)
+    clips = ClipSet(pcm=np.zeros((100, 16000), np.int16), labels=labels, words=np.array([""] * 100))
+    recipe = TrainingRecipe(name="wake", data=DataConfig(words=("stop",), head="sigmoid"))
+    validation = Validation(clips, recipe, np.zeros(13), np.ones(13))
+    for posterior in (0.01, 0.99):
+        loss, accuracy = validation.measure(Network(posterior))
+        assert accuracy == 0.5
+        right = np.where(labels == 0, posterior, 1 - posterior)
+        assert loss == pytest.approx(-np.log(right).mean(), rel=1e-4)
+
+
+def test_all_35_words_train_with_no_other_label(real_speech: Path, tmp_path: Path) -> None:
+    recipe = recipe_of(tmp_path, 'words = "thirty_five"')
+    data = load_training_data(recipe, real_speech)
+    assert set(data.training.labels) == set(range(35))
+    order = epoch_order(data.training, recipe, 1)
+    assert set(order) == set(range(len(data.training)))
+
+
+def test_two_words_and_nothing_else_train_after_a_warning_for_what_is_missing(
+    real_speech: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = words_of(real_speech, tmp_path / "data", "yes", "no")
+    recipe_of(tmp_path, 'words = ["yes", "no"]\nsilence_clips = 20')
+    command = ["train", str(tmp_path / "kind.toml"), "--data", str(folder)]
+    assert kws([*command, "--out", str(tmp_path / "run")]) == 0
+    said = capsys.readouterr().err
+    assert "no _background_noise_ folder" in said
+    assert "no words beside the keywords" in said
+    assert "loss nan" not in said
+
+
+def test_a_clip_that_cannot_be_read_is_named_and_left_out(
+    real_speech: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = words_of(real_speech, tmp_path / "data", "yes", "no")
+    recipe = recipe_of(tmp_path, 'words = ["yes", "no"]\nsilence_clips = 0')
+    whole = load_training_data(recipe, folder)
+    bad = folder / "no" / "0000_nohash_0.wav"
+    bad.write_bytes(b"no sound")
+    data = load_training_data(recipe, folder)
+    assert str(bad) in capsys.readouterr().err
+    for with_it, without in ((data.training, whole.training), (data.validation, whole.validation)):
+        np.testing.assert_array_equal(with_it.pcm, without.pcm)
+        np.testing.assert_array_equal(with_it.labels, without.labels)
+
+
+def test_the_folder_given_is_trained_on_and_not_fetched_data_of_the_recipes_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, given = tmp_path / "home", tmp_path / "given"
+    (home / "speech_commands").mkdir(parents=True)
+    given.mkdir()
+    monkeypatch.setenv("KWS_DATA", str(home))
+    recipe = load_recipe("commands_en")
+    assert find_clips(recipe, None) == home / "speech_commands"
+    assert find_clips(recipe, given) == given
+    (given / "speech_commands").mkdir()
+    assert find_clips(recipe, given) == given / "speech_commands"
+    with pytest.raises(KwsError, match="nowhere"):
+        find_clips(recipe, tmp_path / "nowhere")
+    (home / "speech_commands").rmdir()
+    with pytest.raises(KwsError, match="--data"):
+        find_clips(recipe, None)
