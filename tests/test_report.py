@@ -285,5 +285,5 @@ def test_without_matplotlib_the_error_names_the_extra(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setitem(sys.modules, "matplotlib", None)
-    with pytest.raises(KwsError, match=r"kws\[train\]"):
+    with pytest.raises(KwsError, match=r"kws\[plot\]"):
         plot_curves(HISTORY, tmp_path / "curves.png")
