@@ -50,12 +50,12 @@ def heed_interrupts() -> Iterator[None]:
 
     A KeyboardInterrupt that is raised while TensorFlow calls back into Python, or in a destructor,
     is lost on its way, or arrives as another error. This remembers it, and raises it again at the
-    end of the block.
+    end of the block; Python's complaint about the one that it had to ignore is not printed.
 
     Raises:
         KeyboardInterrupt: Ctrl-C was pressed.
     """
-    before = signal.getsignal(signal.SIGINT)
+    before, complain = signal.getsignal(signal.SIGINT), sys.unraisablehook
     if threading.current_thread() is not threading.main_thread() or not callable(before):
         yield  # signals are not ours to handle, or Ctrl-C is ignored on purpose
         return
@@ -66,7 +66,12 @@ def heed_interrupts() -> Iterator[None]:
         pressed = True
         before(number, frame)
 
+    def pass_over(unraisable: sys.UnraisableHookArgs) -> None:
+        if not issubclass(unraisable.exc_type, KeyboardInterrupt):
+            complain(unraisable)
+
     signal.signal(signal.SIGINT, remember)
+    sys.unraisablehook = pass_over
     try:
         yield
     except Exception:
@@ -75,6 +80,7 @@ def heed_interrupts() -> Iterator[None]:
             raise
     finally:
         signal.signal(signal.SIGINT, before)
+        sys.unraisablehook = complain
     if pressed:
         raise KeyboardInterrupt
 

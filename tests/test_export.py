@@ -553,6 +553,28 @@ def test_interrupt_that_native_code_swallowed_is_heeded_at_the_end() -> None:
         pass  # and nothing happens where nothing was pressed
 
 
+def test_interrupt_lost_in_a_destructor_leaves_no_traceback_behind() -> None:
+    code = """
+import signal
+from kws.native import heed_interrupts
+class Loses:
+    def __init__(self, error): self.error = error
+    def __del__(self):
+        if self.error: raise self.error
+        signal.raise_signal(signal.SIGINT)
+try:
+    with heed_interrupts():
+        Loses(None)
+        Loses(ValueError("another error is shown"))
+except KeyboardInterrupt:
+    print("heeded")
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.stdout == "heeded\n"
+    assert "KeyboardInterrupt" not in done.stderr
+    assert "another error is shown" in done.stderr
+
+
 def test_chatter_of_native_code_is_shown_only_if_the_work_fails(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
