@@ -428,7 +428,7 @@ def evaluate_stream(
     times: list[npt.NDArray[np.float64]] = []
     posteriors: list[npt.NDArray[np.float16]] = []
     with Progress(None, "listening", unit="s of audio", shown=progress) as bar:
-        for block in iter_audio(audio, _BLOCK_S * rate):
+        for block in iter_audio(audio, _BLOCK_S * rate, rate):
             events += spotter.feed(block)
             if keep_trace:
                 times.append(np.array(spotter.step_times_s, np.float64))

@@ -137,6 +137,14 @@ def after_the_count_in(pcm: np.ndarray) -> np.ndarray:
     return np.concatenate([take(amplitude=0, total_s=1.52), pcm])
 
 
+def test_without_a_folder_takes_go_where_added_recordings_go(monkeypatch, capsys, tmp_path):
+    monkeypatch.setenv("KWS_DATA", str(tmp_path))
+    install(monkeypatch, FakeInput(name="Mic", audio=after_the_count_in(take())))
+    assert record(monkeypatch, "\n\n", "marvin", "--count", "1", "--speaker", "Ada") == 0
+    kept = Path(capsys.readouterr().out.strip())
+    assert kept.parent == tmp_path / "own_words" / "marvin"
+
+
 def test_the_command_keeps_takes_as_the_speaker_decides(monkeypatch, capsys, tmp_path):
     install(monkeypatch, FakeInput(name="Mic", audio=after_the_count_in(take())))
     # Begin; keep; again; keep.

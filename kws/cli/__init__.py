@@ -8,6 +8,7 @@ import sys
 from importlib import import_module
 
 import typer
+from typer.core import TyperGroup
 
 from kws.errors import KwsError
 from kws.files import FULL_DISK
@@ -17,8 +18,25 @@ from kws.files import FULL_DISK
 _UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 _ClickException: type[Exception] = _UsageError.__bases__[0]
 
+# Each file registers its commands on `app`; this order is the order in `kws --help`. `voices` and
+# `part` add to `data`.
+_ROOMS = (
+    *("demo", "data", "voices", "part", "train", "export", "info"),
+    *("evaluate", "run", "listen", "benchmark"),
+)
+
+
+class _InOrder(TyperGroup):
+    """Shows commands and groups in the order in which they are registered, groups not last."""
+
+    def list_commands(self, context: object) -> list[str]:
+        """Return the names of all commands."""
+        last = len(_ROOMS)
+        return sorted(self.commands, key=lambda n: _ROOMS.index(n) if n in _ROOMS else last)
+
+
 app = typer.Typer(
-    help="Train, quantise and run small keyword spotters.",
+    cls=_InOrder,
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode=None,
@@ -41,22 +59,13 @@ def _top(
         False, "--version", callback=_version, is_eager=True, help="Print the version and stop."
     ),
 ) -> None:
-    """Train, quantise and run small keyword spotters."""
+    """Train, quantise and run small keyword spotters.
+
+    Example: kws run recording.wav
+    """
 
 
-# Each file registers its commands on `app`; this order is the order in `kws --help`.
-for _room in (
-    "demo",
-    "data",
-    "voices",
-    "train",
-    "export",
-    "info",
-    "evaluate",
-    "run",
-    "listen",
-    "benchmark",
-):
+for _room in _ROOMS:
     import_module(f"kws.cli.{_room}").register(app)
 
 
@@ -79,7 +88,8 @@ def run(arguments: list[str] | None = None) -> int:
             typer.echo(message, err=True)
             return 2
         context = getattr(error, "ctx", None)
-        _complain(f"{message} See: {context.command_path if context else 'kws'} --help")
+        stop = "" if message.endswith((".", "?")) else "."
+        _complain(f"{message}{stop} See: {context.command_path if context else 'kws'} --help")
         return 2
     except _ClickException as error:
         _complain(error.format_message())  # type: ignore[attr-defined]

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from kws.cli.options import JSON, MODEL
+
 if TYPE_CHECKING:
     from kws.benchmark import Benchmark
 
@@ -17,12 +19,18 @@ def register(app: typer.Typer) -> None:
 
 
 def benchmark(
-    model: str = typer.Argument(help="A .tflite file or the name of a pretrained model."),
-    seconds: float = typer.Option(60.0, "--seconds", min=1, max=3600, help="Length of the audio."),
-    runs: int = typer.Option(5, "--runs", min=1, max=100, help="Measurements for each median."),
-    as_json: bool = typer.Option(False, "--json", help="Print one JSON object."),
+    model: str = MODEL,
+    seconds: float = typer.Option(
+        60.0, "--seconds", metavar="S", min=1, max=3600, help="Length of the audio."
+    ),
+    runs: int = typer.Option(
+        5, "--runs", metavar="N", min=1, max=100, help="Measurements for each median."
+    ),
+    as_json: bool = JSON,
 ) -> None:
-    """Measure start-up time, speed, memory and size, on one core and in processes of their own.
+    """Measure a model's start-up time, speed, memory and size.
+
+    On this computer, on one core and in processes that do nothing else.
 
     Example: kws benchmark commands_en
     """

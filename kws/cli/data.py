@@ -9,11 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from kws.cli.options import JSON
+
 if TYPE_CHECKING:
     from kws.data.catalog import DatasetRecipe
 
 data_app = typer.Typer(
-    help="List, fetch and check data sets; add, record or synthesise words of your own.",
+    help="List and fetch data sets; add, record or synthesise words.\n\n"
+    "Example: kws data fetch speech_commands_v0.02",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -27,6 +30,15 @@ def register(app: typer.Typer) -> None:
     app.add_typer(data_app, name="data")
 
 
+_Name = typer.Argument(
+    ..., metavar="NAME", help="Name from `kws data list`, or a recipe's TOML file."
+)
+OWN_WORDS: Any = typer.Option(
+    None,
+    "--to",
+    metavar="DIR",
+    help="The data set that the clips go to (default: own_words in the data home).",
+)
 _Home = typer.Option(
     None,
     "--to",
@@ -41,7 +53,7 @@ def list_(
     home: Path | None = _Home,
     as_json: bool = typer.Option(False, "--json", help="Print one JSON list."),
 ) -> None:
-    """List the data sets that can be fetched, and which of them are here.
+    """List the data sets that can be fetched, and which are here.
 
     Example: kws data list
     """
@@ -62,11 +74,13 @@ def list_(
 
 @data_app.command("info")
 def info(
-    name: str = typer.Argument(..., help="Name from `kws data list`, or a recipe's TOML file."),
+    name: str = _Name,
     home: Path | None = _Home,
-    as_json: bool = typer.Option(False, "--json", help="Print one JSON object."),
+    as_json: bool = JSON,
 ) -> None:
-    """Print everything that is known about a data set: source, sum, licence, labels, where it is.
+    """Print what is known about a data set.
+
+    Source, size, checksum, licence, labels, split, and where it is if it is here.
 
     Example: kws data info speech_commands_v0.02
     """
@@ -110,7 +124,7 @@ def _facts(recipe: DatasetRecipe, home: Path | None) -> dict[str, Any]:
 
 @data_app.command("fetch")
 def fetch(
-    name: str = typer.Argument(..., help="Name from `kws data list`, or a recipe's TOML file."),
+    name: str = _Name,
     home: Path | None = _Home,
     mirror: str | None = typer.Option(
         None,
@@ -126,10 +140,10 @@ def fetch(
         False, "--keep-archive", help="Keep the downloaded archive after unpacking it."
     ),
 ) -> None:
-    """Download a data set, verify it, and unpack it; prints the folder that it is in.
+    """Download a data set, verify it and unpack it.
 
-    What arrived stays after Ctrl-C or a broken connection; the same command continues there. A
-    data set that is here already is left alone.
+    Prints the folder that it is in. What arrived stays after Ctrl-C or a broken connection; the
+    same command continues there. A data set that is here already is left alone.
 
     Example: kws data fetch speech_commands_v0.02
     """
@@ -154,16 +168,15 @@ def fetch(
 
 @data_app.command("add")
 def add(
-    word: str = typer.Argument(..., help="The word that is said; the name of its folder."),
+    word: str = typer.Argument(
+        ..., metavar="WORD", help="The word that is said; the name of its folder."
+    ),
     files: list[Path] = typer.Argument(
-        ..., help="Recordings of it: WAV, FLAC, OGG, Opus or MP3, one utterance each."
+        ...,
+        metavar="FILE",
+        help="Recordings of it: WAV, FLAC, OGG, Opus or MP3, one utterance each.",
     ),
-    folder: Path | None = typer.Option(
-        None,
-        "--to",
-        metavar="DIR",
-        help="The data set that they are added to (default: own_words in the data home).",
-    ),
+    folder: Path | None = OWN_WORDS,
     speaker: str | None = typer.Option(
         None,
         "--speaker",
@@ -173,21 +186,22 @@ def add(
         "as a speaker of its own, unless its name says it: <speaker>_nohash_<n>.",
     ),
 ) -> None:
-    """Add recordings of a word: copied as 16 kHz mono WAV to DIR/<word>/<speaker>_nohash_<n>.wav.
+    """Add recordings of a word to a data set.
 
-    Nothing is overwritten; a recording that is there already is left alone. Silent and too short
-    recordings are refused by name, the others are added.
+    They are copied as 16 kHz mono WAV to DIR/<word>/<speaker>_nohash_<n>.wav. Nothing is
+    overwritten; a recording that is there already is left alone. Silent and too short recordings
+    are refused by name, the others are added.
 
     Example: kws data add computer recordings/*.wav --to my_words --speaker anna
     """
-    from kws.data.home import data_home
+    from kws.data.home import own_words
     from kws.data.own_words import add_recording, check_speaker, check_word
     from kws.errors import KwsError
 
     check_word(word)
     if speaker is not None:
         check_speaker(speaker)
-    target = folder if folder is not None else data_home() / "own_words"
+    target = own_words(folder)
     refused = 0
     for path in files:
         try:
@@ -211,28 +225,3 @@ def add(
             if refused < len(files)
             else f"None of the recordings could be added (see above). Received: {len(files)}"
         )
-
-
-@data_app.command("part")
-def part(
-    root: Path = typer.Argument(..., metavar="DIR", help="A data set: DIR/<label>/<clip>."),
-    name: str = typer.Option("validation", "--part", help="training, validation or testing."),
-    target: Path = typer.Option(..., "--to", metavar="NEW", help="Folder to write; must be new."),
-    silence: int = typer.Option(
-        0,
-        "--silence",
-        min=0,
-        help="Add so many _silence_ clips: background noise at -60 to -10 dBFS that is "
-        "never trained on.",
-    ),
-) -> None:
-    """Write the clips of one part of a data set to a folder of their own, to measure models on.
-
-    Who is in which part is decided by the speaker, as in training.
-
-    Example: kws data part speech_commands --part validation --silence 260 --to validation
-    """
-    from kws.data.part import write_part
-
-    counts = write_part(root, name, target, silence=silence)
-    typer.echo(f"{target}: {sum(counts.values()):,} clips of {len(counts)} labels")

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import typer
 
+from kws.cli.options import JSON
 from kws.errors import KwsError
 
 ENOUGH = 0.9
@@ -19,20 +20,28 @@ def register(app: typer.Typer) -> None:
 
 
 def demo(
-    out: Path = typer.Option(Path("kws-demo"), "--out", metavar="DIR", help="Folder to work in."),
-    seed: int = typer.Option(1, "--seed", help="Other voices and other noise for another seed."),
-    minutes: float = typer.Option(3.0, "--minutes", min=0.5, max=60, help="Length of the stream."),
-    as_json: bool = typer.Option(False, "--json", help="Print the result as JSON."),
+    out: Path = typer.Option(
+        Path("kws-demo"), "--out", "-o", metavar="DIR", help="Folder to work in."
+    ),
+    seed: int = typer.Option(
+        1, "--seed", metavar="N", help="Other voices and other noise for another seed."
+    ),
+    minutes: float = typer.Option(
+        3.0, "--minutes", metavar="MIN", min=0.5, max=60, help="Length of the stream."
+    ),
+    as_json: bool = JSON,
 ) -> None:
-    """Speak words, train on them, export an int8 model and let it listen: about two minutes.
+    """Run the whole chain on generated speech: about two minutes.
 
-    Needs no data and no network. Everything stays in the folder: data, run, model, pictures.
+    Speaks words in many voices, trains on them, exports an int8 model and lets it listen to new
+    voices. Needs no data and no network. Everything stays in the folder: data, run, model,
+    pictures.
 
     Example: kws demo --out kws-demo
     """
-    from kws.cli.train import choose_backend
+    from kws.train import choose_backend
 
-    choose_backend()
+    choose_backend(extra="demo")
     from kws.demo import run_demo, table
 
     result = run_demo(out, seed=seed, minutes=minutes)

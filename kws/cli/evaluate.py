@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from kws.cli.options import JSON, MODEL
+
 if TYPE_CHECKING:
     from kws.evaluate import Evaluation, StreamEvaluation
 
@@ -22,9 +24,7 @@ def register(app: typer.Typer) -> None:
 
 
 def evaluate(
-    model: str = typer.Argument(
-        ..., metavar="MODEL", help="A .tflite made by `kws export`, or a pretrained model's name."
-    ),
+    model: str = MODEL,
     folder: Path | None = typer.Argument(
         None, metavar="DIR", help="Clips as DIR/<label>/<clip>.", show_default=False
     ),
@@ -36,7 +36,7 @@ def evaluate(
         help="What is said in it: tab-separated start_s, end_s, keyword, with a header.",
         metavar="TSV",
     ),
-    as_json: bool = typer.Option(False, "--json", help="Print one JSON object."),
+    as_json: bool = JSON,
     plot: Path | None = typer.Option(
         None,
         help="Draw the confusion matrix, or with --stream a time line (.png, .pdf, .svg).",
@@ -45,22 +45,29 @@ def evaluate(
     start: float | None = typer.Option(
         None,
         "--from",
+        metavar="S",
         help="Where the time line begins, in s; by default just before the first mistake.",
         show_default=False,
         min=0.0,
     ),
-    span: float = typer.Option(20.0, help="Length of the time line, in s.", min=1.0, max=300.0),
+    span: float = typer.Option(
+        20.0, metavar="S", help="Length of the time line, in s.", min=1.0, max=300.0
+    ),
     limit: int | None = typer.Option(
-        None, help="At most so many clips of each folder.", min=1, show_default=False
+        None, metavar="N", help="At most so many clips of each folder.", min=1, show_default=False
     ),
     workers: int | None = typer.Option(
-        None, help="Processes; by default one for each CPU core.", min=1, show_default=False
+        None,
+        metavar="N",
+        help="Processes; by default one for each CPU core.",
+        min=1,
+        show_default=False,
     ),
     skip_bad: bool = typer.Option(
         False, "--skip-bad", help="Go on without clips that cannot be read."
     ),
 ) -> None:
-    """Measure a model on labelled clips, or on a long recording with a label file.
+    """Measure a model on labelled clips or on a long recording.
 
     Folders that are no label of the model count as _unknown_; _background_noise_ is passed over.
     A clip shorter than those the model was trained on gets zeros at the end; a longer one is heard

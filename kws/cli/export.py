@@ -8,6 +8,7 @@ from pathlib import Path
 
 import typer
 
+from kws.cli.options import JSON
 from kws.errors import KwsError
 
 ACCURACY_WARNING = 0.005
@@ -20,8 +21,8 @@ def register(app: typer.Typer) -> None:
 
 def export(
     run: Path = typer.Argument(..., metavar="RUN", help="A run's folder, made by kws train."),
-    output: Path | None = typer.Option(
-        None, "--output", "-o", metavar="FILE", help="The model. [default: <recipe's name>.tflite]"
+    out: Path | None = typer.Option(
+        None, "--out", "-o", metavar="FILE", help="The model. [default: <recipe's name>.tflite]"
     ),
     as_float: bool = typer.Option(False, "--float", help="Keep float32 instead of int8."),
     clip: bool = typer.Option(
@@ -38,14 +39,18 @@ def export(
         False, "--check-all", help="Run it on all of them; may install tflite-runtime, apart."
     ),
     clips: int | None = typer.Option(
-        None, "--clips", min=1, help="Compare on no more than so many validation clips."
+        None,
+        "--clips",
+        metavar="N",
+        min=1,
+        help="Compare on no more than so many validation clips.",
     ),
-    as_json: bool = typer.Option(False, "--json", help="Print one JSON object."),
+    as_json: bool = JSON,
 ) -> None:
-    """Convert a trained network to one .tflite: int8, streaming, with all it needs to know inside.
+    """Convert a trained network to one streaming int8 .tflite.
 
-    Compares Keras, float, int8, clip and stream on the validation clips, and the file on other
-    runtimes; the figures stay in RUN/agreement.json.
+    All that is needed to run it is inside. Compares Keras, float, int8, clip and stream on the
+    validation clips, and the file on other runtimes; the figures stay in RUN/agreement.json.
 
     Example: kws export runs/commands_en -o commands_en.tflite
     """
@@ -71,7 +76,7 @@ def export(
                 )
     report = export_run(
         run,
-        output or Path(f"{load_run(run).recipe.name}.tflite"),
+        out or Path(f"{load_run(run).recipe.name}.tflite"),
         quantised=not as_float,
         form="clip" if clip else "stream",
         runtimes=names,

@@ -7,6 +7,8 @@ from typing import Any
 
 import typer
 
+from kws.cli.options import JSON, MODEL
+
 
 def register(app: typer.Typer) -> None:
     """Add this file's commands to `app`."""
@@ -14,10 +16,12 @@ def register(app: typer.Typer) -> None:
 
 
 def info(
-    model: str = typer.Argument(help="A .tflite file or the name of a pretrained model."),
-    as_json: bool = typer.Option(False, "--json", help="Print one JSON object."),
+    model: str = MODEL,
+    as_json: bool = JSON,
 ) -> None:
-    """Print a model's labels, front end, decision settings, provenance, size and tensors.
+    """Print what a model file says about itself.
+
+    Labels, front end, decision settings, size, input and output, and where it comes from.
 
     Example: kws info commands_en
     """

@@ -14,6 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
+from kws.cli.events import event_line
+from kws.cli.options import DEVICE, JSON_LINES, LISTENING_MODEL, THRESHOLD
+
 if TYPE_CHECKING:
     from kws.audio.microphone import Device, Microphone
     from kws.decide import Event
@@ -28,12 +31,8 @@ def register(app: typer.Typer) -> None:
 
 
 def listen(
-    model: str = typer.Option(
-        "commands_en", "--model", "-m", help="A .tflite file or the name of a pretrained model."
-    ),
-    device: str | None = typer.Option(
-        None, "--device", "-d", help="Number of the microphone, or part of its name."
-    ),
+    model: str = LISTENING_MODEL,
+    device: str | None = DEVICE,
     list_devices: bool = typer.Option(
         False, "--list-devices", help="Print the microphones and stop."
     ),
@@ -44,13 +43,11 @@ def listen(
         help="Run CMD in the shell for each event; it finds $KWS_KEYWORD, $KWS_SCORE and "
         "$KWS_TIME_S in its environment. What it prints goes to stderr.",
     ),
-    threshold: float | None = typer.Option(
-        None, "--threshold", help="For all keywords, above 0 to 1, instead of the model's own."
-    ),
+    threshold: float | None = THRESHOLD,
     meter: bool | None = typer.Option(
         None, "--meter/--no-meter", help="Level meter on stderr; by default on a terminal."
     ),
-    as_json: bool = typer.Option(False, "--json", help="One JSON object per event and line."),
+    as_json: bool = JSON_LINES,
 ) -> None:
     """Print the keywords that a microphone hears; Ctrl-C ends it.
 
@@ -65,8 +62,6 @@ def listen(
     from kws.audio.microphone import open_microphone
     from kws.spotter import Spotter
 
-    if threshold is not None and not 0 < threshold <= 1:
-        raise typer.BadParameter(f"It must be above 0 and at most 1. Received: {threshold}.")
     spotter = Spotter(model, thresholds=threshold)
     keywords = spotter.card.keywords
 
@@ -116,16 +111,7 @@ class _Session:
     def _tell(self, event: Event) -> None:
         self._counts[event.keyword] += 1
         self._display.clear()
-        if self._as_json:
-            fields = {
-                "time_s": round(event.time_s, 3),
-                "keyword": event.keyword,
-                "score": round(event.score, 4),
-            }
-            line = json.dumps(fields)
-        else:
-            line = f"{event.time_s:.2f} s  {event.keyword}  {event.score:.2f}"
-        typer.echo(line)
+        typer.echo(event_line(event, as_json=self._as_json))
         # A pipe would hold the line back until its buffer is full.
         sys.stdout.flush()
         if self._commands:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 import typer
+
+from kws.cli.events import event_line
+from kws.cli.options import JSON_LINES, LISTENING_MODEL, THRESHOLD
 
 if TYPE_CHECKING:
     from kws.spotter import Spotter
@@ -28,16 +30,12 @@ def register(app: typer.Typer) -> None:
 
 def run(
     files: list[str] = typer.Argument(
-        metavar="FILE...",
+        metavar="FILE",
         help="Sound files, or - for raw samples on stdin (16-bit, 16 kHz, one channel).",
     ),
-    model: str = typer.Option(
-        "commands_en", "--model", "-m", help="A .tflite file or the name of a pretrained model."
-    ),
-    threshold: float | None = typer.Option(
-        None, "--threshold", help="For all keywords, above 0 to 1, instead of the model's own."
-    ),
-    as_json: bool = typer.Option(False, "--json", help="One JSON object per event and line."),
+    model: str = LISTENING_MODEL,
+    threshold: float | None = THRESHOLD,
+    as_json: bool = JSON_LINES,
 ) -> None:
     """Print the keywords found in sound files, as they are found.
 
@@ -53,16 +51,15 @@ def run(
     from kws.errors import KwsError
     from kws.spotter import Spotter
 
-    if threshold is not None and not 0 < threshold <= 1:
-        raise typer.BadParameter(f"It must be above 0 and at most 1. Received: {threshold}.")
     spotter = Spotter(model, thresholds=threshold)
+    rate = spotter.card.front_end.sample_rate_hz
     failed = 0
     heard_samples = 0
     events = 0
     for file in files:
         spotter.reset()
         try:
-            for block in _blocks(file):
+            for block in _blocks(file, rate):
                 heard_samples += len(block)
                 events += _report(file, spotter, block, as_json)
             if file != "-":
@@ -71,9 +68,8 @@ def run(
             failed += 1
             typer.echo(f"kws: {error}", err=True)
     if failed < len(files):
-        seconds = heard_samples / spotter.card.front_end.sample_rate_hz
         typer.echo(
-            f"{_count(len(files) - failed, 'file')}, {seconds:.1f} s of audio, "
+            f"{_count(len(files) - failed, 'file')}, {heard_samples / rate:.1f} s of audio, "
             f"{_count(events, 'event')}{f', {failed} not readable' if failed else ''}",
             err=True,
         )
@@ -81,30 +77,21 @@ def run(
         raise typer.Exit(1)
 
 
-def _blocks(file: str) -> Iterable[Any]:
+def _blocks(file: str, sample_rate_hz: int) -> Iterable[Any]:
     if file == "-":
         from kws.audio.stream import pcm_chunks
 
         return pcm_chunks(sys.stdin.buffer, _PIPE_BLOCK)
     from kws.audio.files import iter_audio
 
-    return iter_audio(file, _FILE_BLOCK)
+    return iter_audio(file, _FILE_BLOCK, sample_rate_hz)
 
 
 def _report(file: str, spotter: Spotter, block: Any, as_json: bool) -> int:
     """Feed one block, print its events (echo flushes each line) and return their number."""
     events = spotter.feed(block)
     for event in events:
-        if as_json:
-            fields = {
-                "file": file,
-                "time_s": round(event.time_s, 3),
-                "keyword": event.keyword,
-                "score": round(event.score, 4),
-            }
-            typer.echo(json.dumps(fields))
-        else:
-            typer.echo(f"{file}  {event.time_s:.2f} s  {event.keyword}  {event.score:.2f}")
+        typer.echo(event_line(event, as_json=as_json, file=file))
     return len(events)
 
 

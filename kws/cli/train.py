@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 import typer
 
+from kws.cli.options import JSON
 from kws.errors import KwsError
 
 
@@ -21,25 +21,39 @@ def train(
         ..., metavar="RECIPE", help="A recipe (.toml), or the name of one that comes with the kit."
     ),
     data: Path | None = typer.Option(
-        None, "--data", metavar="DIR", help="Where the recipe's folders of recordings are."
+        None,
+        "--data",
+        metavar="DIR",
+        help="Where the recipe's folders of recordings are, or the clips: DIR/<label>/<clip>.",
     ),
     out: Path | None = typer.Option(
-        None, "--out", metavar="RUN", help="Folder for the run. [default: runs/<recipe's name>]"
+        None,
+        "--out",
+        "-o",
+        metavar="RUN",
+        help="Folder for the run. [default: runs/<recipe's name>]",
     ),
     epochs: int | None = typer.Option(
-        None, "--epochs", min=1, help="Train this many epochs instead of the recipe's number."
+        None,
+        "--epochs",
+        metavar="N",
+        min=1,
+        help="Train this many epochs instead of the recipe's number.",
     ),
     seed: int | None = typer.Option(
-        None, "--seed", min=0, help="Use this seed instead of the recipe's."
+        None, "--seed", metavar="N", min=0, help="Use this seed instead of the recipe's."
     ),
     resume: bool = typer.Option(
         False, "--resume", help="Go on after the last whole epoch of an interrupted run."
     ),
     replace: bool = typer.Option(False, "--replace", help="Replace a run that is there already."),
     backend: str | None = typer.Option(
-        None, "--backend", help="tensorflow or jax. [default: $KERAS_BACKEND or tensorflow]"
+        None,
+        "--backend",
+        metavar="NAME",
+        help="tensorflow or jax. [default: $KERAS_BACKEND or tensorflow]",
     ),
-    as_json: bool = typer.Option(False, "--json", help="Print the result as JSON."),
+    as_json: bool = JSON,
 ) -> None:
     """Train a network by a recipe.
 
@@ -50,6 +64,7 @@ def train(
     import dataclasses
 
     from kws.recipe import load_recipe
+    from kws.train import choose_backend, run_training
     from kws.train.run_folder import RunFolder
 
     wanted = load_recipe(recipe)
@@ -68,9 +83,6 @@ def train(
             "again, or another --out"
         )
     choose_backend(backend)
-
-    from kws.train import run_training
-
     result = run_training(wanted, data, folder, resume=resume)
     if as_json:
         print(json.dumps({**dataclasses.asdict(result), "run": str(folder)}))
@@ -80,23 +92,3 @@ def train(
             f"{result.best_epoch} of {result.epochs}), {result.clips_per_second:,.0f} clips/s\n"
             f"run: {folder}\nnext: kws export {folder} -o {wanted.name}.tflite"
         )
-
-
-def choose_backend(backend: str | None = None) -> None:
-    """Choose Keras' backend; takes effect only before Keras is imported.
-
-    Raises:
-        KwsError: an unknown backend, or its package is not installed.
-    """
-    from importlib.util import find_spec
-
-    known = ("tensorflow", "jax")
-    wanted = backend or os.environ.get("KERAS_BACKEND") or "tensorflow"
-    if wanted not in known:
-        raise KwsError(f"Unknown backend. Received: {wanted!r}. Use one of: {', '.join(known)}")
-    for package in ("keras", wanted):
-        if find_spec(package) is None:
-            extra = "pip install 'kws[train]'" if package != "jax" else "pip install jax"
-            raise KwsError(f"Training needs the package {package!r}. Install it with: {extra}")
-    os.environ["KERAS_BACKEND"] = wanted
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

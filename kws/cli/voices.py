@@ -8,7 +8,8 @@ from pathlib import Path
 
 import typer
 
-from kws.cli.data import data_app
+from kws.cli.data import OWN_WORDS, data_app
+from kws.cli.options import DEVICE
 
 
 def register(app: typer.Typer) -> None:
@@ -18,24 +19,31 @@ def register(app: typer.Typer) -> None:
 
 
 def record(
-    word: str = typer.Argument(..., help="What to say; also the label."),
-    to: Path = typer.Option(..., "--to", help="Data folder; clips go to its folder WORD."),
-    count: int = typer.Option(20, "--count", "-n", min=1, help="How many clips to keep."),
+    word: str = typer.Argument(..., metavar="WORD", help="What to say; also the label."),
+    folder: Path | None = OWN_WORDS,
+    count: int = typer.Option(
+        20, "--count", "-n", metavar="N", min=1, help="How many clips to keep."
+    ),
     speaker: str | None = typer.Option(
-        None, "--speaker", help="Who speaks; only a short code of it is stored. [default: the user]"
+        None,
+        "--speaker",
+        metavar="NAME",
+        help="Who speaks; only a short code of it is stored. [default: the user]",
     ),
-    device: str | None = typer.Option(
-        None, "--device", "-d", help="Microphone: number or part of its name (kws listen)."
-    ),
+    device: str | None = DEVICE,
 ) -> None:
-    """Record a word with the microphone, take by take, and check each take at once.
+    """Record a word with the microphone, take by take.
+
+    Each take is checked at once, and not kept if it is quiet, clipped, noisy or cut off.
 
     Example: kws data record marvin --to my_words --count 20 --speaker Ada
     """
     import getpass
 
+    from kws.data.home import own_words
     from kws.data.record import record_word, speaker_id
 
+    to = own_words(folder)
     person = speaker_id(getpass.getuser() if speaker is None else speaker)
     meter = _LevelLine()
     kept = record_word(
@@ -56,23 +64,32 @@ def record(
 def synth(
     words: list[str] = typer.Argument(
         None,
-        metavar="WORD...",
+        metavar="WORD",
         help="Words to say, also their labels; LABEL=TEXT says something else, such as a spelling "
         "that sounds right or phonemes: hello=[[h@l'oU]].",
     ),
-    to: Path | None = typer.Option(None, "--to", help="Data folder; clips go to DIR/WORD."),
-    count: int = typer.Option(100, "--count", "-n", min=1, help="Clips of each word."),
-    language: list[str] = typer.Option(
-        ["en"], "--language", "-l", help="Language or accent; may be given more than once."
+    to: Path | None = typer.Option(
+        None, "--to", metavar="DIR", help="The data set that they go to: DIR/<label>/<clip>."
     ),
-    seed: int = typer.Option(0, "--seed", min=0, help="Another seed gives other clips."),
+    count: int = typer.Option(100, "--count", "-n", metavar="N", min=1, help="Clips of each word."),
+    language: list[str] = typer.Option(
+        ["en"],
+        "--language",
+        "-l",
+        metavar="CODE",
+        help="Language or accent; may be given more than once.",
+    ),
+    seed: int = typer.Option(
+        0, "--seed", metavar="N", min=0, help="Another seed gives other clips."
+    ),
     list_languages: bool = typer.Option(
         False, "--list-languages", help="Print the languages and accents, and stop."
     ),
 ) -> None:
-    """Let espeak-ng say words in many voices, pitches and speeds, one second each.
+    """Let espeak-ng say words in many voices.
 
-    Generated voices are no substitute for real ones: use them to try things out, or in addition.
+    Pitch and speed vary, too; each clip lasts one second. Generated voices are no substitute for
+    real ones: use them to try things out, or in addition.
 
     Example: kws data synth marvin sheila --to generated --count 200
     """

@@ -47,6 +47,11 @@ def data_home(folder: str | os.PathLike[str] | None = None) -> Path:
     return Path(chosen).expanduser().absolute() if chosen else cache_folder("data")
 
 
+def own_words(folder: str | os.PathLike[str] | None = None) -> Path:
+    """Return where recordings of one's own words go: `folder`, else own_words in the data home."""
+    return Path(folder) if folder is not None else data_home() / "own_words"
+
+
 def dataset_folder(
     recipe: DatasetRecipe, home: str | os.PathLike[str] | None = None
 ) -> Path | None:

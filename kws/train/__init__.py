@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+import os
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from kws.errors import KwsError
 
 if TYPE_CHECKING:
     from kws.recipe import TrainingRecipe
     from kws.train.loop import Result
+
+BACKENDS = ("tensorflow", "jax")
+"""Backends of Keras that training works on; the first is the default."""
 
 
 def run_training(
@@ -37,11 +44,31 @@ def run_training(
         check_resumable(run, to_toml(recipe))
     data = load_training_data(recipe, data_dir)
     with heed_interrupts(), quiet_stderr():
-        # Importing a backend, and asking it for devices, prints lines that help nobody.
-        from kws.train.loop import device_name, train
-
-        device_name()
+        from kws.train.loop import train
     folder.mkdir(parents=True, exist_ok=True)
     result = train(recipe, data, run, resume=resume)
     plot_curves(read_json(run.history), run / "curves.png")
     return result
+
+
+def choose_backend(backend: str | None = None, *, extra: str = "train") -> None:
+    """Choose Keras' backend; takes effect only before Keras is imported.
+
+    Args:
+        backend: ``"tensorflow"`` or ``"jax"``; by default ``$KERAS_BACKEND``, else tensorflow.
+        extra: named where a package is missing.
+
+    Raises:
+        KwsError: an unknown backend, or its package is not installed.
+    """
+    wanted = backend or os.environ.get("KERAS_BACKEND") or BACKENDS[0]
+    if wanted not in BACKENDS:
+        raise KwsError(f"Unknown backend. Received: {wanted!r}. Use one of: {', '.join(BACKENDS)}")
+    for package in ("keras", wanted):
+        if find_spec(package) is None:
+            what = "jax" if package == "jax" else f"'kws[{extra}]'"
+            raise KwsError(
+                f"Training needs the package {package!r}. Install it with: pip install {what}"
+            )
+    os.environ["KERAS_BACKEND"] = wanted
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")

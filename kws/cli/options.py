@@ -1,0 +1,37 @@
+"""Arguments and options that several commands share, so that they are called and read alike."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import typer
+
+_MODEL = "A .tflite file or the name of a pretrained model."
+
+
+def _share(value: float | None) -> float | None:
+    if value is not None and not 0 < value <= 1:
+        raise typer.BadParameter(f"It must be above 0 and at most 1. Received: {value}.")
+    return value
+
+
+MODEL: Any = typer.Argument(metavar="MODEL", help=_MODEL)
+"""The model that a command is about."""
+LISTENING_MODEL: Any = typer.Option("commands_en", "--model", "-m", metavar="MODEL", help=_MODEL)
+"""The model that a command listens with."""
+THRESHOLD: Any = typer.Option(
+    None,
+    "--threshold",
+    metavar="SHARE",
+    callback=_share,
+    help="For all keywords, above 0 to 1, instead of the model's own.",
+)
+DEVICE: Any = typer.Option(
+    None,
+    "--device",
+    "-d",
+    metavar="DEVICE",
+    help="Number of the microphone, or part of its name (kws listen --list-devices).",
+)
+JSON: Any = typer.Option(False, "--json", help="Print one JSON object.")
+JSON_LINES: Any = typer.Option(False, "--json", help="Print one JSON object per event and line.")

@@ -1,0 +1,41 @@
+"""`kws data part`: one part of a data set as a folder of its own."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import typer
+
+from kws.cli.data import data_app
+
+
+def register(app: typer.Typer) -> None:
+    """Add `part` to the `data` group."""
+    data_app.command("part")(part)
+
+
+def part(
+    root: Path = typer.Argument(..., metavar="DIR", help="A data set: DIR/<label>/<clip>."),
+    name: str = typer.Option(
+        "validation", "--part", metavar="PART", help="training, validation or testing."
+    ),
+    target: Path = typer.Option(..., "--to", metavar="NEW", help="Folder to write; must be new."),
+    silence: int = typer.Option(
+        0,
+        "--silence",
+        metavar="N",
+        min=0,
+        help="Add so many _silence_ clips: background noise at -60 to -10 dBFS that is "
+        "never trained on.",
+    ),
+) -> None:
+    """Write one part of a data set to a folder, to measure models on.
+
+    Who is in which part is decided by the speaker, as in training.
+
+    Example: kws data part speech_commands --silence 260 --to validation
+    """
+    from kws.data.part import write_part
+
+    counts = write_part(root, name, target, silence=silence)
+    typer.echo(f"{target}: {sum(counts.values()):,} clips of {len(counts)} labels")
