@@ -18,7 +18,7 @@ import numpy as np
 
 from kws.errors import KwsError
 from kws.frontend import mfcc
-from kws.native import heed_interrupts
+from kws.native import heed_interrupts, quiet_stderr
 from kws.processes import usable_cores
 from kws.progress import Progress, duration
 from kws.recipe import TrainingRecipe, to_toml
@@ -221,7 +221,10 @@ def train(
         KwsError: the loss is no number any more, or the run to resume is damaged.
         KeyboardInterrupt: stopped by the user; the epochs before are safe.
     """
-    keras.utils.set_random_seed(recipe.seed)
+    with heed_interrupts(), quiet_stderr():
+        # What backends print while they start helps nobody; for a seed, Keras imports TensorFlow.
+        keras.utils.set_random_seed(recipe.seed)
+        device = device_name()
     history: dict[str, list[float]] = {name: [] for name in CURVES}
     if resume:
         statistics = read_json(run.features)
@@ -235,7 +238,6 @@ def train(
         write_json(run.features, {"mean": mean.tolist(), "std": std.tolist()})
         write_text(run.recipe, to_toml(recipe))
         _save_clips(run, data, sample[:CALIBRATION_CLIPS])
-    device = device_name()
     write_json(run / "environment.json", {**environment(), "device": device})
 
     trainer, network = build_trainer(recipe, mean, std, data.noise)
