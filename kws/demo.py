@@ -112,7 +112,7 @@ def run_demo(folder: Path, *, seed: int = 1, minutes: float = 3.0) -> DemoResult
 def speak_clips(recipe: TrainingRecipe, folder: Path, seed: int) -> None:
     """Write the training data: <folder>/<word>/*.wav and three kinds of background noise."""
     keywords = recipe.labels.keywords
-    counts = {True: 400, False: 80}
+    counts = {True: 600, False: 120}
     total = counts[True] * len(keywords) + counts[False] * len(OTHER_WORDS)
     with Progress(total, "speaking", unit="clips") as progress:
         for words, is_keyword in ((keywords, True), (OTHER_WORDS, False)):
