@@ -1,4 +1,4 @@
-"""Progress of long work, with an estimate of the time left, on stderr."""
+"""Talk on stderr: single lines, and the progress of long work with the time that is left."""
 
 from __future__ import annotations
 
@@ -138,6 +138,13 @@ class Progress:
         with contextlib.suppress(OSError, ValueError):
             self._stream.write(text)
             self._stream.flush()
+
+
+def tell(message: str) -> None:
+    """Print a line of talk on stderr, where it does not mix with results."""
+    # A closed stderr must not stop the work that is being talked about.
+    with contextlib.suppress(OSError, ValueError):
+        print(f"kws: {message}", file=sys.stderr, flush=True)
 
 
 def duration(seconds: float) -> str:

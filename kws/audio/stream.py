@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from typing import IO
 
@@ -10,6 +9,7 @@ import numpy as np
 
 from kws.audio.files import Pcm
 from kws.errors import KwsError
+from kws.progress import tell
 
 
 def pcm_chunks(stream: IO[bytes], chunk_samples: int = 1600) -> Iterator[Pcm]:
@@ -49,10 +49,9 @@ def pcm_chunks(stream: IO[bytes], chunk_samples: int = 1600) -> Iterator[Pcm]:
             _refuse_sound_files(block)
             first = False
         if len(block) % 2:
-            print(
-                "kws: the stream ended in the middle of a sample; its last byte is dropped "
-                "(raw 16-bit samples are expected)",
-                file=sys.stderr,
+            tell(
+                "the stream ended in the middle of a sample; its last byte is dropped (raw 16-bit "
+                "samples are expected)"
             )
         if len(block) >= 2:
             yield np.frombuffer(block, "<i2", count=len(block) // 2).astype(np.int16)

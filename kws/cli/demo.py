@@ -47,12 +47,12 @@ def demo(
     result = run_demo(out, seed=seed, minutes=minutes)
     matches = result.matches
     if as_json:
-        print(
+        typer.echo(
             json.dumps({**matches.to_json(), "model": str(result.model), "seconds": result.seconds})
         )
     else:
-        print(table(matches))
-        print(
+        typer.echo(table(matches))
+        typer.echo(
             f"heard {len(matches.hits)} of {matches.words} words "
             f"({100 * result.heard_share:.1f} %), {len(matches.false_accepts)} false alarms in "
             f"{matches.duration_s / 60:.1f} minutes; {result.seconds:.0f} s in all\n"

@@ -106,14 +106,15 @@ def _on_clips(
     from kws.errors import KwsError
     from kws.evaluate import evaluate_folder
     from kws.processes import usable_cores
+    from kws.progress import tell
 
     result = evaluate_folder(
         model, folder, limit=limit, workers=workers or usable_cores(), skip_bad=True, progress=True
     )
     for fault in result.unreadable[:_SHOWN_FAULTS]:
-        _say(" ".join(fault.split()))
+        tell(" ".join(fault.split()))
     if len(result.unreadable) > _SHOWN_FAULTS:
-        _say(f"and {len(result.unreadable) - _SHOWN_FAULTS} more that cannot be read")
+        tell(f"and {len(result.unreadable) - _SHOWN_FAULTS} more that cannot be read")
     if result.unreadable and not skip_bad:
         total = result.clips + len(result.unreadable)
         raise KwsError(
@@ -121,12 +122,12 @@ def _on_clips(
             "leave them out with --skip-bad"
         )
     for note in result.notes:
-        _say(note)
+        tell(note)
     if plot is not None:
         from kws.report import plot_confusion
 
         plot_confusion(result, plot)
-        _say(f"wrote {plot}")
+        tell(f"wrote {plot}")
     typer.echo(_as_json(result.to_json()) if as_json else clip_report(result))
 
 
@@ -141,18 +142,19 @@ def _on_stream(
 ) -> None:
     from kws.evaluate import evaluate_stream
     from kws.matching import read_truth
+    from kws.progress import tell
 
     truth = read_truth(labels)
     result = evaluate_stream(model, audio, truth, keep_trace=plot is not None, progress=True)
     for note in result.notes:
-        _say(note)
+        tell(note)
     if plot is not None:
         from kws.report import plot_stretch
 
         if start_s is None:
             start_s = max(0.0, result.first_mistake_s() - span_s / 3)
         plot_stretch(result, audio, plot, start_s=start_s, end_s=start_s + span_s)
-        _say(f"wrote {plot}")
+        tell(f"wrote {plot}")
     typer.echo(_as_json(result.to_json()) if as_json else stream_report(result))
 
 
@@ -222,7 +224,3 @@ def _percent(share: float | None) -> str:
 
 def _as_json(content: dict[str, Any]) -> str:
     return json.dumps(content, ensure_ascii=False, allow_nan=False)
-
-
-def _say(message: str) -> None:
-    typer.echo(f"kws: {message}", err=True)

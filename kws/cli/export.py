@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import typer
@@ -57,6 +56,7 @@ def export(
     from kws.export import export_run
     from kws.export.runtimes import RUNTIMES, default_runtimes
     from kws.export.trained import load_run
+    from kws.progress import tell
 
     if runtimes is not None and check_all:
         raise typer.BadParameter("Give either --runtimes or --check-all.")
@@ -81,19 +81,18 @@ def export(
         form="clip" if clip else "stream",
         runtimes=names,
         max_clips=clips,
-        say=lambda message: print(f"kws: {message}", file=sys.stderr, flush=True),
+        say=tell,
     )
     if as_json:
-        print(json.dumps(report.to_dict()))
+        typer.echo(json.dumps(report.to_dict()))
     else:
-        print("\n".join(report.lines()))
+        typer.echo("\n".join(report.lines()))
     forms = report.agreement.forms
     lost = forms[0].accuracy - forms[-1].accuracy
     if lost > ACCURACY_WARNING:
-        print(
-            f"kws: warning: the file answers {100 * lost:.2f} points fewer clips rightly than the "
-            "network in Keras. See: changed answers",
-            file=sys.stderr,
+        tell(
+            f"warning: the file answers {100 * lost:.2f} points fewer clips rightly than the "
+            "network in Keras. See: changed answers"
         )
     if report.runtimes is not None and report.runtimes.disagreeing:
         worst = max(report.runtimes.disagreeing, key=lambda check: check.answers_changed)

@@ -85,9 +85,9 @@ def train(
     choose_backend(backend)
     result = run_training(wanted, data, folder, resume=resume)
     if as_json:
-        print(json.dumps({**dataclasses.asdict(result), "run": str(folder)}))
+        typer.echo(json.dumps({**dataclasses.asdict(result), "run": str(folder)}))
     else:
-        print(
+        typer.echo(
             f"{wanted.name}: validation accuracy {100 * result.val_accuracy:.2f} % (epoch "
             f"{result.best_epoch} of {result.epochs}), {result.clips_per_second:,.0f} clips/s\n"
             f"run: {folder}\nnext: kws export {folder} -o {wanted.name}.tflite"

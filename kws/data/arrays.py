@@ -13,7 +13,6 @@ import hashlib
 import json
 import os
 import re
-import sys
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -31,7 +30,7 @@ from kws.data.split import SPLITS, speaker_of, split_of
 from kws.errors import KwsError
 from kws.files import atomic_write
 from kws.processes import usable_cores
-from kws.progress import Progress
+from kws.progress import Progress, tell
 
 HELD_OUT_SHARE = 0.2
 """The end of each noise recording that training never hears."""
@@ -396,10 +395,7 @@ def _recordings(root: Path, keywords: Sequence[str]) -> list[str]:
     table = root / "transcripts.tsv"
     if not table.exists():
         if keywords:
-            print(
-                f"kws: {root} has no transcripts.tsv: its recordings are taken to hold no keyword",
-                file=sys.stderr,
-            )
+            tell(f"{root} has no transcripts.tsv: its recordings are taken to hold no keyword")
         return sorted(found)
     forbidden = set(keywords).union(*(HOMOPHONES.get(word, ()) for word in keywords))
     spoken = _transcripts(table)

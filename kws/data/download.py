@@ -15,7 +15,6 @@ import os
 import re
 import shutil
 import ssl
-import sys
 import time
 import urllib.error
 import urllib.parse
@@ -27,7 +26,7 @@ from typing import IO, Any
 
 from kws.errors import KwsError
 from kws.files import atomic_write
-from kws.progress import Progress, byte_size
+from kws.progress import Progress, byte_size, tell
 
 _CHUNK = 1 << 18
 _LONGEST_WAIT_S = 30.0
@@ -96,7 +95,7 @@ def fetch(
         KeyboardInterrupt: passed on; the partial file is kept.
     """
     target = Path(destination)
-    talk = say or _to_stderr
+    talk = say or tell
     addresses = [urls] if isinstance(urls, str) else list(urls)
     for url in addresses:
         _check_scheme(url)
@@ -536,7 +535,3 @@ def _reason(error: Exception) -> str:
     if isinstance(error, http.client.IncompleteRead):
         return "the connection broke off"
     return str(getattr(error, "strerror", None) or error or type(error).__name__)
-
-
-def _to_stderr(line: str) -> None:
-    print(line, file=sys.stderr)

@@ -8,7 +8,6 @@ import fnmatch
 import json
 import os
 import shutil
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from kws.data.archive import BadArchiveError, hidden_folder, safe_extract
 from kws.data.catalog import DatasetRecipe, load_dataset_recipe
 from kws.data.download import fetch, need_space, verify
 from kws.errors import KwsError
+from kws.progress import tell
 
 RECORD = ".kws_dataset.json"
 """File in a fetched data set that says what it is and where it came from."""
@@ -94,7 +94,7 @@ def fetch_dataset(
     Raises:
         KwsError: from the download, the check or the unpacking; something else is in its place.
     """
-    talk = say or _to_stderr
+    talk = say or tell
     root = data_home(home)
     folder = root / recipe.name
     if dataset_folder(recipe, root) is not None:
@@ -247,7 +247,3 @@ def _write_record(recipe: DatasetRecipe, folder: Path, source: str, sha256: str 
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
     }
     (folder / RECORD).write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
-
-
-def _to_stderr(line: str) -> None:
-    print(line, file=sys.stderr)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from kws.data.home import data_home
 from kws.errors import KwsError
 from kws.labels import SILENCE, UNKNOWN
 from kws.processes import usable_cores
+from kws.progress import tell
 from kws.recipe import TrainingRecipe
 
 # Training hears quieter background than validation asks for, and true zeros as well.
@@ -95,13 +95,13 @@ def load_training_data(recipe: TrainingRecipe, data_dir: Path | None) -> Trainin
     root = find_clips(recipe, data_dir)
     index = scan(root)
     for warning in check(index, label_set.keywords):
-        _say(warning)
+        tell(warning)
     training = [_words(recipe, index, "training")]
     validation = [_words(recipe, index, "validation")]
     if _takes_others(recipe):
         training += _speech(recipe, data_dir)
         if all(set(part.words) <= set(label_set.keywords) for part in training):
-            _say(
+            tell(
                 f"{root} has no words beside the keywords: the network will take any word for one. "
                 "Add folders of other words"
             )
@@ -111,7 +111,7 @@ def load_training_data(recipe: TrainingRecipe, data_dir: Path | None) -> Trainin
     low, high = recipe.data.silence_dbfs
     if SILENCE in label_set.labels or recipe.data.head == "sigmoid":
         if not recordings:
-            _say(f"{root} has no _background_noise_ folder: silence is taught from zeros alone")
+            tell(f"{root} has no _background_noise_ folder: silence is taught from zeros alone")
         n, n_held_out = recipe.data.silence_clips, recipe.data.validation_silence_clips
         seeds = [int(s) for s in rng.integers(2**31, size=2)]
         length, levels = recipe.clip_samples, (low - EXTRA_QUIET_DB, high)
@@ -161,7 +161,7 @@ def _speech(recipe: TrainingRecipe, data_dir: Path | None) -> list[ClipSet]:
         homes = [data_home()] if data_dir is None else [data_dir, data_home()]
         folder = next((home / name for home in homes if (home / name).is_dir()), None)
         if folder is None:
-            _say(f"no folder {name!r} of running speech found: training goes on without it")
+            tell(f"no folder {name!r} of running speech found: training goes on without it")
             continue
         windows = cut_speech(folder, recipe.labels.keywords, clip_samples=recipe.clip_samples)
         chosen = windows.select("training")
@@ -184,10 +184,6 @@ def _join(sets: list[ClipSet]) -> ClipSet:
 
 def _zeros(n: int, length: int) -> np.ndarray:
     return np.zeros((n, length), np.int16)
-
-
-def _say(message: str) -> None:
-    print(f"kws: {message}", file=sys.stderr)
 
 
 def epoch_order(data: ClipSet, recipe: TrainingRecipe, epoch: int) -> np.ndarray:
