@@ -1,8 +1,9 @@
-"""The one error type that users are meant to see, and how a missing package is reported."""
+"""The one error type that users are meant to see, and what its lines are made of."""
 
 from __future__ import annotations
 
 import importlib
+from collections.abc import Sequence
 from types import ModuleType
 
 
@@ -31,3 +32,9 @@ def require(module: str, *, extra: str) -> ModuleType:
             f"The package {module.split('.')[0]!r} is needed here and cannot be imported{broken}. "
             f"Install it with: pip install 'kws[{extra}]'"
         ) from error
+
+
+def some(items: Sequence[str], most: int = 12) -> str:
+    """Return a list for a line of text: ``"a, b, c and 9 more"``."""
+    rest = f" and {len(items) - most} more" if len(items) > most else ""
+    return ", ".join(items[:most]) + rest

@@ -23,7 +23,7 @@ from kws.audio.files import iter_audio
 from kws.data.clips import NOISE_FOLDER, ClipIndex, scan
 from kws.data.labels import LabelSet
 from kws.decide import Event
-from kws.errors import KwsError
+from kws.errors import KwsError, some
 from kws.labels import SILENCE, UNKNOWN
 from kws.matching import Matches, SpokenWord, match_events
 from kws.model_file import ModelCard, load_model
@@ -410,11 +410,11 @@ def evaluate_stream(
     ours = [word for word in words if word.keyword in card.keywords]
     notes = []
     if len(ours) < len(words):
-        others = _some(sorted({w.keyword for w in words} - set(card.keywords)))
+        others = some(sorted({w.keyword for w in words} - set(card.keywords)))
         if not ours:
             raise KwsError(
                 f"None of the labelled words is a keyword of this model. Received: {others}; "
-                f"keywords: {_some(card.keywords)}. Give the label file of this recording, or "
+                f"keywords: {some(card.keywords)}. Give the label file of this recording, or "
                 "another model"
             )
         notes.append(
@@ -498,19 +498,19 @@ def _clips_to_hear(
     others = [word for word in index.labels if word not in answers.labels]
     if not known:
         raise KwsError(
-            f"No folder in {folder} is a label of this model. Received: {_some(others)}; labels: "
-            f"{_some(answers.labels)}. Give the folder that holds one folder for each label (other "
+            f"No folder in {folder} is a label of this model. Received: {some(others)}; labels: "
+            f"{some(answers.labels)}. Give the folder that holds one folder for each label (other "
             f"speech may be in one named {UNKNOWN})"
         )
     notes = []
     if index.noise:
         notes.append(f"{NOISE_FOLDER} is passed over: recordings of noise, not clips")
     if others and answers.head == "softmax" and UNKNOWN not in answers.labels:
-        notes.append(f"left out, as this model has no {UNKNOWN}: {_some(others)}")
+        notes.append(f"left out, as this model has no {UNKNOWN}: {some(others)}")
         index = index.select(words=[word for word in known if word in answers.labels])
     elif others:
         counted = [word for word in others if word != UNKNOWN]
-        notes += [f"counted as {UNKNOWN}: {_some(counted)}"] if counted else []
+        notes += [f"counted as {UNKNOWN}: {some(counted)}"] if counted else []
     if limit is not None:
         index = index.take(_spread(index.label_ids, limit))
     if not len(index):
@@ -526,8 +526,3 @@ def _spread(label_ids: npt.NDArray[np.int32], limit: int) -> npt.NDArray[np.int6
         n = min(limit, len(at))
         chosen.append(at[np.arange(n) * len(at) // n] if n else at[:0])
     return np.concatenate(chosen)
-
-
-def _some(items: Sequence[str], most: int = 12) -> str:
-    rest = f" and {len(items) - most} more" if len(items) > most else ""
-    return ", ".join(items[:most]) + rest

@@ -1,4 +1,4 @@
-"""Writing files so that a reader sees either the old content or the whole new content."""
+"""Files written so that a reader sees the old content or the whole new one; files of settings."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ import contextlib
 import errno
 import os
 import secrets
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
+
+from kws.errors import KwsError
 
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
 """Error numbers that mean that there is no more room (for this user)."""
@@ -49,3 +52,23 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[
             # A failed write does not say what was written; whoever reads the message wants to know.
             raise OSError(error.errno, error.strerror, str(target)) from error
         raise
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """Read a TOML file.
+
+    Raises:
+        KwsError: it cannot be read, or is no TOML; names the file and the line.
+    """
+    # Here, because the runner reads no settings.
+    if sys.version_info >= (3, 11):
+        import tomllib
+    else:
+        import tomli as tomllib
+    try:
+        # Some editors begin a file with a byte order mark, which TOML does not know.
+        return tomllib.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise KwsError(f"{path}: cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise KwsError(f"{path}: is not valid TOML: {error}") from error

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
-import sys
 import types
 import typing
 from collections.abc import Mapping
@@ -17,20 +16,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from kws.audio.files import SAMPLE_RATE_HZ
 from kws.data.labels import LabelSet
 from kws.decide import THRESHOLD, DecisionConfig
 from kws.errors import KwsError
+from kws.files import read_toml
 from kws.frontend import FrontEndConfig
 from kws.models import Architecture, architecture_named
 
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
-
 RECIPES = Path(__file__).parent / "recipes"
-SAMPLE_RATE_HZ = 16000
-"""The rate of recordings once they are read, see `kws.data.arrays`."""
 LARGEST_SEED = 40_000_000
 """Seeds are numbers of 32 bits, and a hundred of them belong to each seed of a recipe."""
 
@@ -302,11 +296,7 @@ def load_recipe(recipe: str | Path) -> TrainingRecipe:
             line names the file and the key.
     """
     path = resolve_recipe(recipe)
-    try:
-        # Some editors begin a file with a byte order mark, which TOML does not know.
-        table = tomllib.loads(path.read_text(encoding="utf-8-sig"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise KwsError(f"{path}: not a TOML file ({error})") from error
+    table = read_toml(path)
     try:
         model, decision = (_table(table.pop(key, {}), key) for key in ("model", "decision"))
         name = _typed(model.pop("architecture", ModelConfig.architecture), str, "architecture")

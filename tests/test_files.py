@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from kws.files import atomic_write
+from kws.errors import KwsError
+from kws.files import atomic_write, read_toml
 
 
 def test_the_new_content_replaces_the_old(tmp_path: Path) -> None:
@@ -42,3 +43,22 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path: Path) -> None:
         os.write(os.open(full, os.O_WRONLY), b"x")
     assert caught.value.filename == str(target)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_settings_are_read_also_with_a_byte_order_mark(tmp_path: Path) -> None:
+    path = tmp_path / "a.toml"
+    path.write_bytes('\ufeffname = "Ä"'.encode())
+    assert read_toml(path) == {"name": "Ä"}
+
+
+@pytest.mark.parametrize("content", [b"name =", b"name = '\xff'"])
+def test_what_is_no_toml_is_refused_by_name(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "a.toml"
+    path.write_bytes(content)
+    with pytest.raises(KwsError, match=r"a\.toml: is not valid TOML: "):
+        read_toml(path)
+
+
+def test_a_folder_is_no_file_of_settings(tmp_path: Path) -> None:
+    with pytest.raises(KwsError, match="cannot be read: Is a directory"):
+        read_toml(tmp_path)

@@ -97,7 +97,7 @@ def test_a_wake_word_has_one_sigmoid_output(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "complaint"),
     [
-        ("name = ", "not a TOML file"),
+        ("name = ", "is not valid TOML"),
         ("colour = 'red'", "unknown key 'colour'"),
         ("[training]\nepoch = 3", "unknown key 'training.epoch'"),
         ("[training]\nepochs = 'many'", "training.epochs has the wrong type"),

@@ -20,9 +20,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kws.audio.files import SAMPLE_RATE_HZ
 from kws.errors import KwsError, require
 
-SAMPLE_RATE_HZ = 16000
 # Asked for in this order; 48 and 44.1 kHz are what hardware has when it lacks 16 kHz.
 _RATES_HZ = (16000, 48000, 44100, 32000, 96000)
 # No callback for this long means that the device is gone: ALSA reports nothing when one is pulled.

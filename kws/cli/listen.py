@@ -93,7 +93,8 @@ class _Session:
 
     def run(self, microphone: Microphone, feed: Callable[[Any], list[Event]]) -> None:
         """Feed blocks to the spotter until the microphone or the user stops."""
-        from kws.audio.microphone import SAMPLE_RATE_HZ, InputWatch, level_dbfs
+        from kws.audio.files import SAMPLE_RATE_HZ
+        from kws.audio.microphone import InputWatch, level_dbfs
 
         watch = InputWatch()
         for block in microphone:

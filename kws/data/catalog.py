@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import importlib
 import os
 import re
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from kws.errors import KwsError
+from kws.files import read_toml
 
 SPLIT_RULES = ("speaker_hash", "testing", "none")
 """How a data set is divided: ``speaker_hash`` (its own lists, else the hash of the speaker's name
@@ -157,20 +156,7 @@ def load_dataset_recipe(name_or_path: str | os.PathLike[str]) -> DatasetRecipe:
             hint = f"Did you mean {near[0]!r}?" if near else f"There are: {', '.join(names)}"
             raise KwsError(f"There is no data set of this name. Received: {text!r}. {hint}")
         path = recipes_folder() / f"{text}.toml"
-    return _recipe(path, _read_toml(path))
-
-
-def _read_toml(path: Path) -> dict[str, Any]:
-    # The standard library has a TOML reader from Python 3.11 on; tomli is the same code.
-    toml: Any = importlib.import_module("tomllib" if sys.version_info >= (3, 11) else "tomli")
-    try:
-        with path.open("rb") as file:
-            content: dict[str, Any] = toml.load(file)
-    except OSError as error:
-        raise KwsError(f"{path}: cannot be read: {error.strerror}") from error
-    except (toml.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise KwsError(f"{path}: is not valid TOML: {error}") from error
-    return content
+    return _recipe(path, read_toml(path))
 
 
 def _recipe(path: Path, content: dict[str, Any]) -> DatasetRecipe:

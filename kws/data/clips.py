@@ -31,7 +31,7 @@ from kws.data.split import (
     speaker_of,
     split_of_key,
 )
-from kws.errors import KwsError
+from kws.errors import KwsError, some
 from kws.files import atomic_write
 from kws.labels import SILENCE, UNKNOWN
 
@@ -230,14 +230,14 @@ def check(index: ClipIndex, words: Iterable[str], *, minimum: int = MINIMUM_CLIP
     missing = [word for word in words if word not in counts]
     if missing:
         raise KwsError(
-            f"No clips of {_some(missing)} in {index.root}. Received labels: "
-            f"{_some(list(index.labels), 8)}. Add them with `kws data record` or `kws data add`, "
+            f"No clips of {some(missing)} in {index.root}. Received labels: "
+            f"{some(list(index.labels), 8)}. Add them with `kws data record` or `kws data add`, "
             "or leave them out of the recipe"
         )
     few = [f"{word} has {counts[word]}" for word in words if counts[word] < minimum]
     if few:
         raise KwsError(
-            f"Too few clips in {index.root} to train on. Received: {_some(few)}; each label needs "
+            f"Too few clips in {index.root} to train on. Received: {some(few)}; each label needs "
             f"at least {minimum}. Add clips with `kws data record` or `kws data add`"
         )
     training = index.select(split=SPLITS[0]).counts()
@@ -245,13 +245,13 @@ def check(index: ClipIndex, words: Iterable[str], *, minimum: int = MINIMUM_CLIP
     untrained = [word for word in words if not training[word]]
     if untrained:
         raise KwsError(
-            f"No clip of {_some(untrained)} in {index.root} falls to the training part. Received: "
+            f"No clip of {some(untrained)} in {index.root} falls to the training part. Received: "
             f"a split by {_RULES[index.split_rule]}. Add clips, of more speakers"
         )
     unmeasured = [word for word in words if not validation[word]]
     if len(unmeasured) == len(words):
         raise KwsError(
-            f"No clip of {_some(words)} in {index.root} falls to the validation part. Received: "
+            f"No clip of {some(words)} in {index.root} falls to the validation part. Received: "
             f"a split by {_RULES[index.split_rule]}. Add clips, of more speakers"
         )
     return [
@@ -268,14 +268,9 @@ _RULES = {
 }
 
 
-def _some(items: list[str], most: int = 5) -> str:
-    rest = f" and {len(items) - most} more" if len(items) > most else ""
-    return ", ".join(items[:most]) + rest
-
-
 def _listing(folder: Path) -> str:
     names = sorted(entry.name for entry in folder.iterdir())
-    return _some(names, 3) if names else "an empty folder"
+    return some(names, 3) if names else "an empty folder"
 
 
 def _is_label(name: str) -> bool:

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from kws.audio.files import write_wav
-from kws.audio.microphone import SAMPLE_RATE_HZ, level_dbfs, open_microphone
+from kws.audio.files import SAMPLE_RATE_HZ, write_wav
+from kws.audio.microphone import level_dbfs, open_microphone
 from kws.data.own_words import check_word
 from kws.errors import KwsError
 

@@ -40,11 +40,10 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kws.audio.files import SAMPLE_RATE_HZ, write_wav
 from kws.data.own_words import check_word
 from kws.errors import KwsError, require
 from kws.processes import start_worker, usable_cores
-
-SAMPLE_RATE_HZ = 16000
 
 # Numbers of speak_lib.h.
 _AUDIO_OUTPUT_SYNCHRONOUS = 2
@@ -289,8 +288,6 @@ def synthesise(
     Raises:
         KwsError: as `speak`, or two words with one label, or a label that cannot be a folder.
     """
-    from kws.audio.files import write_wav
-
     texts = labelled_texts(words)
     if clips_per_word < 1:
         raise KwsError(f"At least one clip of a word is needed. Received: {clips_per_word}")
