@@ -15,6 +15,7 @@ from loopback import Site, serve
 
 from kws.audio.files import read_audio, write_wav
 from kws.cli import run
+from kws.data.clips import scan
 from kws.data.split import SPLITS, speaker_of, split_of
 
 RATE = 16000
@@ -120,6 +121,15 @@ def test_info_prints_all_fields_and_where_the_data_is(
 def test_an_unknown_data_set_is_one_line(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["data", "info", "speech_commands_v0.2"]) == 1
     assert "Did you mean" in one_line(capsys)
+
+
+def test_what_is_fetched_for_measuring_is_all_testing_clips(
+    home: Path, site: Site, tmp_path: Path
+) -> None:
+    recipe = recipe_file(tmp_path, site.url(), split='"testing"')
+    assert run(["data", "fetch", str(recipe)]) == 0
+    index = scan(home / "small", cached=False)
+    assert [index.split(i) for i in range(len(index))] == ["testing", "testing"]
 
 
 def test_fetch_downloads_verifies_unpacks_and_then_is_a_no_op(

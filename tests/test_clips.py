@@ -11,7 +11,7 @@ import pytest
 
 import kws.data.clips
 from kws.data.clips import ClipIndex, check, scan
-from kws.data.split import split_of
+from kws.data.split import RECORD, split_of
 from kws.errors import KwsError
 
 
@@ -45,6 +45,27 @@ def age(root: Path) -> None:
 def everything(index: ClipIndex) -> list[tuple[str, str, str, str]]:
     n = range(len(index))
     return [(index.path(i), index.word(i), index.speaker(i), index.split(i)) for i in n]
+
+
+def test_a_data_set_for_measuring_is_all_for_testing_and_training_refuses_it(
+    tmp_path: Path,
+) -> None:
+    root = make(tmp_path / "data", {"yes": speakers(40), "no": speakers(40)})
+    before = scan(root)
+    assert {before.split(i) for i in range(80)} == {"training", "validation", "testing"}
+    (root / RECORD).write_text('{"name": "data", "split": "testing"}')
+    index = scan(root)
+    assert {index.split(i) for i in range(80)} == {"testing"}
+    with pytest.raises(KwsError, match="keeps all of it for measuring"):
+        check(index, ["yes", "no"])
+
+
+@pytest.mark.parametrize("content", ['{"split": "speaker_hash"}', "[]", "no JSON", ""])
+def test_other_records_leave_the_parts_to_the_speakers(tmp_path: Path, content: str) -> None:
+    root = make(tmp_path / "data", {"yes": speakers(40)})
+    before = everything(scan(root))
+    (root / RECORD).write_text(content)
+    assert everything(scan(root)) == before
 
 
 def test_every_format_is_found_and_everything_else_passed_over(tmp_path: Path) -> None:

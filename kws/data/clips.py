@@ -22,10 +22,13 @@ import numpy.typing as npt
 
 from kws.cache import cache_folder
 from kws.data.split import (
+    RECORD,
     SPLITS,
+    TESTING,
     TESTING_LIST,
     VALIDATION_LIST,
     hash_key,
+    is_for_testing,
     list_key,
     read_lists,
     speaker_of,
@@ -47,7 +50,7 @@ MINIMUM_CLIPS = 5
 MINIMUM_SPEAKERS = 10
 """With fewer speakers than this, parts of 10 % of the speakers would often be empty."""
 
-_FORMAT = 1
+_FORMAT = 2
 """Changes when the cached columns or the rules behind them change."""
 
 _RACY_S = 2.0
@@ -70,8 +73,8 @@ class ClipIndex:
     """A number for the speaker of each clip: equal numbers, same speaker [n]."""
     split_rule: str
     """How the parts were found: ``"lists"`` that came with the data, ``"speaker"`` (the hash of
-    the speaker, as in Speech Commands), or ``"clip"`` (fewer than ten speakers: the hash of the
-    clip's own name)."""
+    the speaker, as in Speech Commands), ``"clip"`` (fewer than ten speakers: the hash of the
+    clip's own name), or ``"recipe"`` (all of it is for testing)."""
     noise: tuple[Path, ...]
     """The recordings in ``_background_noise_``, sorted."""
     names: npt.NDArray[np.uint8]
@@ -165,7 +168,8 @@ def scan(root: str | os.PathLike[str], *, cached: bool = True) -> ClipIndex:
     The parts: where ``validation_list.txt`` or ``testing_list.txt`` are in `root` and mention a
     label, they decide for its clips; else the hash of the speaker does (`kws.data.split`). If the
     clips left to the hash come from fewer than `MINIMUM_SPEAKERS` speakers, the clip's own name is
-    hashed instead, because a part would often be empty otherwise.
+    hashed instead, because a part would often be empty otherwise. A data set that was fetched by a
+    recipe with ``split = "testing"`` is for testing, all of it.
 
     Args:
         root: the folder.
@@ -265,6 +269,7 @@ _RULES = {
     "lists": f"{VALIDATION_LIST} and {TESTING_LIST}",
     "speaker": "the hash of the speaker",
     "clip": "the hash of the file name",
+    "recipe": "the recipe it was fetched by, which keeps all of it for measuring",
 }
 
 
@@ -293,7 +298,7 @@ def _look(root: Path) -> tuple[list[str], str, float]:
                     labels.append(name)
                 elif name != NOISE_FOLDER:
                     continue
-            elif name not in (VALIDATION_LIST, TESTING_LIST):
+            elif name not in (VALIDATION_LIST, TESTING_LIST, RECORD):
                 continue
             info = entry.stat()
             size = 0 if entry.is_dir() else info.st_size
@@ -364,6 +369,9 @@ def _scan(root: Path, labels: Sequence[str]) -> ClipIndex:
             index.splits[i] = SPLITS.index(split_of_key(hash_key(stem)))
         if lists is None:
             index = replace(index, split_rule="clip")
+    if is_for_testing(root):
+        index.splits[:] = SPLITS.index(TESTING)
+        index = replace(index, split_rule="recipe")
     return index
 
 

@@ -16,11 +16,9 @@ from kws.cache import cache_folder
 from kws.data.archive import BadArchiveError, hidden_folder, safe_extract
 from kws.data.catalog import DatasetRecipe, load_dataset_recipe
 from kws.data.download import fetch, need_space, verify
+from kws.data.split import RECORD
 from kws.errors import KwsError
 from kws.progress import tell
-
-RECORD = ".kws_dataset.json"
-"""File in a fetched data set that says what it is and where it came from."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -242,6 +240,7 @@ def _write_record(recipe: DatasetRecipe, folder: Path, source: str, sha256: str 
         "source": source,
         "sha256": sha256,
         "verified": sha256 is not None and sha256 == recipe.sha256,
+        "split": recipe.split,
         "licence": recipe.licence,
         "citation": recipe.citation,
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),

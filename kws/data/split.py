@@ -3,12 +3,14 @@
 The rule is that of Speech Commands (P. Warden, "Speech Commands: A Dataset for Limited-Vocabulary
 Speech Recognition", arXiv 1804.03209, section 5.8, and the README of the archive): a hash of the
 file name up to ``_nohash_`` picks the part, so a speaker never stands on two sides, and a clip
-stays on its side when others are added. Where a data set comes with lists, the lists win.
+stays on its side when others are added. Where a data set comes with lists, the lists win; one that
+its recipe keeps for measuring is for testing, all of it.
 """
 
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 from pathlib import Path, PurePosixPath
 
@@ -21,6 +23,8 @@ VALIDATION_PERCENT = 10.0
 TESTING_PERCENT = 10.0
 VALIDATION_LIST = "validation_list.txt"
 TESTING_LIST = "testing_list.txt"
+RECORD = ".kws_dataset.json"
+"""File in a fetched data set that says what it is and where it came from."""
 
 _MAX_CLIPS = 2**27 - 1
 """The original's MAX_NUM_WAVS_PER_CLASS, "~134M"."""
@@ -96,6 +100,15 @@ def read_lists(root: Path) -> dict[str, str] | None:
             if clip := line.strip().replace("\\", "/"):
                 found[list_key(clip)] = part
     return found
+
+
+def is_for_testing(root: Path) -> bool:
+    """Whether the data set in this folder was fetched by a recipe with ``split = "testing"``."""
+    try:
+        record = json.loads((root / RECORD).read_text("utf-8"))
+    except (OSError, ValueError):  # not fetched, or somebody's own file
+        return False
+    return isinstance(record, dict) and record.get("split") == TESTING
 
 
 def list_key(path: str) -> str:
