@@ -8,7 +8,6 @@ nothing but run the model (`kws.benchmark_process`): the figures are those of a 
 from __future__ import annotations
 
 import json
-import os
 import platform
 import statistics
 import subprocess
@@ -20,6 +19,7 @@ from typing import Any
 
 from kws.errors import KwsError
 from kws.model_file import resolve_model
+from kws.processes import child_environment
 
 _TIMEOUT_S = 600.0
 _START = "from kws.benchmark_process import main; main()"
@@ -87,7 +87,7 @@ def run_benchmark(model: str | Path, *, seconds: float = 60.0, runs: int = 5) ->
 
 
 def _fresh_process(path: Path, seconds: float, runs: int) -> dict[str, Any]:
-    environment = dict(os.environ)
+    environment = child_environment()
     # NumPy's BLAS would start a thread for each core, with memory of its own.
     for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         environment[name] = "1"

@@ -15,6 +15,17 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
+def child_environment() -> dict[str, str]:
+    """Return the environment in which a Python process finds this package, and no impostors."""
+    environment = dict(os.environ)
+    home = str(Path(__file__).resolve().parents[1])
+    paths = [home, *environment.get("PYTHONPATH", "").split(os.pathsep)]
+    environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
+    # Else a numpy.py in the folder where somebody stands would be taken for NumPy (Python 3.11+).
+    environment["PYTHONSAFEPATH"] = "1"
+    return environment
+
+
 def start_worker(code: str, *arguments: str) -> subprocess.Popen[bytes]:
     """Start a Python process that finds this package, with pipes for its input and output.
 
@@ -26,17 +37,11 @@ def start_worker(code: str, *arguments: str) -> subprocess.Popen[bytes]:
         code: what the process runs, as for ``python -c``.
         arguments: its ``sys.argv[1:]``.
     """
-    environment = dict(os.environ)
-    home = str(Path(__file__).resolve().parents[1])
-    paths = [home, *environment.get("PYTHONPATH", "").split(os.pathsep)]
-    environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
-    # Else a numpy.py in the folder where somebody stands would be taken for NumPy (Python 3.11+).
-    environment["PYTHONSAFEPATH"] = "1"
     return subprocess.Popen(
         [sys.executable, "-c", code, *arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-        env=environment,
+        env=child_environment(),
         start_new_session=True,
         creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
     )

@@ -77,6 +77,7 @@ def main(arguments: list[str] | None = None) -> None:
 def run(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit status; an expected error is one line on stderr."""
     try:
+        # Typer ends quietly, with status 1, where the reader goes away (`kws run … | head`).
         result = app(args=arguments, prog_name="kws", standalone_mode=False)
         # Typer turns Ctrl-C into this result without a word.
         if result == 128 + signal.SIGINT:
@@ -100,10 +101,6 @@ def run(arguments: list[str] | None = None) -> int:
     except KwsError as error:
         _complain(str(error))
         return 1
-    except BrokenPipeError:
-        # The reader of our output has gone (`kws run … | head`): stop quietly.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except OSError as error:
         if error.errno in FULL_DISK:
             # Of a copy that failed, the second name is the one that was written.

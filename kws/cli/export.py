@@ -11,6 +11,7 @@ from kws.cli.options import JSON
 from kws.errors import KwsError
 
 ACCURACY_WARNING = 0.005
+"""A file that answers so much less of the clips rightly than Keras deserves a word."""
 
 
 def register(app: typer.Typer) -> None:

@@ -186,7 +186,7 @@ class RandomEqualiser(Varying):
     def vary(self, x: Any) -> Any:
         """float32 [batch, frames, n_mels] → the same."""
         n = x.shape[-1]
-        # Four slow cosines over the filters; the level itself is RandomGain's.
+        # Four slow cosines over the filters; the level itself is RandomAudio's.
         curves = dct_matrix(5, n)[1:] * np.float32(math.sqrt(n / 2))
         amounts = keras.random.normal(
             (ops.shape(x)[0], 1, len(curves)), stddev=self.deviation_db, seed=self.random
