@@ -25,10 +25,12 @@ COMMANDS = dict(commands())
 LEAVES = {words: command for words, command in COMMANDS.items() if words != ("data",)}
 
 
-def options() -> Iterator[tuple[tuple[str, ...], Any]]:
-    """Every option and argument with the words that call its command."""
+def options() -> Iterator[tuple[tuple[str, ...], Any, str]]:
+    """Every option and argument with the words that call its command, and its explanation."""
     for words, command in LEAVES.items():
-        yield from ((words, parameter) for parameter in command.params)
+        context = typer.Context(command)
+        for parameter in command.params:
+            yield words, parameter, parameter.get_help_record(context)[1]
 
 
 @pytest.mark.parametrize("words", [(), *COMMANDS], ids=" ".join)
@@ -65,20 +67,20 @@ def test_commands_stand_in_the_order_in_which_they_are_used(
 
 
 def test_every_option_and_argument_is_explained() -> None:
-    unexplained = [(words, p.name) for words, p in options() if not p.help and p.name != "help"]
+    unexplained = [(words, p.name) for words, p, text in options() if len(text) < 15]
     assert not unexplained
 
 
 def test_what_means_the_same_is_called_the_same() -> None:
-    names = {flag for _, parameter in options() for flag in parameter.opts if flag[0] == "-"}
+    names = {flag for _, parameter, _ in options() for flag in parameter.opts if flag[0] == "-"}
     assert not names & {"--output", "--dir", "--quiet", "--format"}
-    for words, parameter in options():
+    for words, parameter, text in options():
         if "--out" in parameter.opts:
             assert "-o" in parameter.opts, words
         if "--json" in parameter.opts:
-            assert re.match(r"Print one JSON (object|list)", parameter.help), words
+            assert re.match(r"Print one JSON (object|list)", text), words
         if parameter.name == "model":
-            assert parameter.help == "A .tflite file or the name of a pretrained model.", words
+            assert text.startswith("A .tflite file or the name of a pretrained model."), words
 
 
 @pytest.mark.parametrize(
@@ -101,7 +103,7 @@ def test_a_missing_argument_is_one_line_and_status_2(
     ("line", "complaint"),
     [
         ("nonsense", "No such command 'nonsense'"),
-        ("run --nonsense x.wav", "No such option: --nonsense"),
+        ("run --nonsense x.wav", "No such option"),
         ("run --threshold 0 x.wav", "Invalid value for '--threshold': It must be above 0"),
         ("listen --threshold nan", "Invalid value for '--threshold': It must be above 0"),
         ("run --threshold loud x.wav", "Invalid value for '--threshold': "),

@@ -37,6 +37,7 @@ def model() -> bytes:
 
 def litert_outputs(content: bytes) -> np.ndarray:
     """What LiteRT's own interpreter makes of the same random steps."""
+    pytest.importorskip("ai_edge_litert")
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     interpreter = Interpreter(
@@ -69,6 +70,7 @@ def tflm_outputs(content: bytes) -> np.ndarray:
 
 def schema_metadata(content: bytes) -> dict[str, bytes]:
     """All metadata as the code that FlatBuffers' compiler made of TFLite's schema reads it."""
+    pytest.importorskip("ai_edge_litert")
     from ai_edge_litert import schema_py_generated as schema
 
     root = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(content, 0))
@@ -98,6 +100,7 @@ def test_the_generated_schema_code_sees_all_old_entries_and_the_new_one(
 
 
 def test_everything_but_the_metadata_is_unchanged_for_the_schema_code(model: bytes) -> None:
+    pytest.importorskip("ai_edge_litert")
     from ai_edge_litert import schema_py_generated as schema
 
     def parts(content: bytes) -> dict[str, object]:
@@ -162,6 +165,8 @@ def test_entries_under_other_names_survive(model: bytes) -> None:
 def foreign(model: bytes) -> bytes:
     """A file with a card, written anew by FlatBuffers' own code."""
     import flatbuffers
+
+    pytest.importorskip("ai_edge_litert")
     from ai_edge_litert import schema_py_generated as schema
 
     root = schema.ModelT.InitFromObj(schema.Model.GetRootAsModel(write_card(model, CARD), 0))

@@ -100,6 +100,7 @@ def test_state_is_carried_between_runs_until_reset(models: dict[str, Path], kind
 
 
 def test_int8_input_and_output_are_the_tensors_own(models: dict[str, Path]) -> None:
+    pytest.importorskip("ai_edge_litert")
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     x = features(25)
@@ -134,6 +135,7 @@ def test_int8_results_stay_within_a_few_steps_of_the_reference_kernels(
     models: dict[str, Path],
 ) -> None:
     """With XNNPACK, LiteRT's default, several times as many int8 outputs differ, and by more."""
+    pytest.importorskip("ai_edge_litert")
     from ai_edge_litert.interpreter import Interpreter, OpResolverType
 
     network = Network(models["stream_int8"])

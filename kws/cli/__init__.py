@@ -12,8 +12,8 @@ from typer.core import TyperGroup
 from kws.errors import KwsError
 from kws.files import FULL_DISK
 
-# Typer carried its own copy of Click from 0.29 on and used the package before; its public
-# `BadParameter` leads to the base classes in both.
+# Typer carries its own copy of Click (from 0.26 on, the oldest we take: older ones break with newer
+# Clicks); its public `BadParameter` leads to the base classes.
 _UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 _ClickException: type[Exception] = _UsageError.__bases__[0]
 
