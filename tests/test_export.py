@@ -376,6 +376,17 @@ def test_runtime_that_runs_the_network_wrongly_is_noticed(
     assert replace(report, checks=(wrong,)).disagreeing == (wrong,)
 
 
+def test_a_tie_that_falls_the_other_way_is_no_other_answer_but_a_clear_one_is() -> None:
+    from kws.export.runtimes import _answers_changed
+
+    expected = np.array([[20, 18, -128], [100, -100, -128], [100, -100, -128]], np.int8)
+    received = np.array([[18, 20, -128], [98, -97, -128], [-100, 100, -128]], np.int8)
+    assert _answers_changed(expected, received) == 0.5
+    word = np.array([[3], [100]], np.int8)
+    assert _answers_changed(word, np.array([[-3], [90]], np.int8)) == 0.0
+    assert _answers_changed(word, np.array([[3], [-90]], np.int8)) == 1.0
+
+
 def test_runtime_that_cannot_be_installed_is_reported_and_leaves_nothing(
     exported: dict[str, ExportReport], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

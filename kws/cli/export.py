@@ -99,5 +99,5 @@ def export(
         worst = max(report.runtimes.disagreeing, key=lambda check: check.answers_changed)
         raise KwsError(
             f"{report.path} is written, but {worst.runtime} {worst.version} answers otherwise than "
-            f"LiteRT in {100 * worst.answers_changed:.1f} % of the steps. Do not use it there"
+            f"LiteRT in {100 * worst.answers_changed:.1f} % of the clear steps. Do not use it there"
         )
