@@ -137,6 +137,12 @@ def after_the_count_in(pcm: np.ndarray) -> np.ndarray:
     return np.concatenate([take(amplitude=0, total_s=1.52), pcm])
 
 
+def test_a_missing_microphone_is_said_before_the_first_question(monkeypatch, capsys, tmp_path):
+    install(monkeypatch, FakeInput(name="Mic"))
+    assert record(monkeypatch, "", "marvin", "--to", str(tmp_path), "--device", "Other") == 1
+    assert capsys.readouterr().err.startswith("kws: No microphone has this in its name. ")
+
+
 def test_without_a_folder_takes_go_where_added_recordings_go(monkeypatch, capsys, tmp_path):
     monkeypatch.setenv("KWS_DATA", str(tmp_path))
     install(monkeypatch, FakeInput(name="Mic", audio=after_the_count_in(take())))

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kws.audio.files import SAMPLE_RATE_HZ, write_wav
-from kws.audio.microphone import level_dbfs, open_microphone
+from kws.audio.microphone import find_device, level_dbfs, open_microphone
 from kws.data.own_words import check_word
 from kws.errors import KwsError
 
@@ -198,6 +198,7 @@ def record_word(
         KwsError: a word that cannot name a folder, or trouble with the microphone.
     """
     check_word(word)
+    find_device(device)  # Trouble with the microphone is said before anybody is asked to begin.
     kept: list[Path] = []
     try:
         ask(f"{count} takes of {word!r}. Press Enter to begin: ")
