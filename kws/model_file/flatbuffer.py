@@ -71,8 +71,8 @@ def read_metadata(model: bytes, name: str) -> bytes | None:
         >>> read_metadata(Path("model.tflite").read_bytes(), "kws")  # doctest: +SKIP
         b'{"schema_version": 1, ...
     """
-    view = _View(model)
-    _check_sum(model)
+    view = View(model)
+    check_sum(model)
     for entry in view.metadata():
         if entry.name == name.encode():
             return view.buffer(entry.buffer)
@@ -90,8 +90,8 @@ def write_metadata(model: bytes, name: str, payload: bytes) -> bytes:
     Raises:
         KwsError: not a .tflite, a damaged one, or one of more than 2 GB.
     """
-    view = _View(model)
-    _check_sum(model)
+    view = View(model)
+    check_sum(model)
     entries = {name.encode(): payload}
     block = _our_block(model)
     if block:
@@ -100,7 +100,7 @@ def write_metadata(model: bytes, name: str, payload: bytes) -> bytes:
             if entry.at < block:
                 entries.setdefault(entry.name, view.buffer(entry.buffer))
         model = model[block:]
-        view = _View(model)
+        view = View(model)
     result = bytearray(_block(view, entries) + model)
     if len(result) > _MAX_BYTES:
         raise KwsError(f"A .tflite ends at 2 GB. Received: {len(result)} bytes with its metadata")
@@ -120,8 +120,8 @@ class _Entry:
     """Index into Model.buffers of its content."""
 
 
-class _View:
-    """A .tflite's bytes, read with every position checked."""
+class View:
+    """A .tflite's bytes, read with every position checked; what cannot be is a KwsError."""
 
     def __init__(self, model: bytes) -> None:
         self.bytes = model
@@ -230,7 +230,10 @@ class _View:
                 "This .tflite is damaged: its metadata is said to stand in buffer "
                 f"{index}. Received: {len(tables)} buffers. Copy or export it again"
             )
-        table = int(tables[index])
+        return self.buffer_content(int(tables[index]))
+
+    def buffer_content(self, table: int) -> bytes:
+        """Return the content of the Buffer table at `table`."""
         data = self.reference(table, _BUFFER_DATA)
         return b"" if data is None else self.content(data)
 
@@ -251,7 +254,8 @@ def _sum(model: bytes | bytearray) -> int:
     return zlib.crc32(memoryview(model)[_SUM_AT + 4 :], zlib.crc32(bytes(4), before))
 
 
-def _check_sum(model: bytes) -> None:
+def check_sum(model: bytes) -> None:
+    """Raise KwsError if the file carries a checksum of ours that its content does not have."""
     if model[_MARK_AT : _MARK_AT + len(_MARK)] != _MARK:
         return
     stored = int.from_bytes(model[_SUM_AT : _SUM_AT + 4], "little")
@@ -262,7 +266,7 @@ def _check_sum(model: bytes) -> None:
         )
 
 
-def _block(old: _View, entries: dict[bytes, bytes]) -> bytes:
+def _block(old: View, entries: dict[bytes, bytes]) -> bytes:
     """Return the block that goes in front of `old` so that it has `entries` in its metadata."""
     old_buffers = old.buffers()
     # A reference into a file of 2 GB and more is counted from the file's start, and would shift.
