@@ -33,6 +33,9 @@ from kws.files import atomic_write
 SAMPLE_RATE_HZ = 16000
 """What everything downstream of here works with."""
 
+MOST_WAV_SAMPLES = (0xFFFFFFFF - 36) // 2
+"""The sizes in a WAV header are 32-bit numbers of bytes."""
+
 _LOWEST_RATE_HZ, _HIGHEST_RATE_HZ = 1000, 768_000
 _MOST_CHANNELS = 256
 _BLOCK_VALUES = 1 << 18
@@ -172,15 +175,29 @@ def write_wav(
             f"Only mono int16 samples can be written. Received: {pcm.dtype} of shape {pcm.shape}; "
             f"{hint}"
         )
-    if not len(pcm) or 2 * len(pcm) + 36 > 0xFFFFFFFF:
-        raise KwsError(f"A WAV file holds 1 to 2,147,483,629 samples. Received: {len(pcm)}")
     _check_rate(Path(path), sample_rate_hz)
-    size = 2 * len(pcm)
-    fmt = struct.pack("<HHIIHH", _PCM, 1, sample_rate_hz, 2 * sample_rate_hz, 2, 16)
-    header = struct.pack("<4sI4s4sI", b"RIFF", 36 + size, b"WAVE", b"fmt ", 16) + fmt
+    header = wav_header(len(pcm), sample_rate_hz)
     with atomic_write(path) as file:
-        file.write(header + struct.pack("<4sI", b"data", size))
+        file.write(header)
         file.write(np.ascontiguousarray(pcm, "<i2").data)
+
+
+def wav_header(n_samples: int, sample_rate_hz: int = SAMPLE_RATE_HZ) -> bytes:
+    """Return what stands before the samples in a WAV file of mono int16, 44 bytes.
+
+    Args:
+        n_samples: how many will follow, 1 or more.
+        sample_rate_hz: their rate.
+
+    Raises:
+        KwsError: nothing, or more than 4 GB.
+    """
+    if not 1 <= n_samples <= MOST_WAV_SAMPLES:
+        raise KwsError(f"A WAV file holds 1 to {MOST_WAV_SAMPLES:,} samples. Received: {n_samples}")
+    size = 2 * n_samples
+    fmt = struct.pack("<HHIIHH", _PCM, 1, sample_rate_hz, 2 * sample_rate_hz, 2, 16)
+    start = struct.pack("<4sI4s4sI", b"RIFF", 36 + size, b"WAVE", b"fmt ", 16)
+    return start + fmt + struct.pack("<4sI", b"data", size)
 
 
 def to_int16(samples: npt.NDArray[Any]) -> Pcm:

@@ -17,10 +17,10 @@ from kws.files import FULL_DISK
 _UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 _ClickException: type[Exception] = _UsageError.__bases__[0]
 
-# Each file registers its commands on `app`; this order is the order in `kws --help`. `voices` and
-# `part` add to `data`.
+# Each file registers its commands on `app`; this order is the order in `kws --help`. `voices`,
+# `part` and `stream` add to `data`.
 _ROOMS = (
-    *("demo", "data", "voices", "part", "train", "export", "info"),
+    *("demo", "data", "voices", "part", "stream", "train", "export", "info"),
     *("evaluate", "run", "listen", "benchmark"),
 )
 

@@ -398,7 +398,7 @@ def _recordings(root: Path, keywords: Sequence[str]) -> list[str]:
             tell(f"{root} has no transcripts.tsv: its recordings are taken to hold no keyword")
         return sorted(found)
     forbidden = set(keywords).union(*(HOMOPHONES.get(word, ()) for word in keywords))
-    spoken = _transcripts(table)
+    spoken = read_transcripts(table)
     chosen = []
     for path in sorted(found):
         transcript = spoken.get(str(Path(path).with_suffix("").as_posix()))
@@ -414,8 +414,15 @@ def _recordings(root: Path, keywords: Sequence[str]) -> list[str]:
     return chosen
 
 
-def _transcripts(table: Path) -> dict[str, str]:
-    """Return utterance (path without suffix) → what is said."""
+def read_transcripts(table: Path) -> dict[str, str]:
+    """Read a table with the columns utterance and transcript.
+
+    Returns:
+        Utterance (path without suffix) → what is said.
+
+    Raises:
+        KwsError: no text in UTF-8, or a column is missing.
+    """
     try:
         with table.open(encoding="utf-8", newline="") as file:
             rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)

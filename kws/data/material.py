@@ -1,0 +1,155 @@
+"""What a stream is built of: recordings of words, sentences and noise by people of chosen parts."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from kws.audio.files import Pcm, read_audio
+from kws.data.arrays import read_noise, split_noise
+from kws.data.clips import AUDIO_SUFFIXES, scan
+from kws.data.split import SPLITS, TRAINING, speaker_of, split_of
+from kws.data.transcripts import forms_of, free_sentences
+from kws.errors import KwsError, some
+from kws.labels import SILENCE, UNKNOWN
+
+
+@dataclass(frozen=True, kw_only=True)
+class Material:
+    """Recordings to build streams of."""
+
+    words: dict[str, tuple[Path, ...]]
+    """For each keyword its clips, each of which holds the word once."""
+    others: tuple[Path, ...]
+    """Clips of words that are no keyword."""
+    sentences: tuple[Path, ...]
+    """Sentences in which no keyword is spoken."""
+    noise: tuple[Pcm, ...]
+    """Recordings without speech, int16 [n] each."""
+
+    def describe(self) -> str:
+        """Say in a line how much there is."""
+        clips = sum(map(len, self.words.values()))
+        return (
+            f"{clips:,} clips of {len(self.words)} keywords, {len(self.others):,} of other words, "
+            f"{len(self.sentences):,} sentences, {len(self.noise)} recordings of noise"
+        )
+
+
+def gather(
+    clips: str | Path,
+    keywords: Sequence[str],
+    *,
+    commands: bool = True,
+    parts: Collection[str] = ("validation",),
+    sentences: str | Path | None = None,
+    sentence_parts: Collection[str] | None = None,
+    speakers: Collection[str] | None = None,
+    noise: str | Path | None = None,
+) -> Material:
+    """Find what streams are built of.
+
+    Args:
+        clips: a folder of <label>/<clip>. Labels that are no keyword (nor a form of one) give the
+            other words.
+        keywords: the words that a model listens for.
+        commands: whether there must be clips of each of them; they are left out of the other words
+            and of the sentences in any case.
+        parts: parts of the clips' speakers: training, validation, testing.
+        sentences: a folder of <speaker>/<recording> with transcripts.tsv. Sentences that may hold
+            a keyword (`kws.data.transcripts`) are left out.
+        sentence_parts: parts of the sentences' speakers, by their hash; as `parts` by default.
+        speakers: these speakers of sentences instead.
+        noise: a folder of noise recordings, taken whole; by default those that came with the
+            clips: the end of each, which is never trained on, unless `parts` is training alone.
+
+    Raises:
+        KwsError: a folder, part or speaker that is not there, or nothing left of what was asked.
+    """
+    for part in (*parts, *(sentence_parts or ())):
+        if part not in SPLITS:
+            raise KwsError(f"No such part of the data. Received: {part!r}. Use {', '.join(SPLITS)}")
+    index = scan(clips)
+    chosen = [index.select(split=part) for part in SPLITS if part in parts]
+    here = {word: n for one in chosen for word, n in one.counts().items() if n}
+    missing = [word for word in keywords if word not in here]
+    if missing and commands:
+        raise KwsError(
+            f"No clips of {some(missing)} in the {', '.join(parts)} part of {index.root}. "
+            f"Received: {some(sorted(here))}. Choose other --keywords or another --part"
+        )
+    unlike = frozenset().union(*(forms_of(word) for word in keywords))
+    by_word: dict[str, list[Path]] = {word: [] for word in keywords}
+    others = []
+    for one in chosen:
+        for word, path in zip(one.words, one.paths, strict=True):
+            if word in by_word:
+                by_word[word].append(index.root / path)
+            elif word not in (SILENCE, UNKNOWN) and word.lower() not in unlike:
+                others.append(index.root / path)
+    found: tuple[Path, ...] = ()
+    if sentences is not None:
+        found = _sentences(Path(sentences), keywords, sentence_parts or parts, speakers)
+    elif speakers is not None or sentence_parts is not None:
+        raise KwsError("Speakers of sentences were chosen, but no folder. Add --sentences DIR")
+    if noise is not None:
+        recordings = [read_audio(path) for path in _audio_in(Path(noise))]
+    else:
+        if not index.noise:
+            raise KwsError(
+                f"{index.root} has no _background_noise_ folder. Give recordings of noise with "
+                "--noise DIR"
+            )
+        recordings = split_noise(read_noise(index))[set(parts) != {TRAINING}]
+    return Material(
+        words={word: tuple(paths) for word, paths in by_word.items() if commands},
+        others=tuple(others),
+        sentences=found,
+        noise=tuple(recordings),
+    )
+
+
+def _sentences(
+    root: Path,
+    keywords: Sequence[str],
+    parts: Collection[str],
+    speakers: Collection[str] | None,
+) -> tuple[Path, ...]:
+    paths = [path.relative_to(root).as_posix() for path in _audio_in(root)]
+    there = {path: path.split("/")[0] if "/" in path else speaker_of(path) for path in paths}
+    if speakers is not None:
+        absent = sorted(set(speakers) - set(there.values()))
+        if absent:
+            raise KwsError(
+                f"{root} has no recordings of the speaker {some(absent)}. Received speakers: "
+                f"{some(sorted(set(there.values())), 6)}"
+            )
+        paths = [path for path in paths if there[path] in speakers]
+        who = "these speakers"
+    else:
+        paths = [path for path in paths if split_of(there[path]) in parts]
+        who = f"the {', '.join(parts)} part"
+    free = free_sentences(root, paths, keywords)
+    if not free:
+        raise KwsError(
+            f"No sentence of {who} in {root} is known to be free of the keywords. Received: "
+            f"{len(paths)} recordings. Choose other speakers, or check the transcripts"
+        )
+    return tuple(root / path for path in free)
+
+
+def _audio_in(root: Path) -> list[Path]:
+    """Return the sound files below a folder, sorted."""
+    if not root.is_dir():
+        what = "a file" if root.exists() else "nothing there"
+        raise KwsError(f"The folder {root} does not exist. Received: {what}. Check the path")
+    found = sorted(
+        path
+        for path in root.rglob("*")
+        if path.suffix.lower() in AUDIO_SUFFIXES
+        and not any(part.startswith(".") for part in path.relative_to(root).parts)
+    )
+    if not found:
+        raise KwsError(f"The folder {root} holds no recordings. Received: no audio file")
+    return found

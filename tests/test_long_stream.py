@@ -1,0 +1,342 @@
+"""Streams built for measuring: what is laid is where the labels say, as loud as they say."""
+
+from __future__ import annotations
+
+import json
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kws.audio.files import read_audio, write_wav
+from kws.cli import run
+from kws.data.clips import scan
+from kws.data.long_stream import LaidItem, StreamPlan, build_stream, lay_items
+from kws.data.material import Material, gather
+from kws.data.split import split_of
+from kws.data.transcripts import Forbidden, forms_of
+from kws.errors import KwsError
+from kws.matching import read_truth
+
+RATE = 16000
+TONES = {"yes": 400, "no": 1000, "tree": 2500}
+
+
+def tone(hz: float, seconds: float, level: float = 8000.0) -> np.ndarray:
+    return level * np.sin(2 * np.pi * hz * np.arange(round(seconds * RATE)) / RATE)
+
+
+def clip_of(hz: float, seconds: float, start_s: float) -> np.ndarray:
+    pcm = np.zeros(RATE)
+    first = round(start_s * RATE)
+    pcm[first : first + round(seconds * RATE)] = tone(hz, seconds)
+    return pcm.astype(np.int16)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Words that are tones of their own, each somewhere in a silent second; sentences; noise."""
+    root = tmp_path_factory.mktemp("material")
+    rng = np.random.default_rng(0)
+    for word, hz in TONES.items():
+        for i in range(40):
+            pcm = clip_of(hz, rng.uniform(0.3, 0.5), rng.uniform(0.0, 0.45))
+            write_wav(root / "clips" / word / f"speaker{i}_nohash_0.wav", pcm, RATE)
+    noise = (3000 * rng.standard_normal(20 * RATE)).clip(-30000, 30000).astype(np.int16)
+    write_wav(root / "clips" / "_background_noise_" / "white.wav", noise, RATE)
+    lines = ["utterance\ttranscript"]
+    texts = ["it rains", "i know", "say yes", "he won't", "good morning", "no-one", "not now"]
+    for speaker in range(60):
+        for i, text in enumerate(texts):
+            pcm = np.concatenate([np.zeros(4000), tone(5000, 1.5), np.zeros(4000)])
+            write_wav(root / "talk" / f"s{speaker}" / f"{i}.wav", pcm.astype(np.int16), RATE)
+            lines.append(f"s{speaker}/{i}\t{text.upper()}")
+    (root / "talk" / "transcripts.tsv").write_text("\n".join(lines))
+    return root
+
+
+@pytest.fixture(scope="module")
+def material(folder: Path) -> Material:
+    return gather(folder / "clips", ["yes", "no"], sentences=folder / "talk")
+
+
+def strongest_hz(pcm: np.ndarray) -> float:
+    spectrum = np.abs(np.fft.rfft(pcm * np.hanning(len(pcm))))
+    return float(spectrum.argmax() * RATE / len(pcm))
+
+
+def level_db(pcm: np.ndarray) -> float:
+    return float(10 * np.log10(np.mean(np.square(pcm, dtype=np.float64)) / 32768**2 + 1e-20))
+
+
+QUIET = {"snr_db": (60.0, 60.0), "silence_dbfs": (-110.0, -110.0), "noise_dbfs": (-110.0, -110.0)}
+
+
+def test_each_word_is_where_its_label_says_and_nowhere_else(
+    material: Material, tmp_path: Path
+) -> None:
+    plan = StreamPlan(
+        hours=0.1, words_per_hour=600, speech=0, others_per_hour=0, level_dbfs=(-20, -20), **QUIET
+    )
+    build_stream(material, plan, tmp_path / "s.wav", tmp_path / "s.tsv")
+    pcm, truth = read_audio(tmp_path / "s.wav"), read_truth(tmp_path / "s.tsv")
+    assert len(pcm) == 0.1 * 3600 * RATE
+    assert 57 <= len(truth) <= 60
+    rest = pcm.astype(np.float64)
+    for word in truth:
+        first, last = round(word.start_s * RATE), round(word.end_s * RATE)
+        assert 0.25 < word.end_s - word.start_s < 0.55
+        assert strongest_hz(pcm[first:last]) == pytest.approx(TONES[word.keyword], abs=10)
+        # The tone fills its span: it is as loud at both edges.
+        assert level_db(pcm[first : first + 800]) == pytest.approx(-20, abs=2)
+        assert level_db(pcm[last - 800 : last]) == pytest.approx(-20, abs=2)
+        rest[first - 160 : last + 160] = 0
+    assert np.abs(rest).max() < 100
+
+
+def test_levels_and_ratios_are_those_in_the_labels(material: Material, tmp_path: Path) -> None:
+    plan = StreamPlan(hours=0.1, words_per_hour=600, speech=0, others_per_hour=0, gap_s=(1.0, 1.5))
+    build_stream(material, plan, tmp_path / "s.wav", tmp_path / "s.tsv")
+    pcm = read_audio(tmp_path / "s.wav")
+    header, *rows = [line.split("\t") for line in (tmp_path / "s.tsv").read_text().splitlines()]
+    assert header == ["start_s", "end_s", "keyword", "source", "level_dbfs", "snr_db"]
+    for row in rows:
+        word = dict(zip(header, row, strict=True))
+        first, last = (round(float(word[edge]) * RATE) for edge in ("start_s", "end_s"))
+        speech, snr = float(word["level_dbfs"]), float(word["snr_db"])
+        assert -38 <= speech <= -18
+        assert 10 <= snr <= 20
+        # Noise adds up to 0.5 dB to the word; after a word there is noise of the same level.
+        assert level_db(pcm[first:last]) == pytest.approx(speech + 0.2, abs=0.6)
+        assert level_db(pcm[last + 200 : last + 1400]) == pytest.approx(speech - snr, abs=1.0)
+
+
+def test_equal_seeds_give_equal_bytes_and_others_do_not(material: Material, tmp_path: Path) -> None:
+    for name, seed in (("a", 3), ("b", 3), ("c", 4)):
+        plan = StreamPlan(hours=0.02, seed=seed)
+        build_stream(material, plan, tmp_path / f"{name}.wav", tmp_path / f"{name}.tsv")
+    a, b, c = ((tmp_path / f"{name}.wav").read_bytes() for name in "abc")
+    assert a == b
+    assert a != c
+    assert (tmp_path / "a.tsv").read_text() == (tmp_path / "b.tsv").read_text()
+
+
+def test_keywords_come_equally_often_and_shares_come_out(material: Material) -> None:
+    plan = StreamPlan(hours=1.0, words_per_hour=300, others_per_hour=100)
+    items = [item for _, item in lay_items(material, plan) if item]
+    spoken = [item.text for item in items if item.kind == "keyword"]
+    assert len(spoken) in (299, 300)
+    assert abs(spoken.count("yes") - spoken.count("no")) <= 1
+    assert sum(item.kind == "other" for item in items) in (99, 100)
+    seconds = {
+        kind: sum(i.end_s - i.start_s for i in items if i.kind == kind)
+        for kind in ("sentence", "noise", "silence")
+    }
+    # A sentence is laid with margins of 0.1 s that its span has not.
+    seconds["sentence"] *= 1.7 / 1.5
+    total = sum(seconds.values())
+    for kind, share in (("sentence", 0.6), ("noise", 0.25), ("silence", 0.15)):
+        assert seconds[kind] / total == pytest.approx(share, abs=0.03)
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    seed=st.integers(0, 999),
+    seconds=st.floats(0.1, 90.0),
+    words=st.floats(0, 600),
+    others=st.floats(0, 300),
+    shares=st.tuples(*[st.floats(0.01, 1)] * 3),
+    gap=st.floats(0.0, 1.0),
+)
+def test_any_plan_gives_its_length_and_items_in_order(
+    material: Material,
+    seed: int,
+    seconds: float,
+    words: float,
+    others: float,
+    shares: tuple[float, float, float],
+    gap: float,
+) -> None:
+    plan = StreamPlan(
+        hours=seconds / 3600, words_per_hour=words, others_per_hour=others, speech=shares[0],
+        noise=shares[1], silence=shares[2], gap_s=(gap, gap + 1), seed=seed,
+    )  # fmt: skip
+    pieces = list(lay_items(material, plan))
+    assert sum(len(pcm) for pcm, _ in pieces) == plan.samples
+    items = [item for _, item in pieces if item is not None]
+    assert [item for _, item in pieces].count(None) == 1
+    before = 0.0
+    for item in items:
+        assert before + gap - 1e-4 <= item.start_s < item.end_s
+        before = item.end_s
+    assert before <= max(0.0, plan.samples / RATE - 0.6)
+
+
+def test_a_long_stream_takes_no_more_memory_than_a_short_one(
+    material: Material, tmp_path: Path
+) -> None:
+    def peak(hours: float) -> int:
+        tracemalloc.start()
+        build_stream(material, StreamPlan(hours=hours), tmp_path / "s.wav", tmp_path / "s.tsv")
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return most
+
+    short, long = peak(0.05), peak(0.4)
+    assert (tmp_path / "s.wav").stat().st_size > 40e6
+    assert long < short + 2e6
+
+
+def test_a_recording_that_breaks_leaves_neither_file(folder: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "bad.wav"
+    bad.write_text("this is text")
+    good = gather(folder / "clips", ["yes"])
+    broken = Material(words={"yes": (bad,)}, others=good.others, sentences=(), noise=good.noise)
+    with pytest.raises(KwsError, match=r"bad\.wav"):
+        build_stream(
+            broken, StreamPlan(hours=0.05, speech=0), tmp_path / "s.wav", tmp_path / "s.tsv"
+        )
+    assert [path.name for path in tmp_path.iterdir()] == ["bad.wav"]
+
+
+def test_people_of_other_parts_are_not_heard(folder: Path) -> None:
+    everything = scan(folder / "clips")
+    for part in ("validation", "testing", "training"):
+        found = gather(folder / "clips", ["yes", "no"], parts=[part], sentences=folder / "talk")
+        assert {split_of(p.name) for paths in found.words.values() for p in paths} == {part}
+        assert {split_of(path.parent.name) for path in found.sentences} == {part}
+        assert {path.parent.name for path in found.others} == {"tree"}
+        n = len(everything.select(split=part, words=["yes"]))
+        assert len(found.words["yes"]) == n > 0
+    chosen = gather(folder / "clips", ["yes"], sentences=folder / "talk", speakers=["s1", "s2"])
+    assert {path.parent.name for path in chosen.sentences} == {"s1", "s2"}
+
+
+def test_sentences_that_may_hold_a_keyword_are_left_out(folder: Path) -> None:
+    found = gather(folder / "clips", ["yes", "no"], sentences=folder / "talk", speakers=["s1"])
+    # "i know", "say yes" and "no-one" are not; "he won't" is, as nobody listens for "one".
+    assert [path.stem for path in found.sentences] == ["0", "3", "4", "6"]
+
+
+@pytest.mark.parametrize(
+    ("keyword", "held", "free"),
+    [
+        ("stop", "He STOPPED.|non-stop music|Stops!|stopping", "top|stopwatch"),
+        ("no", "I know|knows, well|it is known|NO,", "not|now|nothing|note"),
+        ("right", "write it|he writes|writing|it's alright-right", "bright|alright"),
+        ("go", "goes|going|let's go", "good|gone|goat"),
+        ("off", "off", "offer|office|of"),
+        ("one", "he won't|won|ones|one's own", "only|on"),
+        ("on", "come on!|on-line", "one|upon"),
+    ],
+)
+def test_forms_of_a_keyword_are_found_in_transcripts(keyword: str, held: str, free: str) -> None:
+    forbidden = Forbidden([keyword])
+    assert all(forbidden.among(text) in forms_of(keyword) for text in held.split("|"))
+    assert [text for text in free.split("|") if forbidden.among(text)] == []
+
+
+def test_a_stream_without_commands_has_no_labels_and_none_of_their_tones(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stream = tmp_path / "n.wav"
+    arguments = ["data", "stream", f"{folder}/clips", "--sentences", f"{folder}/talk"]
+    arguments += ["--keywords", "yes,no", "--hours", "0.05", "--no-commands", "-o", str(stream)]
+    assert run([*arguments, "--snr", "60", "60", "--noise", "0", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["seconds"] == 180
+    assert facts["words"] == {}
+    assert read_truth(tmp_path / "n.tsv") == []
+    pcm = read_audio(stream)
+    spectrum = np.abs(np.fft.rfft(pcm.astype(np.float64)))
+
+    def energy(hz: float) -> float:
+        at = round(hz * len(pcm) / RATE)
+        return float(np.square(spectrum[at - 300 : at + 300]).sum())
+
+    assert energy(TONES["tree"]) > 1000 * energy(TONES["yes"])
+    assert energy(5000) > 1000 * energy(TONES["no"])
+
+
+def test_a_stream_of_real_speech_is_built_and_labelled(real_speech: Path, tmp_path: Path) -> None:
+    found = gather(
+        real_speech / "speech_commands", ["yes", "no", "stop"], sentences=real_speech / "sentences",
+        sentence_parts=["validation", "testing"],
+    )  # fmt: skip
+    plan = StreamPlan(hours=0.05, words_per_hour=500)
+    built = build_stream(found, plan, tmp_path / "s.wav", tmp_path / "s.tsv")
+    assert [w.keyword for w in read_truth(tmp_path / "s.tsv")] == [w.keyword for w in built.truth]
+    lengths = [word.end_s - word.start_s for word in built.truth]
+    assert 0.25 < np.median(lengths) < 0.7
+    assert 20 <= sum(built.words.values()) <= 25
+    pcm = read_audio(tmp_path / "s.wav")
+    assert np.mean(np.abs(pcm) == 32767) < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "complaint"),
+    [
+        (["--hours", "0"], 1, "more than 0 hours. Received: 0"),
+        (["--hours", "nan"], 1, "more than 0 hours"),
+        (["--hours", "40"], 1, "holds 37.3 hours. Received: 40"),
+        (["--words-per-hour", "5000"], 1, "single words with such pauses. Received: 5200"),
+        (["--words-per-hour", "-1"], 1, "must be 0 or more"),
+        (["--snr", "20", "10"], 1, "snr_db goes from a lower number to a higher"),
+        (["--gap", "-1", "1"], 1, "A pause is not negative"),
+        (["--speech", "0", "--noise", "0", "--silence", "0"], 1, "one above 0"),
+        (["--speech", "0.5"], 1, "no sentences to lay"),
+        (["--speech", "0", "--keywords", "yes,marvin"], 1, "No clips of marvin"),
+        (["--part", "practice"], 1, "No such part of the data. Received: 'practice'"),
+        (["--speakers", "s1"], 1, "Add --sentences DIR"),
+        (["--speakers", "s1,nobody", "--sentences", "{talk}"], 1, "recordings of the speaker nobo"),
+        (["--speakers", "@nowhere", "--sentences", "{talk}"], 1, "Cannot read the list"),
+        (["--sentences", "{clips}"], 1, "has no transcripts.tsv"),
+        (["--sentences", "nowhere"], 1, "The folder nowhere does not exist"),
+        (["--noise-dir", "nowhere"], 1, "The folder nowhere does not exist"),
+        (["--keywords", ","], 2, "separated by commas"),
+        (["-o", "stream.mp3"], 2, "--out must end in .wav"),
+        (["--seed", "-1"], 2, "--seed"),
+    ],
+)
+def test_each_wrong_use_ends_in_one_line(
+    arguments: list[str],
+    status: int,
+    complaint: str,
+    folder: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    clips, talk = folder / "clips", folder / "talk"
+    given = [argument.format(clips=clips, talk=talk) for argument in arguments]
+    common = ["data", "stream", str(clips), "--keywords", "yes,no", "-o", "s.wav"]
+    assert run([*common, *given]) == status
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert complaint in captured.err.splitlines()[-1]
+    assert len([line for line in captured.err.splitlines() if " clips of " not in line]) <= 1
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_digital_silence_among_the_noise_is_not_amplified(material: Material) -> None:
+    dead = np.zeros(5 * RATE, np.int16)
+    only = Material(words={}, others=(), sentences=(), noise=(dead,))
+    plan = StreamPlan(hours=0.01, words_per_hour=0, others_per_hour=0, speech=0)
+    with pytest.raises(KwsError, match="none of a second that is not silent"):
+        list(lay_items(only, plan))
+    both = Material(words={}, others=(), sentences=(), noise=(dead, material.noise[0]))
+    pcm = np.concatenate([pcm for pcm, _ in lay_items(both, plan)])
+    assert pcm.any()
+
+
+def test_items_say_what_they_are(material: Material) -> None:
+    items = [item for _, item in lay_items(material, StreamPlan(hours=0.1)) if item]
+    assert {item.kind for item in items} == {"keyword", "other", "sentence", "noise", "silence"}
+    for item in items:
+        assert isinstance(item, LaidItem)
+        assert (item.snr_db is None) == (item.kind in ("noise", "silence"))
+        assert bool(item.source) == (item.snr_db is not None)
