@@ -57,7 +57,7 @@ def clip_posteriors(network: Network, pcm: npt.NDArray[np.int16]) -> npt.NDArray
             f"Clips must be int16 of shape [n, samples]. Received: {pcm.dtype} {pcm.shape}"
         )
     card = network.card
-    pcm = _at_least(pcm, _clip_samples(card))
+    pcm = padded_clip(card, pcm)
     answers = np.empty((len(pcm), len(card.labels)), np.float32)
     for first in range(0, len(pcm), _BATCH):
         features = mfcc(pcm[first : first + _BATCH], card.front_end)
@@ -99,25 +99,37 @@ def file_posteriors(
     return posteriors, faults
 
 
-def _clip_samples(card: ModelCard) -> int:
+def padded_clip(card: ModelCard, pcm: npt.NDArray[np.int16]) -> npt.NDArray[np.int16]:
+    """Return pcm [..., n] with zeros at its end until it is a clip as the model was trained on."""
     front_end = card.front_end
-    return (card.clip_frames - 1) * front_end.hop_length + front_end.frame_length
-
-
-def _at_least(pcm: npt.NDArray[np.int16], samples: int) -> npt.NDArray[np.int16]:
-    """Append zeros to pcm [..., n] until it has `samples` samples."""
+    samples = (card.clip_frames - 1) * front_end.hop_length + front_end.frame_length
     missing = max(0, samples - pcm.shape[-1])
     return np.pad(pcm, [(0, 0)] * (pcm.ndim - 1) + [(0, missing)]) if missing else pcm
+
+
+def answer_of(card: ModelCard, steps: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return a clip's answer [labels] from the posteriors of its steps [steps, labels].
+
+    Args:
+        card: of a model in stream form.
+        steps: all steps of a clip of `padded_clip`, whatever computed them.
+    """
+    return _surest(card, steps[card.n_steps(card.clip_frames) - 1 :])
 
 
 def _answer(network: Network, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
     """Return a clip's posteriors [labels] from its MFCC [frames, n_mfcc]."""
     card = network.card
     if card.form == "stream":
-        ends = network.run(features)[card.n_steps(card.clip_frames) - 1 :]
-    else:
-        starts = range(0, len(features) - card.clip_frames + 1, card.stride_frames)
-        ends = np.stack([network.run(features[s : s + card.clip_frames])[-1] for s in starts])
+        return answer_of(card, network.run(features))
+    starts = range(0, len(features) - card.clip_frames + 1, card.stride_frames)
+    return _surest(
+        card, np.stack([network.run(features[s : s + card.clip_frames])[-1] for s in starts])
+    )
+
+
+def _surest(card: ModelCard, ends: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """Return from the steps at which a clip may end the one that is surest of a keyword."""
     if len(ends) == 1:
         return ends[0]
     keywords = [card.labels.index(keyword) for keyword in card.keywords]
@@ -138,7 +150,7 @@ def _hear(network: Network, paths: Sequence[str]) -> _Heard:
     by_frames: dict[int, list[tuple[int, npt.NDArray[np.int16]]]] = {}
     for i, path in enumerate(paths):
         try:
-            pcm = _at_least(read_audio(path, card.front_end.sample_rate_hz), _clip_samples(card))
+            pcm = padded_clip(card, read_audio(path, card.front_end.sample_rate_hz))
         except KwsError as error:
             faults[i] = str(error)
         else:

@@ -1,0 +1,116 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Feeds clips to the library and writes down all that it computes, for comparison with Python.
+ *
+ * It uses the library as any program would: a hop at a time, so that no call completes more than
+ * one frame, one step and one event, and the newest of each is the one to write down.
+ *
+ * Both files are little-endian and packed. input.bin:
+ *   char[4] "KWSI", uint32 number of clips, then for each clip
+ *   uint32 number of samples, int16 samples
+ * output.bin:
+ *   char[4] "KWSO", uint32 frame length, hop length, MFCC, labels, bytes of the state; then records,
+ *   each a letter and what it says below
+ *   'C' a clip begins, state reset      -
+ *   'F' a frame                         int32 MFCC in Q16 [MFCC], int8 as the network takes it [MFCC]
+ *   'P' a step                          int8 posteriors [labels]
+ *   'E' an event (after its step)       uint16 keyword, uint16 score in Q15, uint64 time in samples
+ *   'Z' the end                         -
+ * Exit status: 0, or 1 if the library returned an error, 2 if the input is cut off, 3 if a file
+ * cannot be opened or written, 4 if the processor faulted. */
+#include "board.h"
+
+#include "kws.h"
+#include "kws_frontend.h"
+
+static kws_state state;
+static int16_t pcm[KWS_HOP_LENGTH];
+
+static void read_all(void *to, size_t size)
+{
+    uint8_t *bytes = to;
+    while (size > 0) {
+        const size_t got = board_read(bytes, size);
+        if (got == 0) {
+            board_exit(2);
+        }
+        bytes += got;
+        size -= got;
+    }
+}
+
+static void write_letter(char letter)
+{
+    board_write(&letter, 1);
+}
+
+static void write_news(uint32_t frames, uint32_t steps)
+{
+    if (kws_frames(&state) != frames) {
+        const int32_t *mfcc = kws_last_frame(&state);
+        int8_t quantised[KWS_N_MFCC];
+        kws_frontend_quantise(mfcc, quantised);
+        write_letter('F');
+        board_write(mfcc, KWS_N_MFCC * sizeof *mfcc);
+        board_write(quantised, sizeof quantised);
+    }
+    if (kws_steps(&state) != steps) {
+        write_letter('P');
+        board_write(kws_last_posteriors(&state), KWS_N_LABELS);
+    }
+}
+
+static void write_event(const kws_event *event)
+{
+    write_letter('E');
+    board_write(&event->keyword, sizeof event->keyword);
+    board_write(&event->score_q15, sizeof event->score_q15);
+    board_write(&event->time_samples, sizeof event->time_samples);
+}
+
+static void hear_clip(void)
+{
+    uint32_t left;
+    read_all(&left, sizeof left);
+    if (kws_reset(&state) != KWS_OK) {
+        board_exit(1);
+    }
+    write_letter('C');
+    while (left > 0) {
+        const uint32_t n = left < KWS_HOP_LENGTH ? left : KWS_HOP_LENGTH;
+        const uint32_t frames = (uint32_t)kws_frames(&state), steps = (uint32_t)kws_steps(&state);
+        kws_event event;
+        read_all(pcm, n * sizeof pcm[0]);
+        left -= n;
+        const int result = kws_feed(&state, pcm, n, &event);
+        if (result < 0) {
+            board_exit(1);
+        }
+        write_news(frames, steps);
+        if (result == KWS_EVENT) {
+            write_event(&event);
+        }
+    }
+}
+
+int main(void)
+{
+    const uint32_t sizes[5] = {KWS_FRAME_LENGTH, KWS_HOP_LENGTH, KWS_N_MFCC, KWS_N_LABELS,
+                               sizeof(kws_state)};
+    char magic[4];
+    uint32_t clips;
+    read_all(magic, sizeof magic);
+    read_all(&clips, sizeof clips);
+    if (magic[0] != 'K' || magic[1] != 'W' || magic[2] != 'S' || magic[3] != 'I') {
+        board_exit(2);
+    }
+    board_write("KWSO", 4);
+    board_write(sizes, sizeof sizes);
+    if (kws_init(&state) != KWS_OK) {
+        board_exit(1);
+    }
+    while (clips-- > 0) {
+        hear_clip();
+    }
+    write_letter('Z');
+    board_exit(0);
+}
