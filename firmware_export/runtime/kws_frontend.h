@@ -1,0 +1,55 @@
+/* SPDX-License-Identifier: Apache-2.0
+ *
+ * Front end: one frame of int16 audio -> MFCC -> int8 input of the network. Integers only.
+ *
+ *   spectrum -> magnitude -> mel filters -> natural logarithm, clamped -> DCT-II
+ *
+ * The same numbers as the Python package's `firmware_export.fixed_front_end`, bit for bit.
+ */
+#ifndef KWS_FRONTEND_H
+#define KWS_FRONTEND_H
+
+#include <stdint.h>
+
+#include "kws_model.h" /* KWS_FRAME_LENGTH and the other sizes and constants of the model's front end */
+
+/* Words of scratch memory for kws_frontend_frame; nothing in it needs to be kept between calls. */
+#define KWS_FRONTEND_WORK_WORDS KWS_FRAME_LENGTH
+
+/* Tables, see kws_tables.c. */
+
+/* Square root: 4096 * sqrt(i + 32), i = 0..224 */
+extern const uint16_t kws_root[225];
+/* ln(1 + i / 128), Q16, i = 0..128 */
+extern const uint16_t kws_ln_q16[129];
+/* The corners of the mel filters cut the bins of the FFT into KWS_N_MELS + 1 runs: how many bins are in
+ * each, from bin KWS_MEL_FIRST_BIN on. In run m filter m rises and filter m - 1 falls. */
+extern const uint16_t kws_mel_bins[KWS_N_MELS + 1];
+/* For each of these bins the weight in the filter that rises, Q16; in the one that falls it is
+ * 1 minus that. */
+extern const uint16_t kws_mel_weight_q16[KWS_MEL_WEIGHTS];
+/* First half (and middle) of the rows of the DCT [KWS_N_MFCC][(KWS_N_MELS + 1) / 2],
+ * Q(14 + KWS_DCT_SHIFT). The second half of an even row is the mirror image of it, of an odd row minus the mirror image. */
+extern const int16_t kws_dct[KWS_N_MFCC * ((KWS_N_MELS + 1) / 2)];
+/* Normalisation and int8 quantisation in one: int8 = (mfcc_q16 - centre) * gain / 2^shift. */
+extern const int32_t kws_input_centre_q16[KWS_N_MFCC]; /* the MFCC that gives 0, Q16 */
+extern const int32_t kws_input_gain[KWS_N_MFCC];
+extern const uint8_t kws_input_shift[KWS_N_MFCC]; /* 1..62 */
+
+/* MFCC of one frame.
+ *
+ * frame     int16 [KWS_FRAME_LENGTH]
+ * work      int32 [KWS_FRONTEND_WORK_WORDS], overwritten
+ * mfcc_q16  int32 [KWS_N_MFCC], written: coefficient * 65536
+ */
+void kws_frontend_frame(const int16_t frame[KWS_FRAME_LENGTH],
+                        int32_t work[KWS_FRONTEND_WORK_WORDS], int32_t mfcc_q16[KWS_N_MFCC]);
+
+/* Input of the network from the MFCC of one frame: normalised, quantised, saturated.
+ *
+ * mfcc_q16  int32 [KWS_N_MFCC]
+ * out       int8 [KWS_N_MFCC], written
+ */
+void kws_frontend_quantise(const int32_t mfcc_q16[KWS_N_MFCC], int8_t out[KWS_N_MFCC]);
+
+#endif
