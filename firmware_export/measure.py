@@ -1,0 +1,259 @@
+"""What the library costs: bytes of flash and memory, and instructions for each hop of audio.
+
+Bytes are those of a program linked for the core, as ``arm-none-eabi-size`` tells them (unused
+functions left out, arithmetic from the compiler's own library counted in). Instructions are counted
+by the board's timer under ``qemu-system-arm -icount shift=0``, so they are the same on every
+computer; how many cycles they take is told by the core alone. The load in percent therefore rests
+on an assumption, which stands beside it.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+import subprocess
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from firmware_export.boards import HOST, Core, Program, build, cores_named, missing_tools, run, tool
+from firmware_export.records import pack_clips
+from kws.errors import KwsError
+from kws.processes import usable_cores
+
+_RESULT = struct.Struct("<4s5IQ3Q")
+_CALIBRATION = 2_000_000
+"""Instructions of the loop that tells how many of them a tick is."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CoreCost:
+    """What the library costs on one core."""
+
+    core: str
+    """Name for the command line, for example ``m4``."""
+    title: str
+    """Name for people."""
+    code_bytes: int
+    """Machine code."""
+    weights_bytes: int
+    """The model: weights, biases, quantisation, labels."""
+    tables_bytes: int
+    """The front end's tables."""
+    constants_bytes: int
+    """Other constants: tables of the kernels."""
+    state_bytes: int
+    """sizeof(kws_state)."""
+    stack_bytes: int
+    """The most that a call of kws_feed put on the stack."""
+    per_hop: int
+    """Instructions for a hop (20 ms), on average."""
+    longest_hop: int
+    """Instructions for the hop that took most."""
+    per_second: int
+    """Instructions for a second of audio."""
+    parts: dict[str, int]
+    """Instructions for a second by part: front end, convolutions, LSTM, rest."""
+    clock_mhz: int
+    """Clock at which the load is told."""
+    cycles_per_instruction: float
+    """Assumed."""
+    hop_ms: float
+    """Length of a hop."""
+
+    @property
+    def load(self) -> float:
+        """Share of the time that the core is busy, by the assumption, 0 to 1."""
+        return self.per_second * self.cycles_per_instruction / (self.clock_mhz * 1e6)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cost:
+    """All cores that could be measured."""
+
+    optimise: str
+    """How the library was compiled."""
+    cores: tuple[CoreCost, ...]
+    """What was measured."""
+    skipped: dict[str, str]
+    """What was not, and why."""
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain dictionaries, lists, numbers and strings."""
+        result = asdict(self)
+        for plain, core in zip(result["cores"], self.cores, strict=True):
+            plain["load"] = core.load
+        return result
+
+    def markdown(self) -> list[str]:
+        """Return the table of the generated README."""
+        if not self.cores:
+            return ["Not measured: " + "; ".join(f"{k}: {v}" for k, v in self.skipped.items())]
+        head = ["", *(core.title for core in self.cores)]
+        parts = list(self.cores[0].parts)
+        rows = [
+            ["code, bytes", *(f"{c.code_bytes:,}" for c in self.cores)],
+            ["weights, bytes", *(f"{c.weights_bytes:,}" for c in self.cores)],
+            ["tables, bytes", *(f"{c.tables_bytes + c.constants_bytes:,}" for c in self.cores)],
+            ["`kws_state`, bytes", *(f"{c.state_bytes:,}" for c in self.cores)],
+            ["stack, bytes", *(f"{c.stack_bytes:,}" for c in self.cores)],
+            [
+                f"instructions per {self.cores[0].hop_ms:g} ms, mean",
+                *(_thousands(c.per_hop) for c in self.cores),
+            ],
+            ["the same, longest", *(_thousands(c.longest_hop) for c in self.cores)],
+            ["instructions per second", *(f"{c.per_second / 1e6:.2f} M" for c in self.cores)],
+            *(
+                [f"– {part}", *(f"{c.parts[part] / 1e6:.2f} M" for c in self.cores)]
+                for part in parts
+            ),
+            [
+                "load",
+                *(f"{100 * c.load:.1f} % at {c.clock_mhz} MHz" for c in self.cores),
+            ],
+            [
+                "assumed cycles per instruction",
+                *(f"{c.cycles_per_instruction}" for c in self.cores),
+            ],
+        ]
+        lines = [" | ".join(row) for row in (head, ["---", *("---:" for _ in self.cores)], *rows)]
+        lines = [f"| {line} |" for line in lines]
+        lines += [f"\nNot measured: {name}: {why}" for name, why in self.skipped.items()]
+        return lines
+
+
+def measure(
+    library: Path,
+    pcm: NDArray[np.int16],
+    *,
+    sample_rate_hz: int = 16000,
+    hop_length: int = 320,
+    cores: Sequence[str] | None = None,
+    optimise: str = "-Os",
+) -> Cost:
+    """Measure a generated library.
+
+    Args:
+        library: the generated folder.
+        pcm: what it hears while it is measured, int16 [samples]: a second of speech or more.
+        sample_rate_hz: of the audio.
+        hop_length: samples from one frame to the next.
+        cores: names out of `boards.CORES`; all by default. One whose tools are missing is skipped,
+            and the result says so; so is this computer, which cannot count instructions.
+        optimise: how the library is compiled.
+
+    Raises:
+        KwsError: no library there, or it does not run.
+    """
+    chosen = [core for core in cores_named(cores) if core != HOST]
+    skipped = {core.title: why for core in chosen if (why := missing_tools(core))}
+    with tempfile.TemporaryDirectory(prefix="kws-measure-") as room:
+
+        def one(core: Core) -> CoreCost:
+            return _measured(
+                core, library, pcm, Path(room, core.name), optimise, sample_rate_hz, hop_length
+            )
+
+        with ThreadPoolExecutor(usable_cores()) as pool:
+            done = tuple(pool.map(one, [core for core in chosen if core.title not in skipped]))
+    return Cost(optimise=optimise, cores=done, skipped=skipped)
+
+
+def _measured(
+    core: Core,
+    library: Path,
+    pcm: NDArray[np.int16],
+    room: Path,
+    optimise: str,
+    sample_rate_hz: int,
+    hop_length: int,
+) -> CoreCost:
+    content = pack_clips([pcm])
+    plain = build(core, library, "measure", room / "plain", optimise=optimise)
+    _, state, stack, hops, calibration, longest, total, *_ = _counted(plain, content)
+    wrap = parts_of(plain)
+    divided = build(core, library, "measure", room / "parts", optimise=optimise, wrap=wrap)
+    *_, front_end, convolutions, lstm = _counted(divided, content)
+    sections = _sections(plain)
+    seconds = hops * hop_length / sample_rate_hz
+
+    def instructions(ticks: int) -> int:
+        return round(ticks * _CALIBRATION / calibration)
+
+    def per_second(ticks: int) -> int:
+        return round(instructions(ticks) / seconds)
+
+    return CoreCost(
+        core=core.name,
+        title=core.title,
+        code_bytes=sections.get(".kws_code", 0),
+        weights_bytes=sections.get(".kws_weights", 0),
+        tables_bytes=sections.get(".kws_tables", 0),
+        constants_bytes=sections.get(".kws_constants", 0),
+        state_bytes=state,
+        stack_bytes=stack,
+        per_hop=round(instructions(total) / hops),
+        longest_hop=instructions(longest),
+        per_second=per_second(total),
+        parts={
+            "front end": per_second(front_end),
+            "convolutions": per_second(convolutions),
+            "LSTM": per_second(lstm),
+            "rest": per_second(total - front_end - convolutions - lstm),
+        },
+        clock_mhz=core.clock_mhz,
+        cycles_per_instruction=core.cycles_per_instruction,
+        hop_ms=1000 * hop_length / sample_rate_hz,
+    )
+
+
+def parts_of(program: Program) -> dict[str, str]:
+    """Return the functions that the instructions are divided by, with the part each counts in.
+
+    They are the front end's and the kernels that the list of calls in ``kws_model.c`` names.
+    """
+    front_end = ("kws_frontend_frame", "kws_frontend_quantise")
+    wrap = dict.fromkeys(front_end, "FRONT_END")
+    for name in _names(program.objects["kws_model"], "-u"):
+        if "lstm" in name:
+            wrap[name] = "LSTM"
+        elif "conv" in name or "pool" in name:
+            wrap[name] = "CONVOLUTIONS"
+    return wrap
+
+
+def _names(path: Path, *options: str) -> list[str]:
+    output = _told("nm", *options, str(path))
+    return [line.split()[-1] for line in output.splitlines() if "kws_" in line]
+
+
+def _sections(program: Program) -> dict[str, int]:
+    output = _told("size", "-A", str(program.path))
+    return {name: int(size) for name, size in re.findall(r"^(\.\w+)\s+(\d+)", output, re.M)}
+
+
+def _told(name: str, *arguments: str) -> str:
+    done = subprocess.run([tool(name), *arguments], capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise KwsError(f"{tool(name)} failed. Received: {done.stderr.strip()[:200]}")
+    return done.stdout
+
+
+def _counted(program: Program, content: bytes) -> tuple[Any, ...]:
+    output = run(program, content, counting=True)
+    if len(output) != _RESULT.size:
+        raise KwsError(
+            f"The measuring program on {program.core.title} gave no result. "
+            f"Received: {len(output)} bytes"
+        )
+    return _RESULT.unpack(output)
+
+
+def _thousands(n: int) -> str:
+    return f"{n / 1000:,.0f} k"

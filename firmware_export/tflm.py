@@ -1,0 +1,464 @@
+"""The other form of a model on a device: for those who stay with TensorFlow Lite Micro (TFLM).
+
+Writes the model as a C array with everything that a program around TFLM's interpreter needs to know
+and cannot find in it: labels, front end, how features become the input, decisions, which operators
+to register, and how large the arena must be (measured with TFLM's own interpreter).
+
+TFLM's LSTM on Arm. CMSIS-NN's kernels for the LSTM began each call with a state of zero, so that a
+stream was heard in pieces of 40 ms. CMSIS-NN takes the state from the caller since 21 May 2026
+(its pull request 219), but TFLM's file ``kernels/cmsis_nn/unidirectional_sequence_lstm.cc`` did not
+yet hand it over in June 2026 (pull request 3607 sets it to zero; 3564, which would have helped, was
+closed). TFLM's reference kernel keeps the state. What is generated holds a check that tells which
+kernel a program was linked with, and the README what to do.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tempfile
+import textwrap
+from collections.abc import Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
+from string import Template
+
+import numpy as np
+from numpy.typing import NDArray
+
+from firmware_export.c_source import c_array
+from firmware_export.model_source import c_string
+from firmware_export.reader import Graph, read_graph
+from kws.decide import decision_limits
+from kws.errors import KwsError
+from kws.files import atomic_write
+from kws.model_file import ModelCard
+from kws.model_file.card import load_model_bytes
+from kws.processes import child_environment
+from kws.runtime import open_interpreter
+
+# Methods of TFLM's MicroMutableOpResolver for operators whose method is not the name in camel case.
+_METHODS = {
+    "ADD_N": "AddAddN",
+    "AVERAGE_POOL_2D": "AddAveragePool2D",
+    "CONV_2D": "AddConv2D",
+    "DEPTHWISE_CONV_2D": "AddDepthwiseConv2D",
+    "L2_POOL_2D": "AddL2Pool2D",
+    "MAX_POOL_2D": "AddMaxPool2D",
+    "PADV2": "AddPadV2",
+    "UNIDIRECTIONAL_SEQUENCE_LSTM": "AddUnidirectionalSequenceLSTM",
+}
+# Operators that TFLM has and a network on features may come to have.
+_PLAIN = """
+ABS ADD ARG_MAX ARG_MIN BATCH_MATMUL BATCH_TO_SPACE_ND BROADCAST_TO CAST CONCATENATION CUMSUM
+DEPTH_TO_SPACE DEQUANTIZE DIV ELU EXP EXPAND_DIMS FILL FLOOR FULLY_CONNECTED GATHER HARD_SWISH
+L2_NORMALIZATION LEAKY_RELU LOG LOGISTIC LOG_SOFTMAX MAXIMUM MEAN MINIMUM MUL NEG PACK PAD PRELU
+QUANTIZE REDUCE_MAX RELU RELU6 RESHAPE RSQRT SHAPE SLICE SOFTMAX SPACE_TO_BATCH_ND SPLIT SPLIT_V
+SQRT SQUARE SQUARED_DIFFERENCE SQUEEZE STRIDED_SLICE SUB SUM SVDF TANH TRANSPOSE TRANSPOSE_CONV
+UNPACK
+"""
+
+_ARENA_STEP = 16
+_CHECK_STEPS = 8
+"""Steps of the check that the state is kept."""
+_CHILD_S = 60
+
+# Runs the model in an arena of a given size, in a process of its own: an arena that is too small
+# ends this process with a segmentation fault and not with an error.
+_CHILD = """
+import sys
+from pathlib import Path
+import numpy as np
+from tflite_micro.python.tflite_micro import runtime
+content, arena = Path(sys.argv[1]).read_bytes(), int(sys.argv[2])
+interpreter = runtime.Interpreter.from_bytes(content, arena_size=arena)
+details = interpreter.get_input_details(0)
+for _ in range(3):
+    interpreter.set_input(np.zeros(details["shape"], details["dtype"]), 0)
+    interpreter.invoke()
+interpreter.print_allocations()
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TflmForm:
+    """What was written."""
+
+    folder: Path
+    """Where."""
+    files: tuple[str, ...]
+    """Names of the files."""
+    operators: tuple[str, ...]
+    """Operators to register, as the resolver's methods."""
+    arena_bytes: int
+    """Smallest arena that the model runs in on this computer, to 16 bytes; 0 if not measured."""
+    not_measured: str
+    """Why the arena was not measured; empty if it was."""
+
+
+def write_tflm(model: str | Path, folder: Path, *, name: str | None = None) -> TflmForm:
+    """Write a model for TFLM's interpreter.
+
+    Args:
+        model: a .tflite with a card, in any form, or the name of a pretrained model.
+        folder: where the files go; made if need be.
+        name: what the C names begin with; the model's own name by default.
+
+    Raises:
+        KwsError: no such model, a damaged one, or an operator that TFLM does not have.
+    """
+    card, content = load_model_bytes(model)
+    graph = read_graph(content)
+    name = c_name(name or card.name)
+    operators = resolver_methods(graph)
+    arena, not_measured = measure_arena(content)
+    texts = {
+        f"{name}_model_data.h": _model_header(name, content),
+        f"{name}_model_data.cc": _model_source(name, content),
+        f"{name}_settings.h": _settings(name, card, graph),
+        f"{name}_op_resolver.h": _op_resolver(name, operators),
+        f"{name}_arena.h": _arena(name, arena, not_measured),
+        "README.md": _readme(name, card, graph, operators, arena, not_measured),
+    }
+    if check := _state_check(name, content):
+        texts[f"{name}_state_check.h"] = check
+    for file_name, text in texts.items():
+        with atomic_write(folder / file_name, "w") as file:
+            file.write(text)
+    return TflmForm(
+        folder=folder,
+        files=tuple(sorted(texts)),
+        operators=operators,
+        arena_bytes=arena,
+        not_measured=not_measured,
+    )
+
+
+def c_name(text: str) -> str:
+    """Return a text as a C name: letters, digits and underscores, beginning with a letter."""
+    name = re.sub(r"\W+", "_", text, flags=re.ASCII).strip("_").lower() or "model"
+    return name if name[0].isalpha() else f"model_{name}"
+
+
+def resolver_methods(graph: Graph) -> tuple[str, ...]:
+    """Return the methods of TFLM's MicroMutableOpResolver that register a graph's operators.
+
+    Raises:
+        KwsError: TFLM does not have one of them.
+    """
+    methods = []
+    for name in dict.fromkeys(op.name for op in graph.ops):
+        if name in _METHODS:
+            methods.append(_METHODS[name])
+        elif name in _PLAIN.split():
+            methods.append("Add" + "".join(part.capitalize() for part in name.split("_")))
+        else:
+            raise KwsError(
+                f"The model holds an operator that is not known of TFLM. Received: {name}. Use "
+                "layers that convert to its operators: convolutions, pooling, LSTM, dense"
+            )
+    return tuple(sorted(methods))
+
+
+def measure_arena(content: bytes) -> tuple[int, str]:
+    """Return the smallest arena in bytes in which TFLM runs a model here; or 0 and why not."""
+    if find_spec("tflite_micro") is None:
+        return 0, "the package tflite-micro is not installed (on Linux, x86-64: pip install it)"
+    with tempfile.TemporaryDirectory(prefix="kws-arena-") as room:
+        path = Path(room, "model.tflite")
+        path.write_bytes(content)
+
+        def said_in(arena: int) -> bytes | None:
+            command = [sys.executable, "-c", _CHILD, str(path), str(arena)]
+            done = subprocess.run(
+                command, capture_output=True, timeout=_CHILD_S, env=child_environment(), check=False
+            )
+            return done.stdout + done.stderr if done.returncode == 0 else None
+
+        low, high = 0, 4096  # in `low` it does not run, in `high` it does
+        while (said := said_in(high)) is None:
+            low, high = high, 2 * high
+            if high > 2**26:
+                return 0, "TFLM does not run it in any arena up to 64 MB"
+        # What TFLM says that it used is a little less than what it needs in between.
+        if found := re.search(rb"Arena allocation total (\d+) bytes", said):
+            used = int(found.group(1)) // _ARENA_STEP * _ARENA_STEP
+            if low < used < high and said_in(used) is None:
+                low = used
+        while high - low > _ARENA_STEP:
+            middle = (low + high) // 2 // _ARENA_STEP * _ARENA_STEP
+            if said_in(middle) is None:
+                low = middle
+            else:
+                high = middle
+        return high, ""
+
+
+def _model_header(name: str, content: bytes) -> str:
+    return f"""{_banner(f"The model {name}, a .tflite of {len(content):,} bytes")}
+#ifndef {name.upper()}_MODEL_DATA_H_
+#define {name.upper()}_MODEL_DATA_H_
+
+extern const unsigned char g_{name}_model_data[];
+extern const unsigned int g_{name}_model_data_size;
+
+#endif
+"""
+
+
+def _model_source(name: str, content: bytes) -> str:
+    rows = [content[i : i + 16] for i in range(0, len(content), 16)]
+    numbers = "\n".join("    " + " ".join(f"0x{byte:02x}," for byte in row) for row in rows)
+    return f"""{_banner("The .tflite file, byte by byte")}
+#include "{name}_model_data.h"
+
+// TFLM reads the weights where they stand. The file begins at a multiple of 16; inside it the
+// converter aligns constants to 4 bytes, which is enough for TFLM's and CMSIS-NN's kernels.
+alignas(16) const unsigned char g_{name}_model_data[] = {{
+{numbers}
+}};
+const unsigned int g_{name}_model_data_size = {len(content)};
+"""
+
+
+def _settings(name: str, card: ModelCard, graph: Graph) -> str:
+    front_end = card.front_end
+    limits = decision_limits(card.decision, card.keywords, card.step_ms)
+    labels = "\n".join(f"    {c_string(label)}," for label in card.labels)
+    frames = card.receptive_field_frames if card.form == "stream" else card.clip_frames
+    source, result = graph.tensors[graph.inputs[0]], graph.tensors[graph.outputs[0]]
+    std = np.array(card.feature_std, np.float64)
+    mean = np.array(card.feature_mean, np.float64)
+    gain, zero_point = 1.0 / std, 0
+    what = "input = feature * kFeatureGain + kFeatureOffset"
+    if source.dtype == "int8":
+        gain, zero_point = gain / float(source.scales[0]), int(source.zero_points[0])
+        what += ",\n// rounded to the nearest (a tie to even), limited to -128 … 127"
+    offset = zero_point - mean * gain
+    fire = [limits.fire[card.keywords.index(k)] if k in card.keywords else 0.0 for k in card.labels]
+    release = [
+        limits.release[card.keywords.index(k)] if k in card.keywords else 0.0 for k in card.labels
+    ]
+    carries_on = "; it carries its state on" if card.form == "stream" else ""
+    output = ""
+    if result.dtype == "int8":
+        output = f"""
+// posterior = (output - kOutputZeroPoint) * kOutputScale
+constexpr float kOutputScale = {_f(float(result.scales[0]))};
+constexpr int kOutputZeroPoint = {int(result.zero_points[0])};
+"""
+    return f"""{_banner("What a program needs to know around the model")}
+#ifndef {name.upper()}_SETTINGS_H_
+#define {name.upper()}_SETTINGS_H_
+
+namespace {name} {{
+
+// Labels in the order of the outputs.
+constexpr int kLabelCount = {len(card.labels)};
+constexpr const char* kLabels[kLabelCount] = {{
+{labels}
+}};
+
+// The front end: MFCC as librosa computes them with center=False, htk=True, norm=None, no padding:
+// periodic Hann window, magnitude of the FFT, triangular mel filters, natural logarithm of
+// max(mel, kLogFloor), orthonormal DCT-II. Audio is int16 / 32768.
+constexpr int kSampleRateHz = {front_end.sample_rate_hz};
+constexpr int kFrameLength = {front_end.frame_length};  // samples, also the length of the FFT
+constexpr int kHopLength = {front_end.hop_length};  // samples from one frame to the next
+constexpr int kMelFilters = {front_end.n_mels};
+constexpr float kMelLowHz = {_f(front_end.mel_low_hz)};
+constexpr float kMelHighHz = {_f(front_end.mel_high_hz)};
+constexpr float kLogFloor = {_f(front_end.log_floor)};
+constexpr int kMfccCount = {front_end.n_mfcc};
+
+// The input holds kInputFrames frames of kMfccCount values, the oldest first. Invoke the model
+// after every kStrideFrames new frames{carries_on}.
+constexpr int kInputFrames = {frames};
+constexpr int kStrideFrames = {card.stride_frames};
+
+// {what}
+constexpr float kFeatureGain[kMfccCount] = {{{_floats(gain)}}};
+constexpr float kFeatureOffset[kMfccCount] = {{{_floats(offset)}}};
+{output}
+// Decisions, for each label (0: no keyword). With `sum` the sum of a label's last kWindowSteps
+// posteriors: below kRelease it becomes armed (all start armed); of the armed keywords at or above
+// kFire that with the largest sum fires, is no longer armed, and nothing fires in the next
+// kRefractorySteps steps.
+constexpr int kWindowSteps = {limits.window_steps};
+constexpr int kRefractorySteps = {limits.refractory_steps};
+constexpr float kFire[kLabelCount] = {{{_floats(fire)}}};
+constexpr float kRelease[kLabelCount] = {{{_floats(release)}}};
+
+}}  // namespace {name}
+
+#endif
+"""
+
+
+def _op_resolver(name: str, operators: Sequence[str]) -> str:
+    adds = "\n".join(
+        f"    if ((status = resolver.{operator}()) != kTfLiteOk) return status;"
+        for operator in operators
+    )
+    return f"""{_banner("The operators that the model needs, and no others")}
+#ifndef {name.upper()}_OP_RESOLVER_H_
+#define {name.upper()}_OP_RESOLVER_H_
+
+#include "tensorflow/lite/micro/micro_mutable_op_resolver.h"
+
+namespace {name} {{
+
+constexpr int kOperatorCount = {len(operators)};
+using OpResolver = tflite::MicroMutableOpResolver<kOperatorCount>;
+
+inline TfLiteStatus RegisterOps(OpResolver& resolver) {{
+    TfLiteStatus status = kTfLiteOk;
+{adds}
+    return status;
+}}
+
+}}  // namespace {name}
+
+#endif
+"""
+
+
+def _arena(name: str, arena: int, not_measured: str) -> str:
+    if arena:
+        comment = (
+            f"// Measured with TFLM's interpreter on a 64-bit computer with its reference kernels: "
+            f"{arena:,} bytes\n// are enough there. On 32 bits pointers are shorter and it needs "
+            "less; optimised kernels (CMSIS-NN,\n// ESP-NN) ask for scratch memory and need more. "
+            "So this is that and a quarter; on the device print\n"
+            "// interpreter.arena_used_bytes() after the first Invoke and shorten it."
+        )
+        size = (arena * 5 // 4 + 1023) // 1024 * 1024
+        measured = f"constexpr int kArenaBytesMeasured = {arena};\n"
+    else:
+        comment = (
+            f"// Not measured: {not_measured}.\n// A guess; print interpreter.arena_used_bytes() "
+            "after the first Invoke on the device and correct it."
+        )
+        size, measured = 32768, ""
+    return f"""{_banner("How much memory the interpreter needs")}
+#ifndef {name.upper()}_ARENA_H_
+#define {name.upper()}_ARENA_H_
+
+namespace {name} {{
+
+{comment}
+{measured}constexpr int kArenaBytes = {size};
+
+}}  // namespace {name}
+
+#endif
+"""
+
+
+def _state_check(name: str, content: bytes) -> str | None:
+    """Return a header with a few steps and their answers; None if the model keeps no state."""
+    interpreter = open_interpreter(content)
+    source, result = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
+    if source["dtype"] != np.int8 or result["dtype"] != np.int8:
+        return None
+    rng = np.random.default_rng(5)
+    # Slow waves with noise on top, about as large as normalised features are.
+    shape = tuple(int(n) for n in source["shape"])
+    waves = np.cumsum(rng.normal(0, 12, (_CHECK_STEPS, *shape)), axis=0)
+    inputs = np.clip(np.rint(waves + rng.normal(0, 20, waves.shape)), -128, 127).astype(np.int8)
+
+    def answers(forgetful: bool) -> NDArray[np.int8]:
+        found = []
+        interpreter.reset_all_variables()
+        for window in inputs:
+            if forgetful:
+                interpreter.reset_all_variables()
+            interpreter.set_tensor(source["index"], window)
+            interpreter.invoke()
+            found.append(interpreter.get_tensor(result["index"]).ravel().copy())
+        return np.array(found)
+
+    kept, forgotten = answers(False), answers(True)
+    apart = np.abs(kept.astype(int) - forgotten.astype(int)).max(axis=1)
+    step = int(apart.argmax())
+    if apart[step] < 4:
+        return None
+    inputs, expected = inputs[: step + 1], kept[step]
+    return f"""{_banner("Tells whether an LSTM's state is kept from one Invoke to the next")}
+#ifndef {name.upper()}_STATE_CHECK_H_
+#define {name.upper()}_STATE_CHECK_H_
+
+#include <stdint.h>
+#include <string.h>
+
+#include "tensorflow/lite/micro/micro_interpreter.h"
+
+namespace {name} {{
+
+{c_array("kCheckInputs", inputs, comment=f"{step + 1} inputs of the model, one after the other")}
+{c_array("kCheckOutput", expected, comment="Its answer to the last of them, state kept")}
+// With the state forgotten the answer is {int(apart[step])} away; kernels differ by a few.
+constexpr int kCheckTolerance = {int(apart[step]) // 2};
+
+// Call it after AllocateTensors. Returns false if the LSTM's kernel begins each Invoke with a state
+// of zero (README.md tells what to do), and leaves the interpreter reset.
+inline bool StateIsKept(tflite::MicroInterpreter& interpreter) {{
+    const size_t size = interpreter.input(0)->bytes;
+    bool kept = interpreter.Reset() == kTfLiteOk;
+    for (size_t at = 0; at + size <= sizeof kCheckInputs; at += size) {{
+        memcpy(interpreter.input(0)->data.int8, kCheckInputs + at, size);
+        kept = interpreter.Invoke() == kTfLiteOk && kept;
+    }}
+    for (size_t i = 0; i < sizeof kCheckOutput; i++) {{
+        const int apart = interpreter.output(0)->data.int8[i] - kCheckOutput[i];
+        kept = kept && apart <= kCheckTolerance && -apart <= kCheckTolerance;
+    }}
+    return interpreter.Reset() == kTfLiteOk && kept;
+}}
+
+}}  // namespace {name}
+
+#endif
+"""
+
+
+def _readme(
+    name: str,
+    card: ModelCard,
+    graph: Graph,
+    operators: Sequence[str],
+    arena: int,
+    not_measured: str,
+) -> str:
+    size = (
+        f"{arena:,} bytes, measured with TFLM's interpreter on a 64-bit computer"
+        if arena
+        else f"not measured, {not_measured}"
+    )
+    source = graph.tensors[graph.inputs[0]]
+    template = Path(__file__).with_name("tflm_readme.md").read_text(encoding="utf-8")
+    return Template(template).substitute(
+        name=name,
+        title=card.name,
+        license=card.license,
+        operators=len(operators),
+        input=f"{source.dtype} {list(source.shape)}",
+        arena=size,
+        frames=card.receptive_field_frames,
+    )
+
+
+def _banner(what: str) -> str:
+    return f"// {what}.\n// Generated by `kws firmware --form tflm`; change nothing here."
+
+
+def _f(value: float) -> str:
+    return f"{np.float32(value)!s}f" if "." in str(np.float32(value)) else f"{value:.9g}f"
+
+
+def _floats(values: Sequence[float] | NDArray[np.floating]) -> str:
+    """Return the elements of an array, in lines that fit."""
+    text = ", ".join(_f(float(value)) for value in values)
+    return "\n" + textwrap.fill(text, 100, initial_indent="    ", subsequent_indent="    ")

@@ -1,0 +1,409 @@
+"""The proof that the library in C computes what Python computes, bit for bit.
+
+The library is built for this computer and, where the tools exist, for six kinds of Cortex-M, and
+runs there (under QEMU) on real clips. Held equal, value by value:
+
+- the features with the NumPy twin of the front end (`fixed_front_end`);
+- the posteriors with `kws.Network`, LiteRT's built-in kernels without delegates, on the twin's int8
+  features;
+- the events with `kws.decide.Decider` on these posteriors.
+
+The Python runner has a front end in floating point, whose features differ in the last bits and so
+now and then a posterior by a step or two. How many clips it answers otherwise is counted.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from firmware_export.boards import Core, Program, build, cores_named, missing_tools, run
+from firmware_export.records import FirmwareEvent, Heard, pack_clips, unpack_records
+from firmware_export.twin import Twin
+from kws.answers import answer_of, clip_posteriors, padded_clip
+from kws.audio.files import read_audio
+from kws.data.clips import scan
+from kws.data.labels import LabelSet
+from kws.errors import KwsError
+from kws.evaluate import evaluate_posteriors, label_set
+from kws.labels import UNKNOWN
+from kws.network import Network
+from kws.processes import usable_cores
+from kws.progress import Progress
+from kws.runtime import which_runtime
+from kws.spotter import Spotter
+
+_BATCH = 64
+"""Clips for one run of the program: so many that starting it does not count, and few in memory."""
+_VALUES = ("features", "posteriors", "events")
+
+
+@dataclass(kw_only=True)
+class CoreResult:
+    """What one core computed, compared with Python."""
+
+    core: str
+    """Name for the command line, for example ``m4``."""
+    title: str
+    """Name for people."""
+    skipped: str = ""
+    """Why nothing was run; empty if it was."""
+    failed: str = ""
+    """Why it stopped; empty if it ran to the end."""
+    clips: int = 0
+    """Clips compared, the stream included."""
+    frames: int = 0
+    """Frames compared."""
+    steps: int = 0
+    """Steps compared."""
+    events: int = 0
+    """Events compared."""
+    differing: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_VALUES, 0))
+    """Frames, steps and events that differ."""
+    first_difference: str = ""
+    """The first of them, told in full; empty if there is none."""
+    warnings: str = ""
+    """What the compiler said about the library."""
+    state_bytes: int = 0
+    """sizeof(kws_state) there."""
+    accuracy: float | None = None
+    """Share of the clips answered rightly; None without labelled clips."""
+
+    @property
+    def equal(self) -> bool:
+        """Whether all was run and every value was equal."""
+        return not (self.skipped or self.failed or self.first_difference) and self.clips > 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verification:
+    """All cores."""
+
+    model: str
+    """The model's name."""
+    runtime: str
+    """Whose kernels the posteriors were compared with."""
+    cores: tuple[CoreResult, ...]
+    """In the order of `boards.CORES`."""
+    clips: int
+    """Clips with a label."""
+    stream_s: float
+    """Length of the stream in seconds; 0 without one."""
+    runner_accuracy: float | None
+    """Share of the clips that the Python runner, with its front end in float, answers rightly."""
+    answers_changed: int
+    """Clips that the library answers otherwise than the runner."""
+    runner_events: int
+    """Events that the runner finds in the stream."""
+    events_alike: int
+    """Those of them that the library finds in the same step."""
+
+    @property
+    def equal(self) -> bool:
+        """Whether every core that was not skipped is equal, and at least one was run."""
+        checked = [core for core in self.cores if not core.skipped]
+        return bool(checked) and all(core.equal for core in checked)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return plain dictionaries, lists, numbers and strings."""
+        result = asdict(self)
+        for plain, core in zip(result["cores"], self.cores, strict=True):
+            plain["equal"] = core.equal
+        result["equal"] = self.equal
+        return result
+
+    def lines(self) -> list[str]:
+        """Return a table for people."""
+        rows: list[tuple[str, ...]] = [
+            ("core", "clips", "steps", "features", "posteriors", "events", "accuracy")
+        ]
+        for core in self.cores:
+            if core.skipped or core.failed:
+                continue
+            totals = dict(zip(_VALUES, (core.frames, core.steps, core.events), strict=True))
+            shares = tuple(_share(totals[name], core.differing[name]) for name in _VALUES)
+            counts = (f"{core.clips:,}", f"{core.steps:,}")
+            rows.append((core.title, *counts, *shares, _percent(core.accuracy)))
+        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+        lines = [
+            "  ".join(
+                cell.ljust(width) if i == 0 else cell.rjust(width)
+                for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+            )
+            for row in rows
+        ]
+        for core in self.cores:
+            if core.skipped:
+                lines.append(f"{core.title}: SKIPPED, {core.skipped}")
+            if core.failed:
+                lines.append(f"{core.title}: FAILED, {core.failed}")
+            if core.first_difference:
+                lines.append(f"{core.title}: first difference at {core.first_difference}")
+            if core.warnings:
+                lines.append(f"{core.title}: the compiler warned: {core.warnings.splitlines()[0]}")
+        lines.append(
+            "features against the NumPy twin, posteriors against "
+            f"{self.runtime} (built-in kernels), events against the Python rule"
+        )
+        if self.runner_accuracy is not None:
+            lines.append(
+                f"the Python runner, front end in float: accuracy {_percent(self.runner_accuracy)} "
+                f"on {self.clips:,} clips, {self.answers_changed} answered otherwise"
+            )
+        if self.stream_s:
+            lines.append(
+                f"stream of {self.stream_s:.0f} s: {self.runner_events} events of the runner, "
+                f"{self.events_alike} of them in the same step in C"
+            )
+        return lines
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Clip:
+    """Audio to compare on."""
+
+    name: str
+    """Name for people."""
+    pcm: NDArray[np.int16]
+    """Samples [n]."""
+
+
+def verify(
+    model: str | Path,
+    library: Path,
+    clips: Path | None = None,
+    *,
+    stream: Path | None = None,
+    limit: int | None = None,
+    cores: Sequence[str] | None = None,
+    optimise: str = "-O2",
+    flags: Sequence[str] = (),
+    progress: bool = False,
+) -> Verification:
+    """Run a generated library on real audio and compare it with Python.
+
+    Args:
+        model: the model that the library was made from.
+        library: the generated folder.
+        clips: a folder of ``<label>/<clip>``.
+        stream: a long recording, heard from beginning to end.
+        limit: at most so many clips, evenly spread over the folder.
+        cores: names out of `boards.CORES`; all by default. One whose tools are missing is skipped,
+            and the result says so.
+        optimise: how the library is compiled.
+        flags: more flags for the compilers, for example sanitizers.
+        progress: report on stderr.
+
+    Raises:
+        KwsError: no clips, a clip that cannot be read, no library, or nothing to run it on.
+    """
+    if clips is None and stream is None:
+        raise KwsError("There is nothing to compare on. Received: neither clips nor a stream")
+    chosen = cores_named(cores)
+    twin = Twin(Network(model))
+    results = {
+        core: CoreResult(core=core.name, title=core.title, skipped=missing_tools(core))
+        for core in chosen
+    }
+    running = [core for core in chosen if not results[core].skipped]
+    if not running:
+        why = "; ".join(f"{core.title}: {results[core].skipped}" for core in chosen)
+        raise KwsError(f"There is nothing to run the library on. Received: {why}")
+    rate = twin.card.front_end.sample_rate_hz
+    listed = _listed(clips, limit) if clips is not None else []
+    long_pcm = read_audio(stream, rate) if stream is not None else None
+    words: list[str] = []
+    runner: list[NDArray[np.float32]] = []
+    answers: dict[Core, list[NDArray[np.float32]]] = {core: [] for core in running}
+    long_events: tuple[FirmwareEvent, ...] = ()
+
+    with (
+        tempfile.TemporaryDirectory(prefix="kws-verify-") as room,
+        ThreadPoolExecutor(usable_cores()) as pool,
+    ):
+        build_jobs = {
+            core: pool.submit(
+                build,
+                core,
+                library,
+                "verify",
+                Path(room, core.name),
+                optimise=optimise,
+                flags=flags,
+            )
+            for core in running
+        }
+        programs = {core: job.result() for core, job in build_jobs.items()}
+        for core, program in programs.items():
+            results[core].warnings = program.warnings
+        total = (len(listed) + (long_pcm is not None)) * len(running)
+        with Progress(total, "comparing", unit="clips", shown=progress) as bar:
+
+            def on_all_cores(batch: Sequence[Clip]) -> Iterator[tuple[Core, Sequence[Heard]]]:
+                """Run a batch everywhere; a core that has failed once is left alone."""
+                content = pack_clips([clip.pcm for clip in batch])
+                jobs = {
+                    core: pool.submit(_hear, program, content)
+                    for core, program in programs.items()
+                    if not results[core].failed
+                }
+                expected = [twin.hear(clip.pcm) for clip in batch]
+                for core, job in jobs.items():
+                    try:
+                        results[core].state_bytes, heard = job.result()
+                    except KwsError as error:
+                        results[core].failed = str(error)
+                        continue
+                    compare(results[core], batch, expected, heard)
+                    bar.advance(len(batch))
+                    yield core, heard
+
+            for first in range(0, len(listed), _BATCH):
+                batch = [
+                    Clip(name=name, pcm=padded_clip(twin.card, read_audio(path, rate)))
+                    for name, path, _ in listed[first : first + _BATCH]
+                ]
+                words += [word for _, _, word in listed[first : first + _BATCH]]
+                for core, heard in on_all_cores(batch):
+                    answers[core] += [_answer(twin, one) for one in heard]
+                runner += [clip_posteriors(twin.network, c.pcm[np.newaxis])[0] for c in batch]
+            if long_pcm is not None:
+                for _, heard in on_all_cores([Clip(name=str(stream), pcm=long_pcm)]):
+                    long_events = heard[0].events
+    return _summed_up(twin, results, words, runner, answers, long_pcm, long_events)
+
+
+def compare(
+    result: CoreResult, clips: Sequence[Clip], expected: Sequence[Heard], heard: Sequence[Heard]
+) -> None:
+    """Add to a core's result how its values differ from the expected ones."""
+    for clip, want, have in zip(clips, expected, heard, strict=True):
+        result.clips += 1
+        result.frames += len(want.mfcc_q16)
+        result.steps += len(want.posteriors)
+        result.events += len(want.events)
+        for value, what, wanted, got in (
+            ("features", "frame", want.mfcc_q16, have.mfcc_q16),
+            ("features", "int8 frame", want.inputs, have.inputs),
+            ("posteriors", "step", want.posteriors, have.posteriors),
+        ):
+            if wanted.shape != got.shape:
+                result.differing[value] += abs(len(wanted) - len(got))
+                note = f"{len(got)} of {what}, Python has {len(wanted)}"
+            elif (wrong := (wanted != got).any(axis=1)).any():
+                result.differing[value] += int(wrong.sum())
+                row = int(wrong.argmax())
+                column = int((wanted[row] != got[row]).argmax())
+                note = (
+                    f"{what} {row}, value {column}: C has {got[row, column]}, "
+                    f"Python {wanted[row, column]}"
+                )
+            else:
+                continue
+            result.first_difference = result.first_difference or f"{clip.name}, {note}"
+        if want.events != have.events:
+            pairs = [
+                (i, a, b)
+                for i in range(max(len(want.events), len(have.events)))
+                if (a := _nth(want.events, i)) != (b := _nth(have.events, i))
+            ]
+            result.differing["events"] += len(pairs)
+            i, a, b = pairs[0]
+            note = f"event {i}: C has {b}, Python {a}"
+            result.first_difference = result.first_difference or f"{clip.name}, {note}"
+
+
+def _nth(events: Sequence[FirmwareEvent], i: int) -> FirmwareEvent | None:
+    return events[i] if i < len(events) else None
+
+
+def _hear(program: Program, content: bytes) -> tuple[int, tuple[Heard, ...]]:
+    records = unpack_records(run(program, content))
+    return records.state_bytes, records.clips
+
+
+def _listed(folder: Path, limit: int | None) -> list[tuple[str, Path, str]]:
+    """Return name, path and word of the clips of a folder, evenly spread if there are too many."""
+    index = scan(folder, cached=False)
+    n = len(index) if limit is None else min(limit, len(index))
+    return [
+        (index.path(i), index.root / index.path(i), index.word(i))
+        for i in (k * len(index) // n for k in range(n))
+    ]
+
+
+def _answer(twin: Twin, heard: Heard) -> NDArray[np.float32]:
+    """Return what the library answers to a clip: posteriors [labels]."""
+    steps = heard.posteriors.astype(np.float32) + 128
+    return answer_of(twin.card, steps / np.float32(256))
+
+
+def _summed_up(
+    twin: Twin,
+    results: dict[Core, CoreResult],
+    words: Sequence[str],
+    runner: Sequence[NDArray[np.float32]],
+    answers: dict[Core, list[NDArray[np.float32]]],
+    long_pcm: NDArray[np.int16] | None,
+    long_events: Sequence[FirmwareEvent],
+) -> Verification:
+    card = twin.card
+    rate = card.front_end.sample_rate_hz
+    labels = label_set(card)
+    threshold = card.decision.thresholds[card.keywords[0]] if card.head == "sigmoid" else 0.5
+    # As `kws evaluate` does, clips of words for which a model has no label at all are left out.
+    with_label = [i for i, word in enumerate(words) if _has_label(labels, word)]
+
+    def accuracy(posteriors: Sequence[NDArray[np.float32]]) -> float | None:
+        if not with_label or len(posteriors) != len(words):
+            return None
+        return evaluate_posteriors(
+            np.stack([posteriors[i] for i in with_label]),
+            [words[i] for i in with_label],
+            labels,
+            threshold=threshold,
+        ).accuracy
+
+    def heard(posteriors: NDArray[np.float32]) -> int:
+        return int(posteriors[0] >= threshold if card.head == "sigmoid" else posteriors.argmax())
+
+    for core, posteriors in answers.items():
+        results[core].accuracy = accuracy(posteriors)
+    complete = next((found for found in answers.values() if len(found) == len(words)), [])
+    runner_events = set()
+    if long_pcm is not None:
+        found = Spotter(twin.network).feed(long_pcm)
+        runner_events = {(event.keyword, round(event.time_s * rate)) for event in found}
+    return Verification(
+        model=card.name,
+        runtime=which_runtime(),
+        cores=tuple(results.values()),
+        clips=len(words),
+        stream_s=len(long_pcm) / rate if long_pcm is not None else 0.0,
+        runner_accuracy=accuracy(runner),
+        answers_changed=sum(heard(a) != heard(b) for a, b in zip(complete, runner, strict=False)),
+        runner_events=len(runner_events),
+        events_alike=sum(
+            (card.labels[event.keyword], event.time_samples) in runner_events
+            for event in long_events
+        ),
+    )
+
+
+def _has_label(labels: LabelSet, word: str) -> bool:
+    return word in labels.labels or labels.head == "sigmoid" or UNKNOWN in labels.labels
+
+
+def _share(total: int, differing: int) -> str:
+    return f"{differing:,} differ" if differing else f"all {total:,} equal"
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{100 * share:.2f} %"
