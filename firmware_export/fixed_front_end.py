@@ -1,7 +1,7 @@
 """The front end of the firmware: MFCC in whole numbers, the same bits here and in C.
 
-`fixed_mfcc` does in NumPy what ``runtime/kws_fft.c`` and ``runtime/kws_frontend.c`` do, operation by
-operation, so that Python can show what a device will see; the tests hold the two equal in every
+`fixed_mfcc` does in NumPy what ``runtime/kws_fft.c`` and ``runtime/kws_frontend.c`` do, operation
+by operation, so that Python can show what a device will see; the tests hold the two equal in every
 bit. Read it beside the C: the comments on Q formats and on why nothing overflows are there.
 
 The definition that both approximate is `kws.frontend`.
@@ -181,7 +181,8 @@ class InputQuantiser:
 def input_quantiser(card: ModelCard, scale: float, zero_point: int) -> InputQuantiser:
     """Fold the card's normalisation and the input tensor's quantisation into whole numbers.
 
-    The function of `kws.network.Network.prepare`, ``rint((x - mean) / (std * scale)) + zero_point``.
+    The function of `kws.network.Network.prepare`: ``rint((x - mean) / (std * scale)) +
+    zero_point``.
 
     Raises:
         KwsError: numbers so large or so small that they do not fit.
@@ -356,11 +357,10 @@ def _spectrum(x: _Ints, plan: _Plan) -> tuple[_Ints, _Ints, _Ints]:
     length, pairs = len(x), len(x) // 2
     used = np.bitwise_or.reduce(x ^ (x >> 15), axis=0) | 1
     raised = 15 - _bit_length(used)
-    halvings = plan.fft_log2 // 2 - 1 + plan.fft_log2 % 2
-    sample_bits = 16 - plan.fft_log2 + halvings
-    window = ((1 << 31) - _cosine_of(np.arange(length), plan)) >> 1
-    product = ((x << raised) * window[:, None]) >> 16
-    windowed = (product + (1 << (14 - sample_bits))) >> (15 - sample_bits)
+    sample_bits = 16 - plan.fft_log2 + (plan.fft_log2 - 1) // 2
+    cosine, sine = plan.cosine[:-1] >> 1, plan.cosine[:0:-1] >> 1
+    window = (1 << 30) + np.concatenate([-cosine, sine, cosine, -sine])
+    windowed = ((x << raised) * window[:, None]) >> (31 - sample_bits)
     order = _reversed_bits(plan.fft_log2)
     re, im = _transform(windowed[0::2][order], windowed[1::2][order], plan)
     # separate()
@@ -369,8 +369,8 @@ def _spectrum(x: _Ints, plan: _Plan) -> tuple[_Ints, _Ints, _Ints]:
     odd_re, odd_im = _turn(
         im[k] + im[-k],
         re[-k] - re[k],
-        plan.cosine[k][:, None],
-        plan.cosine[pairs // 2 - k][:, None],
+        plan.cosine[k],
+        plan.cosine[pairs // 2 - k],
     )
     re[k], im[k] = even_re + odd_re, even_im + odd_im
     re[-k], im[-k] = even_re - odd_re, odd_im - even_im
@@ -379,31 +379,39 @@ def _spectrum(x: _Ints, plan: _Plan) -> tuple[_Ints, _Ints, _Ints]:
 
 def _transform(re: _Ints, im: _Ints, plan: _Plan) -> tuple[_Ints, _Ints]:
     pairs = len(re)
-    if plan.fft_log2 % 2:
-        re, im = (
-            np.stack([z[0::2] + z[1::2], z[0::2] - z[1::2]], axis=1).reshape(z.shape)
-            for z in (re, im)
-        )
-        length = 2
-    else:
-        re, im = _butterflies(re.reshape(-1, 4, 1, re.shape[1]), im.reshape(-1, 4, 1, re.shape[1]))
-        length = 4
-    while length < pairs:
+    shape: tuple[int, ...] = (-1, 4, 1, re.shape[1])
+    re, im = _butterflies(re.reshape(shape), im.reshape(shape))
+    length = 4
+    while 4 * length <= pairs:
         shape = (pairs // (4 * length), 4, length, re.shape[-1])
         re, im = re.reshape(shape), im.reshape(shape)
         angle = np.arange(length) * (pairs // (2 * length))
-        for i, turns in ((1, 2), (2, 1), (3, 3)):
-            re[:, i], im[:, i] = _turn(
-                re[:, i],
-                im[:, i],
-                _cosine_of(turns * angle, plan)[:, None],
-                _sine_of(turns * angle, plan)[:, None],
-            )
-        re[:, 0] >>= 1
-        im[:, 0] >>= 1
+        re, im = _halve_or_turn(re, im, angle, plan)
         re, im = _butterflies(re, im)
         length *= 4
-    return re.reshape(pairs, -1), im.reshape(pairs, -1)
+    re, im = re.reshape(pairs, -1), im.reshape(pairs, -1)
+    if length < pairs:
+        angle = 2 * np.arange(length)
+        b_re, b_im = _turn(re[length:], im[length:], _cosine_of(angle, plan), _sine_of(angle, plan))
+        a_re, a_im = re[:length] >> 1, im[:length] >> 1
+        re, im = (
+            np.concatenate([a_re + b_re, a_re - b_re]),
+            np.concatenate([a_im + b_im, a_im - b_im]),
+        )
+    return re, im
+
+
+def _halve_or_turn(re: _Ints, im: _Ints, angle: _Ints, plan: _Plan) -> tuple[_Ints, _Ints]:
+    """Inputs of four-point DFTs [..., 4, angles, frames] times their twiddle factors / 2."""
+    turned_re, turned_im = re >> 1, im >> 1
+    for i, turns in ((1, 2), (2, 1), (3, 3)):
+        turned_re[:, i, 1:], turned_im[:, i, 1:] = _turn(
+            re[:, i, 1:],
+            im[:, i, 1:],
+            _cosine_of(turns * angle[1:], plan),
+            _sine_of(turns * angle[1:], plan),
+        )
+    return turned_re, turned_im
 
 
 def _butterflies(re: _Ints, im: _Ints) -> tuple[_Ints, _Ints]:
@@ -421,7 +429,8 @@ def _sums(z: _Ints) -> tuple[_Ints, _Ints, _Ints, _Ints]:
 
 
 def _turn(re: _Ints, im: _Ints, cosine: _Ints, sine: _Ints) -> tuple[_Ints, _Ints]:
-    """The product with cos - i sin, halved; upper words of products, as in C."""
+    """The product with cos - i sin of each row's angle, halved; upper words, as in C."""
+    cosine, sine = cosine[:, None], sine[:, None]
     return (
         ((re * cosine) >> 32) + ((im * sine) >> 32),
         ((im * cosine) >> 32) - ((re * sine) >> 32),
@@ -456,7 +465,7 @@ def _bit_length(x: _Ints) -> _Ints:
 
 
 def _mel_logarithms(re: _Ints, im: _Ints, raised: _Ints, plan: _Plan) -> _Ints:
-    """mel_logarithms: bins [frame_length / 2, frames] → ln above the floor [n_mels, frames], Q18."""
+    """mel_logarithms: bins [frame_length / 2, frames] → ln above floor [n_mels, frames], Q18."""
     used = slice(plan.mel_first_bin, plan.mel_first_bin + len(plan.mel_weight))
     re, im = np.abs(re[used]), np.abs(im[used])
     either = re | im

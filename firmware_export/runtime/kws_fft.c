@@ -4,14 +4,14 @@
 enum {
     PAIRS = KWS_FRAME_LENGTH / 2,   /* length of the complex FFT, 2^KWS_FFT_LOG2 */
     QUARTER = KWS_FRAME_LENGTH / 4, /* a right angle in steps of kws_cos_q31 */
-    ODD_LOG2 = KWS_FFT_LOG2 % 2,    /* one stage of radix 2 comes first */
-    /* Stages with twiddle factors. Each halves its values, the first one, without them, does not. */
-    HALVINGS = KWS_FFT_LOG2 / 2 - 1 + ODD_LOG2,
-    /* Fractional bits of the windowed samples. No component of any intermediate result can pass the sum of
-     * the magnitudes of the windowed pairs behind it, at most 2^15 * sqrt(2) * PAIRS / 2 for the
-     * whole frame (half, because the window's mean is 1/2: the frames of each sub-FFT are spread
-     * evenly over it). After all halvings that is 2^(15 + 1/2 - 1 + KWS_FFT_LOG2 - HALVINGS) of
-     * these units, which with the value below is 2^30.5: half a bit is left for rounding. */
+    /* Stages with twiddle factors; each halves its values. The first has none and does not. */
+    HALVINGS = (KWS_FFT_LOG2 - 1) / 2,
+    /* Fractional bits of the windowed samples. No intermediate result can pass the sum of the
+     * magnitudes of the windowed pairs that it is made of. For all of them that is
+     * 2^15 * sqrt(2) * PAIRS / 2, since the window's mean is 1/2; the pairs of a shorter FFT are
+     * spread evenly over the frame, where the window's mean is the same. After all halvings it is
+     * 2^(15 + 1/2 + KWS_FFT_LOG2 - 1 - HALVINGS), which with the bits below is 2^30.5: half a bit is
+     * left for rounding. */
     SAMPLE_BITS = 16 - KWS_FFT_LOG2 + HALVINGS
 };
 
@@ -22,7 +22,7 @@ static inline int32_t upper_word(int32_t a, int32_t b)
     const int32_t a_low = a & 0xffff, b_low = b & 0xffff;
     const int32_t a_high = kws_floor_shift(a, 16), b_high = kws_floor_shift(b, 16);
     const int32_t carry = (int32_t)(((uint32_t)a_low * (uint32_t)b_low) >> 16);
-    /* Neither sum can overflow: 65535 * 32768 + 65535 < 2^31. */
+    /* Neither sum overflows: 65535 * 32768 + 65535 < 2^31. */
     const int32_t middle = a_high * b_low + carry;
     const int32_t other = a_low * b_high + (middle & 0xffff);
     return a_high * b_high + kws_floor_shift(middle, 16) + kws_floor_shift(other, 16);
@@ -31,12 +31,18 @@ static inline int32_t upper_word(int32_t a, int32_t b)
 #endif
 }
 
-/* Write to z the product of (re, im) and cos - i sin (Q31), halved. */
+/* z * (cosine - i sine) / 2 in place of z, the factor in Q31 */
 static void turn(int32_t *z, int32_t cosine, int32_t sine)
 {
     const int32_t re = z[0], im = z[1];
     z[0] = upper_word(re, cosine) + upper_word(im, sine);
     z[1] = upper_word(im, cosine) - upper_word(re, sine);
+}
+
+static void halve(int32_t *z)
+{
+    z[0] = kws_floor_shift(z[0], 1);
+    z[1] = kws_floor_shift(z[1], 1);
 }
 
 /* cos(angle), Q31, for an angle of 0..KWS_FRAME_LENGTH steps */
@@ -54,61 +60,111 @@ static int32_t sine_of(int angle)
     return cosine_of(angle < QUARTER ? QUARTER - angle : angle - QUARTER);
 }
 
-/* Four-point DFT in place of z[0], z[length], z[2 length], z[3 length] (complex; already turned; in
- * bit-reversed order, so the middle two are swapped). */
-static void butterfly(int32_t *z0, int length)
+/* sample (16 bits) * window (Q31) with SAMPLE_BITS fractional bits, rounded down. That is half a
+ * unit too low everywhere, which shows in bin 0 only. */
+static inline int32_t windowed(int32_t sample, int32_t window)
+{
+#if defined(KWS_SHORT_PRODUCTS)
+    const int32_t low = kws_floor_shift(sample * (window & 0xffff), 16);
+    const int32_t product = sample * kws_floor_shift(window, 16) + low; /* 15 fractional bits */
+    return kws_floor_shift(product, 15 - SAMPLE_BITS);
+#else
+    return upper_word(sample * (1 << (SAMPLE_BITS + 1)), window);
+#endif
+}
+
+/* Window, first stage and bit-reversed order in one: four-point DFTs of pairs a quarter of the frame
+ * apart, whose windows share two cosines. `factor` is what the samples are multiplied with. */
+static void first_stage(const int16_t *frame, int32_t factor, int32_t *data)
+{
+    const int32_t half = 1 << 30; /* of the window's height, Q31 */
+    int target = 0;               /* `pair` with its bits reversed */
+    for (int pair = 0; pair < PAIRS / 4; pair++) {
+        int32_t *z = data + 8 * target;
+        for (int part = 0; part < 2; part++, z++) {
+            const int i = 2 * pair + part;
+            const int32_t cosine = kws_floor_shift(kws_cos_q31[i], 1);
+            const int32_t sine = kws_floor_shift(kws_cos_q31[QUARTER - i], 1);
+            const int32_t x0 = windowed(frame[i] * factor, half - cosine);
+            const int32_t x1 = windowed(frame[i + QUARTER] * factor, half + sine);
+            const int32_t x2 = windowed(frame[i + 2 * QUARTER] * factor, half + cosine);
+            const int32_t x3 = windowed(frame[i + 3 * QUARTER] * factor, half - sine);
+            z[0] = x0 + x2 + (x1 + x3);
+            z[2] = x0 - x2;
+            z[4] = x0 + x2 - (x1 + x3);
+            z[6] = x1 - x3;
+        }
+        z -= 2;
+        const int32_t re = z[2], im = z[3], d_re = z[6], d_im = z[7];
+        z[2] = re + d_im;
+        z[3] = im - d_re;
+        z[6] = re - d_im;
+        z[7] = im + d_re;
+
+        int bit = PAIRS / 8;
+        while (target & bit) {
+            target ^= bit;
+            bit /= 2;
+        }
+        target |= bit;
+    }
+}
+
+/* Four-point DFT in place of z0, z1, z2, z3, which are `length` pairs apart. They come in
+ * bit-reversed order (0, 2, 1, 3 in time), halved but for the first. */
+static void four_points(int32_t *z0, int length)
 {
     int32_t *const z1 = z0 + 2 * length, *const z2 = z1 + 2 * length, *const z3 = z2 + 2 * length;
-    for (int part = 0; part < 2; part++) {
-        const int32_t a = z0[part] + z1[part], b = z0[part] - z1[part];
-        const int32_t c = z2[part] + z3[part], d = z2[part] - z3[part];
-        z0[part] = a + c;
-        z2[part] = a - c;
-        z1[part] = b;
-        z3[part] = d;
-    }
-    /* z1 = b - i d, z3 = b + i d */
-    const int32_t b_re = z1[0], b_im = z1[1], d_re = z3[0], d_im = z3[1];
+    const int32_t z0_re = kws_floor_shift(z0[0], 1), z0_im = kws_floor_shift(z0[1], 1);
+    const int32_t a_re = z0_re + z1[0], b_re = z0_re - z1[0];
+    const int32_t c_re = z2[0] + z3[0], d_re = z2[0] - z3[0];
+    const int32_t a_im = z0_im + z1[1], b_im = z0_im - z1[1];
+    const int32_t c_im = z2[1] + z3[1], d_im = z2[1] - z3[1];
+    z0[0] = a_re + c_re;
+    z0[1] = a_im + c_im;
     z1[0] = b_re + d_im;
     z1[1] = b_im - d_re;
+    z2[0] = a_re - c_re;
+    z2[1] = a_im - c_im;
     z3[0] = b_re - d_im;
     z3[1] = b_im + d_re;
 }
 
-/* FFT of pairs in bit-reversed order, in place; the result is divided by 2^HALVINGS. */
-static void transform(int32_t *data)
+/* The other stages, in place. The result is the FFT of all pairs divided by 2^HALVINGS. */
+static void other_stages(int32_t *data)
 {
-    int length = 1; /* of the FFTs that are done */
-    if (ODD_LOG2) {
-        for (int32_t *z = data; z < data + 2 * PAIRS; z += 4) {
-            for (int part = 0; part < 2; part++) {
-                const int32_t a = z[part], b = z[part + 2];
-                z[part] = a + b;
-                z[part + 2] = a - b;
-            }
+    const int32_t *const end = data + 2 * PAIRS;
+    int length = 4; /* of the FFTs that are done */
+    for (; length <= PAIRS / 4; length *= 4) {
+        for (int32_t *z = data; z < end; z += 8 * length) {
+            halve(z + 2 * length);
+            halve(z + 4 * length);
+            halve(z + 6 * length);
+            four_points(z, length);
         }
-        length = 2;
-    } else {
-        for (int32_t *z = data; z < data + 2 * PAIRS; z += 8) {
-            butterfly(z, 1);
-        }
-        length = 4;
-    }
-    for (; length < PAIRS; length *= 4) {
-        const int step = QUARTER / length; /* 2 pi / (4 length) in steps of kws_cos_q31 */
-        for (int k = 0; k < length; k++) {
-            const int angle = k * step;
+        for (int k = 1; k < length; k++) {
+            const int angle = k * (QUARTER / length); /* 2 pi k / (4 length) */
             const int32_t cos1 = cosine_of(angle), sin1 = sine_of(angle);
             const int32_t cos2 = cosine_of(2 * angle), sin2 = sine_of(2 * angle);
             const int32_t cos3 = cosine_of(3 * angle), sin3 = sine_of(3 * angle);
-            for (int32_t *z = data + 2 * k; z < data + 2 * PAIRS; z += 8 * length) {
-                z[0] = kws_floor_shift(z[0], 1);
-                z[1] = kws_floor_shift(z[1], 1);
+            for (int32_t *z = data + 2 * k; z < end; z += 8 * length) {
                 turn(z + 2 * length, cos2, sin2);
                 turn(z + 4 * length, cos1, sin1);
                 turn(z + 6 * length, cos3, sin3);
-                butterfly(z, length);
+                four_points(z, length);
             }
+        }
+    }
+    if (length < PAIRS) { /* an odd power of two */
+        for (int k = 0; k < PAIRS / 2; k++) {
+            int32_t *const low = data + 2 * k, *const high = low + PAIRS;
+            halve(low);
+            turn(high, cosine_of(2 * k), sine_of(2 * k));
+            const int32_t re = low[0], im = low[1];
+            low[0] = re + high[0];
+            low[1] = im + high[1];
+            high[0] = re - high[0];
+            high[1] = im - high[1];
         }
     }
 }
@@ -116,8 +172,8 @@ static void transform(int32_t *data)
 /* From the FFT of pairs to that of single samples, in place, for bins 1..PAIRS - 1.
  * With Z the FFT of even + i odd: E = (Z[k] + conj Z[-k]) / 2, O = (Z[k] - conj Z[-k]) / 2i,
  * X[k] = E + w O and X[PAIRS - k] = conj(E - w O), w = exp(-2 pi i k / KWS_FRAME_LENGTH).
- * Nothing overflows: over such bins a cosine's mean magnitude is at most sqrt(1/2), so that no |X|,
- * 2|E| or 2|O| reaches 2^30.5. */
+ * Nothing overflows: over such bins a cosine's mean magnitude is at most sqrt(1/2), so that no
+ * |X|, 2|E| or 2|O| passes 2^30.5. */
 static void separate(int32_t *data)
 {
     int32_t *low = data + 2, *high = data + 2 * (PAIRS - 1);
@@ -134,14 +190,6 @@ static void separate(int32_t *data)
     /* In the middle X = conj Z, and only its magnitude is asked for. */
 }
 
-/* sample * window, from Q31 to SAMPLE_BITS fractional bits, rounded */
-static int32_t windowed(int32_t sample, uint32_t window)
-{
-    const int32_t low = kws_floor_shift(sample * (int32_t)(window & 0xffffu), 16);
-    const int32_t product = sample * (int32_t)(window >> 16) + low; /* 15 fractional bits */
-    return kws_floor_shift(product + (1 << (14 - SAMPLE_BITS)), 15 - SAMPLE_BITS);
-}
-
 int kws_spectrum(const int16_t *frame, int32_t *spectrum)
 {
     int32_t used = 1; /* bits that some sample needs beside its sign */
@@ -149,25 +197,8 @@ int kws_spectrum(const int16_t *frame, int32_t *spectrum)
         used |= frame[i] ^ kws_floor_shift(frame[i], 15);
     }
     const int raised = kws_leading_zeros((uint32_t)used) - 17;
-    const int32_t factor = 1 << raised;
-
-    int target = 0; /* the number of the pair with its bits reversed */
-    for (int pair = 0; pair < PAIRS; pair++) {
-        for (int part = 0; part < 2; part++) {
-            const int i = 2 * pair + part;
-            /* (1 - cos) / 2; the table ends at the right angle. */
-            const uint32_t cosine = (uint32_t)cosine_of(i);
-            const uint32_t window = (0x80000000u - cosine) >> 1;
-            spectrum[2 * target + part] = windowed(frame[i] * factor, window);
-        }
-        int bit = PAIRS / 2;
-        while (target & bit) {
-            target ^= bit;
-            bit /= 2;
-        }
-        target |= bit;
-    }
-    transform(spectrum);
+    first_stage(frame, 1 << raised, spectrum);
+    other_stages(spectrum);
     separate(spectrum);
     return raised;
 }
