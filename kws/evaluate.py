@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,23 +19,20 @@ import numpy as np
 import numpy.typing as npt
 
 from kws.answers import clip_posteriors, file_posteriors
-from kws.audio.files import iter_audio
 from kws.data.clips import NOISE_FOLDER, ClipIndex, scan
 from kws.data.labels import LabelSet
-from kws.decide import Event
 from kws.errors import KwsError, some
 from kws.labels import SILENCE, UNKNOWN
-from kws.matching import Matches, SpokenWord, match_events
+from kws.matching import Matches, SpokenWord, join_matches, match_events
 from kws.model_file import ModelCard, load_model
 from kws.network import Network
-from kws.progress import Progress
+from kws.recordings.curve import Curve, trace_curves
+from kws.recordings.hear import Heard, hear
+from kws.recordings.replay import Replay
 from kws.runtime import which_runtime
-from kws.spotter import Spotter
 
 _MISTAKES = 20
 """So many single clips are kept for a closer look."""
-_BLOCK_S = 4
-"""Long recordings are read in blocks of so many seconds."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,18 +145,28 @@ class Evaluation:
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Trace:
-    """What a network said at each step of a stream."""
+class RecordingResult:
+    """How a model did on one recording."""
 
-    times_s: npt.NDArray[np.float64]
-    """End of the audio that each step rests on, in seconds [steps]."""
-    posteriors: npt.NDArray[np.float16]
-    """Posteriors of each step [steps, labels]."""
+    heard: Heard
+    """What the network answered to it."""
+    truth: tuple[SpokenWord, ...]
+    """The keywords of the model that are spoken in it."""
+    matches: Matches
+    """Words and events, matched."""
+
+    def first_mistake_s(self) -> float | None:
+        """Return where the first miss, substitution or false accept is, in s; None if none."""
+        m = self.matches
+        wrong = [word.start_s for word in m.misses]
+        wrong += [word.start_s for word, _ in m.substitutions]
+        wrong += [event.time_s for event in m.false_accepts]
+        return min(wrong, default=None)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class StreamEvaluation:
-    """How a model did on a long recording."""
+    """How a model did on long recordings."""
 
     model: str
     """Name or file of the model."""
@@ -169,28 +176,28 @@ class StreamEvaluation:
     """Time it took, in seconds."""
     card: ModelCard
     """What the model says about itself."""
+    recordings: tuple[RecordingResult, ...]
+    """Each recording, in the order given."""
     matches: Matches
-    """Words and events, matched."""
+    """Words and events of all of them; times are those in their own recording."""
+    curves: Mapping[str, Curve]
+    """Misses over false accepts as the thresholds move, for ``all`` keywords and each."""
     notes: tuple[str, ...] = ()
     """What else a reader should know: labelled words that are no keyword of this model."""
-    trace: Trace | None = None
-    """The posteriors, where they were asked for."""
-
-    def first_mistake_s(self) -> float:
-        """Return where the first miss, substitution or false accept is, in seconds; 0 if none."""
-        m = self.matches
-        wrong = [word.start_s for word in m.misses]
-        wrong += [word.start_s for word, _ in m.substitutions]
-        wrong += [event.time_s for event in m.false_accepts]
-        return min(wrong, default=0.0)
 
     def to_json(self) -> dict[str, Any]:
-        """Return the figures as a dictionary that `json` can write (without the trace)."""
+        """Return the figures as a dictionary that `json` can write (without the posteriors)."""
         return {
             "model": self.model,
             "runtime": self.runtime,
             "seconds": round(self.seconds, 3),
+            "recordings": [recording.heard.audio for recording in self.recordings],
             **self.matches.to_json(),
+            "curves": {
+                # The points of one curve are enough to draw; tables are there for all.
+                name: curve.to_json(points=name == "all")
+                for name, curve in self.curves.items()
+            },
             "notes": list(self.notes),
         }
 
@@ -388,75 +395,84 @@ def evaluate_stream(
     audio: str | Path,
     truth: Iterable[SpokenWord],
     *,
-    keep_trace: bool = False,
     progress: bool = False,
 ) -> StreamEvaluation:
-    """Run a model over a long recording, in bounded memory, and match its events with the truth.
+    """Run a model over a long recording; see `evaluate_streams`."""
+    return evaluate_streams(model, [(audio, truth)], progress=progress)
+
+
+def evaluate_streams(
+    model: str | Path,
+    recordings: Sequence[tuple[str | Path, Iterable[SpokenWord]]],
+    *,
+    workers: int = 1,
+    progress: bool = False,
+) -> StreamEvaluation:
+    """Run a model over long recordings and match its events with what is said in them.
+
+    The audio is read in pieces; what is kept are the posteriors, 4 MB for an hour and 12 labels.
 
     Args:
         model: a model file in stream form, or the name of a pretrained one.
-        audio: the recording, a file of any format that `kws.audio.files` reads.
-        truth: what is spoken in it. Words that are no keyword of the model are left out.
-        keep_trace: keep the posteriors (about 2 MB for an hour and 12 labels).
+        recordings: each a file of any format that `kws.audio.files` reads, and the words spoken in
+            it. Words that are no keyword of the model are left out.
+        workers: processes to use, as far as there are recordings for them.
         progress: report on stderr.
 
     Raises:
-        KwsError: no such model or file, or a truth that does not fit the model or the recording.
+        KwsError: no such model or file, or words that do not fit the model or the recording.
     """
     start = time.perf_counter()
-    spotter = Spotter(model)
-    card = spotter.card
-    words = list(truth)
-    ours = [word for word in words if word.keyword in card.keywords]
-    notes = []
-    if len(ours) < len(words):
-        others = some(sorted({w.keyword for w in words} - set(card.keywords)))
-        if not ours:
+    card = load_model(model)
+    paths = [audio for audio, _ in recordings]
+    said = [list(truth) for _, truth in recordings]
+    ours = [[word for word in words if word.keyword in card.keywords] for words in said]
+    notes = _left_out(card, [word for words in said for word in words])
+    heard = hear(model, paths, workers=workers, progress=progress)
+    for one, words in zip(heard, said, strict=True):
+        late = next((word for word in words if word.start_s >= one.seconds), None)
+        if late is not None:
             raise KwsError(
-                f"None of the labelled words is a keyword of this model. Received: {others}; "
-                f"keywords: {some(card.keywords)}. Give the label file of this recording, or "
-                "another model"
+                f"{one.audio} lasts {one.seconds:.2f} s, but {late.keyword!r} is labelled at "
+                f"{late.start_s:.2f} s. Give the label file of this recording"
             )
-        notes.append(
-            f"{len(words) - len(ours)} of {len(words)} labelled words are no keywords of this "
-            f"model and are left out: {others}"
+    replays = [Replay(card, one) for one in heard]
+    results = tuple(
+        RecordingResult(
+            heard=one,
+            truth=tuple(words),
+            matches=match_events(words, replay.events(), duration_s=one.seconds),
         )
-
-    rate = card.front_end.sample_rate_hz
-    samples = 0
-    events: list[Event] = []
-    times: list[npt.NDArray[np.float64]] = []
-    posteriors: list[npt.NDArray[np.float16]] = []
-    with Progress(None, "listening", unit="s of audio", shown=progress) as bar:
-        for block in iter_audio(audio, _BLOCK_S * rate, rate):
-            events += spotter.feed(block)
-            if keep_trace:
-                times.append(np.array(spotter.step_times_s, np.float64))
-                posteriors.append(spotter.posteriors.astype(np.float16))
-            bar.advance((samples + len(block)) // rate - samples // rate)
-            samples += len(block)
-    duration_s = samples / rate
-    late = next((word for word in words if word.start_s >= duration_s), None)
-    if late is not None:
-        raise KwsError(
-            f"{audio} lasts {duration_s:.2f} s, but {late.keyword!r} is labelled at "
-            f"{late.start_s:.2f} s. Give the label file of this recording"
-        )
-    trace = None
-    if keep_trace:
-        trace = Trace(
-            times_s=np.concatenate(times),
-            posteriors=np.concatenate(posteriors).reshape(-1, len(card.labels)),
-        )
+        for one, replay, words in zip(heard, replays, ours, strict=True)
+    )
     return StreamEvaluation(
         model=str(model),
         runtime=which_runtime(),
-        seconds=time.perf_counter() - start,
         card=card,
-        matches=match_events(ours, events, duration_s=duration_s),
+        recordings=results,
+        matches=join_matches(result.matches for result in results),
+        curves=trace_curves(list(zip(replays, ours, strict=True)), card.decision.thresholds),
         notes=tuple(notes),
-        trace=trace,
+        seconds=time.perf_counter() - start,
     )
+
+
+def _left_out(card: ModelCard, words: Sequence[SpokenWord]) -> list[str]:
+    """Return a note on labelled words that are no keyword of the model, if any."""
+    n = sum(word.keyword not in card.keywords for word in words)
+    if not n:
+        return []
+    others = some(sorted({w.keyword for w in words} - set(card.keywords)))
+    if n == len(words):
+        raise KwsError(
+            f"None of the labelled words is a keyword of this model. Received: {others}; "
+            f"keywords: {some(card.keywords)}. Give the label file of this recording, or "
+            "another model"
+        )
+    return [
+        f"{n} of {len(words)} labelled words are no keywords of this model and are left out: "
+        f"{others}"
+    ]
 
 
 def label_set(card: ModelCard) -> LabelSet:

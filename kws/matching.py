@@ -142,6 +142,9 @@ class Matches:
             "substitutions": len(self.substitutions),
             "false_accepts": len(self.false_accepts),
             "false_accepts_per_hour": self.false_accepts_per_hour,
+            "false_accepts_per_hour_interval_95": [
+                bound / self.hours for bound in poisson_interval(len(self.false_accepts))
+            ],
             "false_reject_rate": self.false_reject_rate,
             "command_error_rate": self.command_error_rate,
             "latency_ms": {
@@ -226,6 +229,60 @@ def match_events(
         misses=tuple(words[i] for i in _without(range(len(words)), {i for i, _ in matched})),
         false_accepts=tuple(heard[j] for j in _without(range(len(heard)), {j for _, j in matched})),
     )
+
+
+def join_matches(parts: Iterable[Matches]) -> Matches:
+    """Count several recordings together; times stay those in their own recording.
+
+    Raises:
+        KwsError: no recording.
+    """
+    parts = list(parts)
+    if not parts:
+        raise KwsError("There is no recording to count. Received: none")
+    return Matches(
+        duration_s=math.fsum(part.duration_s for part in parts),
+        hits=tuple(pair for part in parts for pair in part.hits),
+        substitutions=tuple(pair for part in parts for pair in part.substitutions),
+        misses=tuple(word for part in parts for word in part.misses),
+        false_accepts=tuple(event for part in parts for event in part.false_accepts),
+    )
+
+
+def poisson_interval(count: int, confidence: float = 0.95) -> tuple[float, float]:
+    """Return the confidence interval of an expected number of which `count` were seen.
+
+    The exact one (F. Garwood, "Fiducial limits for the Poisson distribution", 1936): after no
+    false accept in three hours there may still be 3.7 in such a time. Divide by the hours for a
+    rate.
+
+    Args:
+        count: how many were seen.
+        confidence: between 0 and 1.
+    """
+    tail = (1.0 - confidence) / 2
+    factors = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, count + 1)))])
+    numbers = np.arange(count + 1)
+
+    def at_most(n: int, mean: float) -> float:
+        """Probability of at most n where `mean` are expected."""
+        if n < 0:
+            return 0.0
+        logs = numbers[: n + 1] * math.log(mean) - mean - factors[: n + 1]
+        return float(np.exp(logs).sum())
+
+    def solve(n: int, wanted: float) -> float:
+        low, high = 1e-12, count + 10.0 * math.sqrt(count + 1.0) + 20.0
+        for _ in range(100):
+            middle = (low + high) / 2
+            if at_most(n, middle) > wanted:
+                low = middle
+            else:
+                high = middle
+        return (low + high) / 2
+
+    lowest = solve(count - 1, 1.0 - tail) if count else 0.0
+    return lowest, solve(count, tail)
 
 
 def read_truth(path: str | Path) -> list[SpokenWord]:

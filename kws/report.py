@@ -1,4 +1,4 @@
-"""Pictures: the confusion matrix, the curves of a training run, the time line of a stream.
+"""Pictures: confusion matrix, curves of a training run, misses over false accepts, time line.
 
 Colours are those of M. Okabe and K. Ito, "Color Universal Design" (2008), which people with any
 kind of colour vision can tell apart; right and wrong differ in shape as well.
@@ -24,6 +24,7 @@ from kws.model_file import ModelCard
 
 if TYPE_CHECKING:
     from kws.evaluate import Evaluation, StreamEvaluation
+    from kws.recordings.curve import Curve
 
 _SUFFIXES = (".png", ".pdf", ".svg")
 _DPI = 150
@@ -271,32 +272,31 @@ def plot_timeline(
 
 def plot_stretch(
     evaluation: StreamEvaluation,
-    audio: str | Path,
     path: str | Path,
     *,
     start_s: float,
     end_s: float,
+    recording: int = 0,
 ) -> None:
-    """Draw a stretch of a recording that was evaluated with `keep_trace` (see `plot_timeline`).
+    """Draw a stretch of a recording that was evaluated (see `plot_timeline`).
 
     Args:
         evaluation: the result.
-        audio: the recording.
         path: .png, .pdf or .svg; written whole or not at all.
         start_s: where the stretch begins, in seconds.
         end_s: where it ends.
+        recording: which one of those evaluated, from 0 on.
 
     Raises:
-        KwsError: as `plot_timeline`, or the evaluation kept no posteriors.
+        KwsError: as `plot_timeline`, or the recording can no longer be read.
     """
     from kws.audio.files import iter_audio
 
-    if evaluation.trace is None:
-        raise KwsError("No posteriors were kept to draw. Evaluate the stream with keep_trace=True")
+    result = evaluation.recordings[recording]
     rate = evaluation.card.front_end.sample_rate_hz
     first, last = round(start_s * rate), round(end_s * rate)
     parts, at = [], 0
-    for block in iter_audio(audio, rate, rate):
+    for block in iter_audio(result.heard.audio, rate, rate):
         if at + len(block) > first:
             parts.append(block[max(0, first - at) : last - at])
         at += len(block)
@@ -304,15 +304,92 @@ def plot_stretch(
             break
     plot_timeline(
         np.concatenate(parts) if parts else np.zeros(0, np.int16),
-        evaluation.trace.posteriors,
+        result.heard.posteriors,
         evaluation.card,
         path,
-        truth=evaluation.matches.spoken,
-        events=evaluation.matches.reported,
+        truth=result.truth,
+        events=result.matches.reported,
         start_s=start_s,
         end_s=end_s,
         offset_s=min(first, at) / rate,
     )
+
+
+def plot_trade_off(curves: Mapping[str, Curve], name: str, path: str | Path) -> None:
+    """Draw misses over false accepts per hour: all keywords in bold, each in a line of its own.
+
+    False accepts per hour are on a scale of powers of ten, down to 0.1. The shaded part is
+    less than one false accept in all of the audio: what is there rests on none at all.
+
+    Args:
+        curves: from `kws.recordings.curve.trace_curves`.
+        name: of the model.
+        path: .png, .pdf or .svg; written whole or not at all.
+
+    Raises:
+        KwsError: matplotlib is missing, an unknown suffix, or no word was spoken.
+    """
+    whole = curves["all"]
+    if not whole.own.words:
+        raise KwsError(
+            "No word is spoken in these recordings, so nothing can be missed. Give a recording "
+            "with keywords, too"
+        )
+    hours, words = whole.own.hours, whole.own.words
+    lowest = min(0.1, 0.5 / hours)
+    with _picture(path, (7.2, 5.0)) as figure:
+        axes = figure.add_subplot()
+        single = [curve for curve in curves.values() if curve.name != "all" and curve.own.words]
+        for i, curve in enumerate(single if len(single) > 1 else []):
+            x, y = _frontier(curve, lowest)
+            colour, dashes = _KEYWORD_LINES[i % len(_KEYWORD_LINES)]
+            axes.step(
+                x, y, where="post", color=colour, linestyle=dashes, linewidth=1.1, label=curve.name
+            )
+        x, y = _frontier(whole, lowest)
+        axes.step(x, y, where="post", color=_INK, linewidth=2.2, label="all")
+        own = whole.own
+        if own.false_reject_rate is not None:
+            axes.plot(
+                max(own.false_accepts_per_hour, lowest), 100 * own.false_reject_rate, "o",
+                color=_VERMILLION, markersize=7, markeredgecolor="white", zorder=5,
+                label="thresholds in the file",
+            )  # fmt: skip
+        axes.axvspan(lowest, 1 / hours, color="#F4F4F4", linewidth=0, zorder=0)
+        axes.axvline(1 / hours, color=_GREY, linewidth=0.8, linestyle=":")
+        axes.set_xscale("log")
+        most = max(30.0, 1.5 * own.false_accepts_per_hour)
+        axes.set_xlim(lowest, most)
+        axes.set_ylim(0, min(100.0, max(10.0, 1.05 * float(y[0]))))
+        ticks = [t for t in (0.01, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100) if lowest <= t <= most]
+        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.minorticks_off()
+        axes.grid(color="#EAEAEA", linewidth=0.8)
+        axes.set_axisbelow(True)
+        axes.set_xlabel("false accepts per hour")
+        axes.set_ylabel("words missed or taken for another, %")
+        axes.legend(loc="upper right", fontsize=8, ncols=2 if len(single) > 1 else 1)
+        _title(figure, name, f"{words:,} words in {hours:.2f} hours (shaded: not one false accept)")
+
+
+_KEYWORD_LINES = [
+    (colour, dashes)
+    for dashes in ("-", (0, (4, 2)), (0, (1, 1)))
+    for colour in (_BLUE, _ORANGE, "#009E73", "#CC79A7", "#56B4E9")
+]
+
+
+def _frontier(
+    curve: Curve, lowest: float
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return false accepts per hour, rising, and the fewest misses (in %) that each allows."""
+    points = sorted(
+        (max(p.false_accepts_per_hour, lowest), 100.0 * (p.false_reject_rate or 0.0))
+        for p in curve.points
+    )
+    x = np.array([rate for rate, _ in points])
+    y = np.minimum.accumulate([missed for _, missed in points])
+    return x, y
 
 
 def _mel_panel(
@@ -393,7 +470,7 @@ def _counted(matches: Matches, start_s: float, end_s: float) -> str:
     heard = sum(id(word) in hits for word in words)
     wrong = sum(id(event) not in hits for event in events)
     return (
-        f"{start_s:g} to {end_s:g} s: {heard} of {len(words)} words heard, "
+        f"{round(start_s, 2):g} to {round(end_s, 2):g} s: {heard} of {len(words)} words heard, "
         f"{wrong} of {len(events)} events wrong"
     )
 

@@ -164,12 +164,55 @@ def test_the_time_line_begins_before_the_first_mistake(
     assert "where there is no audio" in capsys.readouterr().err
 
 
+def test_two_recordings_count_together_with_a_table_and_a_picture_of_the_trade_off(
+    model: str,
+    recording: tuple[str, str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    pytest.importorskip("matplotlib")
+    audio, labels = recording
+    empty = tmp_path / "none.tsv"
+    empty.write_text("start_s\tend_s\tkeyword\n")
+    common = ["evaluate", model, "--stream", audio, "--labels", labels]
+    assert run([*common, "--json"]) == 0
+    once = json.loads(capsys.readouterr().out)
+    common += ["--stream", audio, "--labels", str(empty)]
+    assert run([*common, "--json", "--det", str(tmp_path / "det.png")]) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert (tmp_path / "det.png").read_bytes().startswith(b"\x89PNG")
+    assert result["recordings"] == [audio, audio]
+    assert result["hours"] == pytest.approx(2 * once["hours"])
+    assert result["hits"] == once["hits"]
+    assert result["false_accepts"] == once["false_accepts"] + once["events"]
+    low, high = result["false_accepts_per_hour_interval_95"]
+    assert low < result["false_accepts_per_hour"] < high
+    curve = result["curves"]["all"]
+    assert curve["own"]["false_accepts"] == result["false_accepts"]
+    assert len(curve["points"]) > 100
+    missed = [point["false_reject_rate"] for point in curve["points"]]
+    assert missed[-1] == 1.0
+
+    assert run(common) == 0
+    lines = capsys.readouterr().out.splitlines()
+    at = next(i for i, line in enumerate(lines) if "false accepts an hour" in line)
+    assert lines[at].split()[-7:] == ["10", "5", "2", "1", "0.5", "0.2", "0.1"]
+    # A row for each keyword that is spoken, if there are several.
+    spoken = [word for word, n in result["per_keyword"].items() if n["words"]]
+    rows = [line.split()[0] for line in lines[at + 1 : -1]]
+    assert sorted(rows) == sorted(["all", *(spoken if len(spoken) > 1 else [])])
+    assert "One false accept in 0.03 h is 30 an hour" in lines[-1]
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "complaint"),
     [
         ([], 2, "Give either DIR or --stream AUDIO. Received: neither"),
         (["{clips}", "--stream", "x.wav"], 2, "Received: both"),
         (["--stream", "x.wav"], 2, "--stream and --labels go together"),
+        (["--stream", "x.wav", "--stream", "y.wav", "--labels", "x.tsv"], 2, "Received: 2 and 1"),
+        (["--stream", "x.wav", "--labels", "x.tsv", "--recording", "2"], 2, "but 1 --stream"),
+        (["{clips}", "--det", "x.png"], 2, "--det is for recordings"),
         (["{clips}", "--labels", "x.tsv"], 2, "--stream and --labels go together"),
         (["{clips}", "--limit", "0"], 2, "--limit"),
         (["{clips}", "--plot", "x.jpeg"], 1, "must end in .png"),

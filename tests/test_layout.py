@@ -26,7 +26,7 @@ FLOORS = (
     ("train",),
     ("report",),
     ("evaluate", "benchmark"),
-    ("answers", "benchmark_process", "recipe"),
+    ("answers", "benchmark_process", "recipe", "recordings"),
     ("data", "models"),
     ("spotter", "matching"),
     ("network",),

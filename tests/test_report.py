@@ -16,9 +16,17 @@ from kws.audio.files import write_wav
 from kws.data.labels import COMMANDS, WORDS, LabelSet
 from kws.decide import DecisionConfig, Event
 from kws.errors import KwsError
-from kws.evaluate import Evaluation, StreamEvaluation, Trace, evaluate_posteriors
+from kws.evaluate import Evaluation, RecordingResult, StreamEvaluation, evaluate_posteriors
 from kws.matching import SpokenWord, match_events
-from kws.report import plot_confusion, plot_curves, plot_stretch, plot_timeline
+from kws.recordings.curve import Curve, Point
+from kws.recordings.hear import Heard
+from kws.report import (
+    plot_confusion,
+    plot_curves,
+    plot_stretch,
+    plot_timeline,
+    plot_trade_off,
+)
 
 pytest.importorskip("matplotlib")
 
@@ -226,17 +234,19 @@ def test_a_stretch_without_audio_is_refused(start_s: float, end_s: float, tmp_pa
 def test_a_stretch_of_a_recording_is_the_same_as_from_memory(tmp_path: Path) -> None:
     pcm, posteriors = stream()
     write_wav(tmp_path / "long.wav", pcm, RATE)
-    posteriors = posteriors.astype(np.float16)
-    times = np.array([CARD.step_time_s(k) for k in range(len(posteriors))])
+    matches = match_events(TRUTH, EVENTS, duration_s=10)
+    heard = Heard(audio=str(tmp_path / "long.wav"), seconds=10.0, posteriors=posteriors)
+    recording = RecordingResult(heard=heard, truth=tuple(TRUTH), matches=matches)
     result = StreamEvaluation(
         model="m",
         runtime="r",
         seconds=1.0,
         card=CARD,
-        matches=match_events(TRUTH, EVENTS, duration_s=10),
-        trace=Trace(times_s=times, posteriors=posteriors),
+        recordings=(recording,),
+        matches=matches,
+        curves={},
     )
-    plot_stretch(result, tmp_path / "long.wav", tmp_path / "a.png", start_s=2.5, end_s=7.5)
+    plot_stretch(result, tmp_path / "a.png", start_s=2.5, end_s=7.5)
     plot_timeline(
         pcm,
         posteriors,
@@ -248,6 +258,38 @@ def test_a_stretch_of_a_recording_is_the_same_as_from_memory(tmp_path: Path) -> 
         end_s=7.5,
     )
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+def curve(name: str, counts: list[tuple[int, int]], words: int = 50) -> Curve:
+    """A curve of (rejected, false accepts) in two hours; the second point is the model's own."""
+    points = tuple(
+        Point(
+            shift=float(i - 1),
+            thresholds={"yes": 0.5},
+            words=words,
+            rejected=rejected,
+            false_accepts=false,
+            hours=2.0,
+        )
+        for i, (rejected, false) in enumerate(counts)
+    )
+    return Curve(name=name, points=points, own=points[1])
+
+
+def test_the_trade_off_shows_every_keyword_and_the_models_own_setting(tmp_path: Path) -> None:
+    counts = [(0, 30), (5, 4), (20, 1), (50, 0)]
+    curves = {name: curve(name, counts) for name in ("all", "yes", "no")}
+    plot_trade_off(curves, "a model", tmp_path / "det.svg")
+    shown = texts(tmp_path / "det.svg")
+    assert {"yes", "no", "all", "thresholds in the file", "0.1", "10"} <= set(shown)
+    assert any("50 words in 2.00 hours" in text for text in shown)
+
+
+def test_without_words_there_is_no_trade_off_to_draw(tmp_path: Path) -> None:
+    curves = {"all": curve("all", [(0, 3), (0, 0)], words=0)}
+    with pytest.raises(KwsError, match="nothing can be missed"):
+        plot_trade_off(curves, "a model", tmp_path / "det.svg")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("suffix", [".png", ".pdf", ".svg", ".PNG"])

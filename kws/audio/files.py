@@ -156,6 +156,28 @@ def iter_audio(
         yield np.concatenate(waiting)
 
 
+def audio_seconds(path: str | os.PathLike[str]) -> float | None:
+    """Return how long a sound file lasts, in s, from its header; None where that does not say.
+
+    For estimates only: nothing is raised, what is wrong with a file is said when it is read.
+    """
+    try:
+        with Path(path).open("rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            head = file.read(16)
+            if head[:4] in (b"RIFF", b"RF64", b"BW64"):
+                wave = _wave_header(Path(path), file, size)
+                return wave.frames / wave.coding.rate_hz
+            if not _for_soundfile(head):
+                return None
+            file.seek(0)
+            info = require("soundfile", extra="audio").info(file)
+            return float(info.frames / info.samplerate)
+    except Exception:
+        # Whatever a decoder makes of a broken file.
+        return None
+
+
 def write_wav(
     path: str | os.PathLike[str], pcm: npt.NDArray[Any], sample_rate_hz: int = SAMPLE_RATE_HZ
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from kws.cli.options import JSON, MODEL
 
 if TYPE_CHECKING:
     from kws.evaluate import Evaluation, StreamEvaluation
+    from kws.recordings.curve import Curve
 
 _SHOWN_FAULTS = 5
 _SHOWN_CONFUSIONS = 8
@@ -28,18 +30,27 @@ def evaluate(
     folder: Path | None = typer.Argument(
         None, metavar="DIR", help="Clips as DIR/<label>/<clip>.", show_default=False
     ),
-    stream: Path | None = typer.Option(
-        None, help="A long recording instead of DIR.", metavar="AUDIO"
+    stream: list[Path] | None = typer.Option(
+        None,
+        help="A long recording instead of DIR; may be given again, each with its --labels.",
+        metavar="AUDIO",
+        show_default=False,
     ),
-    labels: Path | None = typer.Option(
+    labels: list[Path] | None = typer.Option(
         None,
         help="What is said in it: tab-separated start_s, end_s, keyword, with a header.",
         metavar="TSV",
+        show_default=False,
     ),
     as_json: bool = JSON,
     plot: Path | None = typer.Option(
         None,
         help="Draw the confusion matrix, or with --stream a time line (.png, .pdf, .svg).",
+        metavar="FILE",
+    ),
+    det: Path | None = typer.Option(
+        None,
+        help="With --stream: draw misses over false accepts per hour (.png, .pdf, .svg).",
         metavar="FILE",
     ),
     start: float | None = typer.Option(
@@ -52,6 +63,13 @@ def evaluate(
     ),
     span: float = typer.Option(
         20.0, metavar="S", help="Length of the time line, in s.", min=1.0, max=300.0
+    ),
+    recording: int | None = typer.Option(
+        None,
+        metavar="N",
+        help="Which recording's time line, from 1; by default the first with a mistake.",
+        min=1,
+        show_default=False,
     ),
     limit: int | None = typer.Option(
         None, metavar="N", help="At most so many clips of each folder.", min=1, show_default=False
@@ -72,26 +90,39 @@ def evaluate(
     Folders that are no label of the model count as _unknown_; _background_noise_ is passed over.
     A clip shorter than those the model was trained on gets zeros at the end; a longer one is heard
     whole, and its surest keyword counts. On a recording a keyword counts as heard when it is
-    reported between its start and 0.5 s after its end.
+    reported between its start and 0.5 s after its end. Several recordings count together, and are
+    heard at the same time.
 
     \b
     Examples:
       kws evaluate commands_en speech/ --plot confusion.png
       kws evaluate model.tflite --stream day.wav --labels day.tsv --json
+      kws evaluate commands_en --stream a.wav --labels a.tsv --stream b.wav --labels b.tsv
     """
-    if (folder is None) == (stream is None):
+    streams, tables = stream or [], labels or []
+    if (folder is None) == (not streams):
         given = "neither" if folder is None else "both"
         raise typer.BadParameter(f"Give either DIR or --stream AUDIO. Received: {given}.")
-    if (stream is None) != (labels is None):
-        raise typer.BadParameter("--stream and --labels go together. Received: only one of them.")
-    if plot is not None:
-        from kws.report import check_picture
+    if len(streams) != len(tables):
+        raise typer.BadParameter(
+            "--stream and --labels go together. Received: only one of them."
+            if not (streams and tables)
+            else f"Each --stream needs its --labels. Received: {len(streams)} and {len(tables)}."
+        )
+    if recording is not None and recording > len(streams):
+        raise typer.BadParameter(f"--recording {recording}, but {len(streams)} --stream.")
+    if det is not None and folder is not None:
+        raise typer.BadParameter("--det is for recordings. Use --stream AUDIO --labels TSV.")
+    for picture in (plot, det):
+        if picture is not None:
+            from kws.report import check_picture
 
-        check_picture(plot)
+            check_picture(picture)
     if folder is not None:
         _on_clips(model, folder, as_json, plot, limit, workers, skip_bad)
-    elif stream is not None and labels is not None:
-        _on_stream(model, stream, labels, as_json, plot, start, span)
+    else:
+        pairs = list(zip(streams, tables, strict=True))
+        _on_streams(model, pairs, as_json, plot, det, start, span, recording, workers)
 
 
 def _on_clips(
@@ -131,30 +162,44 @@ def _on_clips(
     typer.echo(_as_json(result.to_json()) if as_json else clip_report(result))
 
 
-def _on_stream(
+def _on_streams(
     model: str,
-    audio: Path,
-    labels: Path,
+    recordings: Sequence[tuple[Path, Path]],
     as_json: bool,
     plot: Path | None,
+    det: Path | None,
     start_s: float | None,
     span_s: float,
+    recording: int | None,
+    workers: int | None,
 ) -> None:
-    from kws.evaluate import evaluate_stream
+    from kws.evaluate import evaluate_streams
     from kws.matching import read_truth
+    from kws.processes import usable_cores
     from kws.progress import tell
 
-    truth = read_truth(labels)
-    result = evaluate_stream(model, audio, truth, keep_trace=plot is not None, progress=True)
+    pairs = [(audio, read_truth(table)) for audio, table in recordings]
+    result = evaluate_streams(model, pairs, workers=workers or usable_cores(), progress=True)
     for note in result.notes:
         tell(note)
     if plot is not None:
         from kws.report import plot_stretch
 
+        mistakes = [one.first_mistake_s() for one in result.recordings]
+        which = next((i for i, at in enumerate(mistakes) if at is not None), 0)
+        if recording is not None:
+            which = recording - 1
+        elif start_s is not None:
+            which = 0
         if start_s is None:
-            start_s = max(0.0, result.first_mistake_s() - span_s / 3)
-        plot_stretch(result, audio, plot, start_s=start_s, end_s=start_s + span_s)
+            start_s = max(0.0, (mistakes[which] or 0.0) - span_s / 3)
+        plot_stretch(result, plot, start_s=start_s, end_s=start_s + span_s, recording=which)
         tell(f"wrote {plot}")
+    if det is not None:
+        from kws.report import plot_trade_off
+
+        plot_trade_off(result.curves, Path(result.model).name, det)
+        tell(f"wrote {det}")
     typer.echo(_as_json(result.to_json()) if as_json else stream_report(result))
 
 
@@ -187,9 +232,12 @@ def clip_report(result: Evaluation) -> str:
 
 
 def stream_report(result: StreamEvaluation) -> str:
-    """Return the figures of an evaluation on a recording for people."""
+    """Return the figures of an evaluation on recordings for people."""
+    from kws.matching import poisson_interval
+
     m = result.matches
     speed = m.duration_s / result.seconds
+    low, high = (bound / m.hours for bound in poisson_interval(len(m.false_accepts)))
     lines = [
         f"{result.model} on {result.runtime}: {m.hours:.2f} h in {result.seconds:.1f} s "
         f"({speed:,.0f} times real time)",
@@ -197,7 +245,7 @@ def stream_report(result: StreamEvaluation) -> str:
         f"{len(m.substitutions):,} taken for another keyword "
         f"(false reject rate {_percent(m.false_reject_rate)})",
         f"{m.events:,} events: {len(m.false_accepts):,} false accepts, "
-        f"{m.false_accepts_per_hour:.2f} an hour",
+        f"{m.false_accepts_per_hour:.2f} an hour (95 % interval {low:.2f} to {high:.2f})",
         f"command error rate {_percent(m.command_error_rate)}",
     ]
     median, p95 = m.latency_ms(50), m.latency_ms(95)
@@ -208,14 +256,42 @@ def stream_report(result: StreamEvaluation) -> str:
         width = max(len("keyword"), *(len(keyword) for keyword in table))
         lines += [
             "",
-            f"{'keyword':<{width}}{'said':>7}{'heard':>8}{'missed':>8}{'taken':>8}{'false':>8}",
+            f"{'keyword':<{width}}{'said':>8}{'heard':>8}{'missed':>8}{'taken':>8}{'false':>8}",
         ]
         for keyword, n in table.items():
             lines.append(
                 f"{keyword:<{width}}{n['words']:>8,}{n['hits']:>8,}{n['misses']:>8,}"
                 f"{n['substitutions']:>8,}{n['false_accepts']:>8,}"
             )
-    return "\n".join(lines)
+    return "\n".join(lines + _trade_off(result.curves))
+
+
+def _trade_off(curves: Mapping[str, Curve]) -> list[str]:
+    """Return the table of misses over false accepts; nothing where no word is spoken."""
+    from kws.recordings.curve import RATES
+
+    rows = [curve for curve in curves.values() if curve.own.words]
+    if not rows:
+        return []
+    width = max(len("at most … false accepts an hour"), *(len(curve.name) for curve in rows))
+    lines = [
+        "",
+        "words missed or taken for another if all thresholds are moved to have",
+        f"{'at most … false accepts an hour':<{width}}" + "".join(f"{r:>8g}" for r in RATES),
+    ]
+    for curve in rows if len(rows) > 2 else rows[:1]:
+        points = [curve.best(rate) for rate in RATES]
+        lines.append(
+            f"{curve.name:<{width}}"
+            + "".join(f"{_percent(p.false_reject_rate if p else None):>8}" for p in points)
+        )
+    smallest = rows[0].resolution()
+    if smallest > min(RATES):
+        lines.append(
+            f"One false accept in {rows[0].own.hours:.2f} h is {smallest:.2g} an hour; what stands "
+            "under less rests on none at all. Longer recordings tell more."
+        )
+    return lines
 
 
 def _percent(share: float | None) -> str:

@@ -1,0 +1,185 @@
+"""Misses against false accepts: the detection error trade-off, for all keywords and for each.
+
+A. Martin et al., "The DET curve in assessment of detection task performance" (Eurospeech 1997),
+with false accepts per hour in place of their share, as there is no number of things that could have
+been accepted. All thresholds move together: by the same amount on the scale of log odds, so that a
+keyword whose threshold is higher than the others' keeps its distance, and the model's own setting
+is a point of the curve.
+
+A keyword's misses are the words of it that were not reported as such; its false accepts are its
+events that belong to no word. (An event of it in the place of another keyword is that word's
+substitution, as everywhere in `kws.matching`.)
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from kws.matching import Matches, SpokenWord, join_matches, match_events
+from kws.recordings.replay import Replay
+
+RATES = (10.0, 5.0, 2.0, 1.0, 0.5, 0.2, 0.1)
+"""False accepts per hour that tables ask for."""
+_POINTS = 160
+_LOWEST, _HIGHEST = 0.05, 0.998
+_CLAMP = 1e-6
+
+
+@dataclass(frozen=True, kw_only=True)
+class Point:
+    """What one setting of the thresholds comes to."""
+
+    shift: float
+    """How far all thresholds were moved, in log odds; 0 is the model's own setting."""
+    thresholds: Mapping[str, float]
+    """The thresholds of the keywords concerned."""
+    words: int
+    """Keywords spoken."""
+    rejected: int
+    """Of these, how many were not reported as what they are: missed or taken for another."""
+    false_accepts: int
+    """Events that belong to no word."""
+    hours: float
+    """Length of the audio, in hours."""
+
+    @property
+    def false_accepts_per_hour(self) -> float:
+        """False accepts over hours."""
+        return self.false_accepts / self.hours
+
+    @property
+    def false_reject_rate(self) -> float | None:
+        """Share of the words that were not reported as what they are; None without words."""
+        return self.rejected / self.words if self.words else None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the point as a dictionary that `json` can write."""
+        lowest, highest = min(self.thresholds.values()), max(self.thresholds.values())
+        return {
+            "thresholds": [round(lowest, 5), round(highest, 5)],
+            "rejected": self.rejected,
+            "false_reject_rate": self.false_reject_rate,
+            "false_accepts": self.false_accepts,
+            "false_accepts_per_hour": self.false_accepts_per_hour,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Curve:
+    """What becomes of misses and false accepts as the thresholds rise."""
+
+    name: str
+    """The keyword, or ``all``."""
+    points: tuple[Point, ...]
+    """From low thresholds to high ones."""
+    own: Point
+    """The one of the model's own thresholds."""
+
+    def best(self, per_hour: float) -> Point | None:
+        """Return the point of fewest misses with at most so many false accepts per hour.
+
+        Of equal ones that with the fewest false accepts, then the highest thresholds. None where
+        every setting has more.
+        """
+        within = [p for p in self.points if p.false_accepts <= per_hour * p.hours + 1e-9]
+        return min(within, key=lambda p: (p.rejected, p.false_accepts, -p.shift), default=None)
+
+    def resolution(self) -> float:
+        """Return the false accepts per hour that a single one makes in audio of this length."""
+        return 1.0 / self.own.hours
+
+    def to_json(self, *, points: bool = True) -> dict[str, Any]:
+        """Return the curve as a dictionary that `json` can write, with or without its points."""
+        at = {f"{rate:g}": self.best(rate) for rate in RATES}
+        return {
+            "words": self.own.words,
+            "own": self.own.to_json(),
+            "at_false_accepts_per_hour": {
+                rate: None if point is None else point.to_json() for rate, point in at.items()
+            },
+            **({"points": [point.to_json() for point in self.points]} if points else {}),
+        }
+
+
+def trace_curves(
+    recordings: Sequence[tuple[Replay, Sequence[SpokenWord]]],
+    thresholds: Mapping[str, float],
+    *,
+    points: int = _POINTS,
+) -> dict[str, Curve]:
+    """Decide with many thresholds and count.
+
+    Args:
+        recordings: what was heard and what was said. They count together.
+        thresholds: the model's own, one for each keyword.
+        points: how many settings, evenly spread in log odds.
+
+    Returns:
+        The curve of ``all``, then one for each keyword.
+    """
+    middle = sum(map(_log_odds, thresholds.values())) / len(thresholds)
+    low, high = _log_odds(_LOWEST) - middle, _log_odds(_HIGHEST) - middle
+    shifts = sorted({0.0, *np.linspace(low, high, points).tolist()})
+    found: dict[str, list[Point]] = {"all": [], **{keyword: [] for keyword in thresholds}}
+    own: dict[str, Point] = {}
+    for shift in shifts:
+        moved = shifted(thresholds, shift) if shift else dict(thresholds)
+        matches = match_all(recordings, moved)
+        each = matches.per_keyword()
+        here = {
+            "all": Point(
+                shift=shift,
+                thresholds=moved,
+                words=matches.words,
+                rejected=matches.words - len(matches.hits),
+                false_accepts=len(matches.false_accepts),
+                hours=matches.hours,
+            )
+        }
+        for keyword in thresholds:
+            counts = each.get(keyword, {"words": 0, "hits": 0, "false_accepts": 0})
+            here[keyword] = Point(
+                shift=shift,
+                thresholds={keyword: moved[keyword]},
+                words=counts["words"],
+                rejected=counts["words"] - counts["hits"],
+                false_accepts=counts["false_accepts"],
+                hours=matches.hours,
+            )
+        for name, point in here.items():
+            found[name].append(point)
+        if not shift:
+            own = here
+    return {
+        name: Curve(name=name, points=tuple(points_of), own=own[name])
+        for name, points_of in found.items()
+    }
+
+
+def match_all(
+    recordings: Sequence[tuple[Replay, Sequence[SpokenWord]]], thresholds: Mapping[str, float]
+) -> Matches:
+    """Decide all recordings with these thresholds and match the events with what was said."""
+    return join_matches(
+        match_events(truth, replay.events(thresholds), duration_s=replay.seconds)
+        for replay, truth in recordings
+    )
+
+
+def shifted(thresholds: Mapping[str, float], shift: float) -> dict[str, float]:
+    """Move thresholds by so much in log odds: up when above 0, and never out of 0 to 1."""
+    return {
+        keyword: 1.0 / (1.0 + math.exp(-(_log_odds(threshold) + shift)))
+        for keyword, threshold in thresholds.items()
+    }
+
+
+def _log_odds(share: float) -> float:
+    # A threshold of 1 has no log odds; it is taken for the highest below.
+    share = min(max(share, _CLAMP), 1.0 - _CLAMP)
+    return math.log(share / (1.0 - share))
