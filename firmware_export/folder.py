@@ -1,0 +1,112 @@
+"""Writes a folder of generated files whole or not at all, and never over somebody else's files."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from kws.errors import KwsError
+from kws.files import atomic_write
+
+MANIFEST = "kws_firmware.json"
+"""Lies in every generated folder and says what was written there."""
+
+
+def write_folder(folder: Path, files: Mapping[str, str], facts: Mapping[str, Any]) -> None:
+    """Write a folder of text files, in place of one that was written before.
+
+    What others put into the folder since (a build folder, for example) stays.
+
+    Args:
+        folder: must be new, empty or written by this function.
+        files: contents by path within the folder.
+        facts: more for the manifest.
+
+    Raises:
+        KwsError: the folder is not ours, or a file in it was edited since; nothing is written.
+    """
+    folder = folder.resolve()
+    others = _others(folder, files)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    token = secrets.token_hex(4)
+    new = folder.with_name(f".{folder.name}.{token}.part")
+    old = folder.with_name(f".{folder.name}.{token}.old")
+    try:
+        for name, text in files.items():
+            path = new / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8", newline="\n")
+        manifest = dict(facts) | {"files": {name: _sum(text) for name, text in files.items()}}
+        (new / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
+        if folder.exists():
+            folder.rename(old)
+        new.rename(folder)
+        for name in others:
+            target = folder / name
+            target.parent.mkdir(parents=True, exist_ok=True)
+            (old / name).rename(target)
+    except BaseException:
+        # Before the new one stood in its place, the old one goes back there.
+        if old.exists() and not folder.exists():
+            old.rename(folder)
+        shutil.rmtree(new, ignore_errors=True)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def replace_file(folder: Path, name: str, text: str) -> None:
+    """Write one generated file anew and say so in the manifest."""
+    manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    manifest["files"][name] = _sum(text)
+    for path, content in ((name, text), (MANIFEST, json.dumps(manifest, indent=2) + "\n")):
+        with atomic_write(folder / path, "wb") as file:
+            file.write(content.encode())
+
+
+def _others(folder: Path, files: Mapping[str, str]) -> list[str]:
+    """Return the files in `folder` that are not ours; refuse where ours would destroy something."""
+    if not folder.exists():
+        return []
+    if not folder.is_dir():
+        raise KwsError(f"{folder} is a file. Give a folder to write to")
+    there = [
+        path.relative_to(folder).as_posix()
+        for path in sorted(folder.rglob("*"))
+        if path.is_symlink() or not path.is_dir()
+    ]
+    if not there:
+        return []
+    if MANIFEST not in there:
+        raise KwsError(
+            f"{folder} holds files that kws firmware did not write. Received: {there[0]}. "
+            "Give a new folder"
+        )
+    try:
+        ours = dict(json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise KwsError(
+            f"{folder / MANIFEST} is damaged, so that nobody knows what may be written anew. "
+            "Move the folder away or give a new one"
+        ) from error
+    others = [name for name in there if name not in ours and name != MANIFEST]
+    edited = [
+        name for name in there if name in ours and _sum((folder / name).read_bytes()) != ours[name]
+    ]
+    in_the_way = edited or [name for name in others if name in files]
+    if in_the_way:
+        raise KwsError(
+            f"{folder / in_the_way[0]} was edited after kws firmware wrote it. Received: "
+            f"{len(in_the_way)} such file{'s' * (len(in_the_way) > 1)}. Move the folder away or "
+            "give a new one"
+        )
+    return others
+
+
+def _sum(content: str | bytes) -> str:
+    data = content.encode() if isinstance(content, str) else content
+    return hashlib.sha256(data).hexdigest()

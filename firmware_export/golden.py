@@ -1,0 +1,126 @@
+"""What the self-test of a generated library has to hear (`runtime/kws_self_test.c`)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from firmware_export.c_source import c_array, c_comment
+from firmware_export.model_source import GENERATED, Decision
+from firmware_export.records import FirmwareEvent
+from firmware_export.twin import Twin
+from firmware_export.voice import Sound, next_random, signal, sounds
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Golden:
+    """The signal and everything that comes of it."""
+
+    sounds: tuple[Sound, ...]
+    """What the voice says."""
+    frames: NDArray[np.uint32]
+    """Checksum of each frame's features."""
+    posteriors: NDArray[np.int8]
+    """Answers of the network [steps, labels]."""
+    events: tuple[FirmwareEvent, ...]
+    """Events in the signal."""
+    decisions: tuple[FirmwareEvent, ...]
+    """Events of the test of decisions; their time is the number of a step."""
+
+    @property
+    def macros(self) -> dict[str, int | str]:
+        """Sizes for `kws_model.h`."""
+        return {
+            "KWS_GOLDEN_SOUNDS": len(self.sounds),
+            "KWS_GOLDEN_FRAMES": len(self.frames),
+            "KWS_GOLDEN_STEPS": len(self.posteriors),
+            "KWS_GOLDEN_EVENTS": len(self.events),
+            "KWS_GOLDEN_DECISIONS": len(self.decisions),
+        }
+
+
+def golden(twin: Twin, decided: Decision) -> Golden:
+    """Return the golden vectors of a model, computed by Python and the TFLite interpreter."""
+    rate = twin.card.front_end.sample_rate_hz
+    heard = twin.hear(signal(rate))
+    posteriors = decision_test(decided, len(twin.card.labels))
+    step_of = {round(twin.card.step_time_s(k) * rate): k for k in range(len(posteriors))}
+    return Golden(
+        sounds=tuple(sounds(rate)),
+        frames=checksums(heard.mfcc_q16),
+        posteriors=heard.posteriors,
+        events=heard.events,
+        decisions=tuple(
+            FirmwareEvent(
+                keyword=event.keyword,
+                score_q15=event.score_q15,
+                time_samples=step_of[event.time_samples],
+            )
+            for event in twin.decide((posteriors + 128.0) / 256)
+        ),
+    )
+
+
+def decision_test(decided: Decision, n_labels: int) -> NDArray[np.int8]:
+    """Return posteriors in which each keyword is heard twice, int8 [steps, labels].
+
+    As `check_decisions` in `runtime/kws_self_test.c` makes them.
+    """
+    length = decided.window_steps + decided.refractory_steps + 1
+    rows = []
+    random = 1
+    for label in 2 * decided.labels:
+        for i in range(2 * length):
+            row = np.empty(n_labels, np.int8)
+            for j in range(n_labels):
+                random = next_random(random)
+                row[j] = (random >> 29) - 128
+            if i < length:
+                row[label] = 127 - (random >> 31)
+            rows.append(row)
+    return np.array(rows)
+
+
+def checksums(mfcc_q16: NDArray[np.int32]) -> NDArray[np.uint32]:
+    """Return FNV-1a over the values of each frame, uint32 [frames]."""
+    sums = np.full(len(mfcc_q16), 2166136261, np.uint64)
+    for column in mfcc_q16.T:
+        sums = ((sums ^ column.astype(np.uint32)) * np.uint64(16777619)) & np.uint64(0xFFFFFFFF)
+    return sums.astype(np.uint32)
+
+
+def golden_source(vectors: Golden) -> str:
+    """Return `kws_golden.c`."""
+    spoken = ",\n".join(
+        f"    {{{s.samples}, {s.period}, {s.loudness}, {{{_row(a for a, _ in s.feedback)}}}, "
+        f"{{{_row(b for _, b in s.feedback)}}}}}"
+        for s in vectors.sounds
+    )
+    return "\n\n".join(
+        [
+            c_comment(GENERATED),
+            "/* What the self-test says and has to hear.\n"
+            " *\n * SPDX-License-Identifier: Apache-2.0\n */",
+            '#include "kws_golden.h"',
+            f"const kws_sound kws_golden_sounds[KWS_GOLDEN_SOUNDS] = {{\n{spoken},\n}};",
+            c_array("kws_golden_frames", vectors.frames, static=False),
+            c_array("kws_golden_posteriors", vectors.posteriors, static=False),
+            _events("kws_golden_events", "KWS_GOLDEN_EVENTS", vectors.events),
+            _events("kws_golden_decisions", "KWS_GOLDEN_DECISIONS", vectors.decisions),
+            "",
+        ]
+    )
+
+
+def _row(values: object) -> str:
+    return ", ".join(map(str, values))  # type: ignore[call-overload]
+
+
+def _events(name: str, size: str, events: Sequence[FirmwareEvent]) -> str:
+    rows = [f"    {{{e.time_samples}, {e.keyword}, {e.score_q15}}}," for e in events]
+    return "\n".join(
+        [f"const kws_golden_event {name}[{size} + 1] = {{", *rows, "    {0, 0, 0},", "};"]
+    )

@@ -1,0 +1,4 @@
+// The sketch of the Arduino example; PlatformIO wants C++.
+#include <Arduino.h>
+
+#include "../../Microphone/Microphone.ino"

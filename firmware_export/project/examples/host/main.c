@@ -1,0 +1,49 @@
+/*
+ * Reads raw samples (16-bit little-endian, KWS_SAMPLE_RATE_HZ, one channel) on stdin and prints the
+ * keywords, as `kws run -` does:
+ *
+ *     arecord -q -t raw -f S16_LE -r 16000 -c 1 | kws_host
+ *     ffmpeg -v error -i speech.ogg -f s16le -ar 16000 -ac 1 - | kws_host
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#include <stdio.h>
+
+#include "kws.h"
+
+#ifdef _WIN32
+#include <fcntl.h>
+#include <io.h>
+#endif
+
+int main(void)
+{
+    static kws_state state;
+    unsigned char bytes[2 * KWS_HOP_LENGTH];
+    size_t n;
+
+#ifdef _WIN32
+    _setmode(_fileno(stdin), _O_BINARY);
+#endif
+    kws_init(&state);
+    while ((n = fread(bytes, 2, KWS_HOP_LENGTH, stdin)) > 0) {
+        int16_t pcm[KWS_HOP_LENGTH];
+        kws_event event;
+        size_t i;
+        int result;
+
+        for (i = 0; i < n; i++) {
+            pcm[i] = (int16_t)(bytes[2 * i] | bytes[2 * i + 1] << 8);
+        }
+        result = kws_feed(&state, pcm, n, &event);
+        if (result == KWS_EVENT) {
+            printf("-  %.2f s  %s  %.2f\n", (double)event.time_samples / KWS_SAMPLE_RATE_HZ,
+                   kws_labels[event.keyword], event.score_q15 / 32768.0);
+            fflush(stdout);
+        } else if (result != KWS_OK) {
+            fprintf(stderr, "kws_feed: error %d\n", result);
+            return 1;
+        }
+    }
+    return 0;
+}

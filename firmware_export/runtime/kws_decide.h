@@ -1,0 +1,48 @@
+/*
+ * From posteriors to events, in whole numbers.
+ *
+ * For every keyword the posteriors of the last KWS_WINDOW_STEPS steps are summed up. A keyword whose
+ * sum is below its release limit becomes armed (all start armed). Of the armed keywords whose sum
+ * has reached their firing limit, the one with the largest sum fires (the first of them in label
+ * order when equal), unless the last event is KWS_REFRACTORY_STEPS steps or less ago; it is then no
+ * longer armed. So one long word is one event.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#ifndef KWS_DECIDE_H
+#define KWS_DECIDE_H
+
+#include <stdint.h>
+
+#include "kws_model.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define KWS_NO_KEYWORD (-1)
+
+/* What decisions remember. Posteriors count in steps of 1/256: 0 to 255. */
+typedef struct kws_decide_state {
+    uint32_t sum[KWS_N_KEYWORDS];  /* over the window, for each keyword, 0 to 255 * KWS_WINDOW_STEPS */
+    uint32_t next;                 /* row of window that the next step overwrites */
+    uint32_t quiet_steps;          /* so many more steps in which nothing fires */
+    uint8_t armed[KWS_N_KEYWORDS]; /* 1: may fire; 0: fired and has not fallen silent since */
+    uint8_t window[KWS_WINDOW_STEPS][KWS_N_KEYWORDS]; /* the posteriors that sum adds up */
+} kws_decide_state;
+
+/* Forget everything, as if the stream began anew (steps before its beginning count as 0). */
+void kws_decide_reset(kws_decide_state *state);
+
+/*
+ * Take the posteriors of the next step, int8 [KWS_N_LABELS], probability = (value + 128) / 256.
+ * Returns the label that fires (and writes its mean posterior, Q15, rounded down), or
+ * KWS_NO_KEYWORD.
+ */
+int kws_decide_step(kws_decide_state *state, const int8_t *posteriors, uint16_t *score_q15);
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

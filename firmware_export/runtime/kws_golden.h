@@ -1,0 +1,45 @@
+/*
+ * What the self-test says and has to hear. The contents are generated: kws_golden.c.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#ifndef KWS_GOLDEN_H
+#define KWS_GOLDEN_H
+
+#include <stdint.h>
+
+#include "kws_model.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* A sound of the signal: pulses or noise through three resonators. */
+typedef struct kws_sound {
+    uint16_t samples;   /* how long */
+    uint16_t period;    /* samples from pulse to pulse; 0: noise */
+    int32_t loudness;   /* 0 to 64 */
+    int32_t a[3], b[3]; /* resonators, Q14: y = x + a y[-1] - b y[-2] */
+} kws_sound;
+
+/* An event that has to come. */
+typedef struct kws_golden_event {
+    uint32_t when;      /* end of its audio in samples; in the test of decisions: number of the step */
+    uint16_t keyword;   /* index into kws_labels */
+    uint16_t score_q15; /* mean posterior, Q15 */
+} kws_golden_event;
+
+/* The signal, and for each frame a checksum of its features, for each step its posteriors. */
+extern const kws_sound kws_golden_sounds[KWS_GOLDEN_SOUNDS];
+extern const uint32_t kws_golden_frames[KWS_GOLDEN_FRAMES];
+extern const int8_t kws_golden_posteriors[KWS_GOLDEN_STEPS * KWS_N_LABELS]; /* [step, label] */
+extern const kws_golden_event kws_golden_events[KWS_GOLDEN_EVENTS + 1];     /* ends in zeros */
+
+/* Events of the test of decisions, which makes its own posteriors. */
+extern const kws_golden_event kws_golden_decisions[KWS_GOLDEN_DECISIONS + 1]; /* ends in zeros */
+
+#ifdef __cplusplus
+}
+#endif
+
+#endif

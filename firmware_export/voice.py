@@ -1,0 +1,110 @@
+"""A short signal that any machine can make in whole numbers: a crude voice that says a few words.
+
+It is what the self-test on a board listens to, so that no recording takes up flash. Pulses (or
+noise) excite three resonators in a row of sounds; with the formants of vowels this is enough for a
+network that was trained on people to hear "no" and "on". `runtime/kws_self_test.c` does the same.
+
+Formant frequencies: Peterson & Barney, "Control Methods Used in a Study of the Vowels" (1952),
+rounded.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+FORMANT_GAIN = (20, -12, 7)
+"""Weights of the resonators' outputs; their signs alternate, as the phases do."""
+PULSE = 1500
+"""What excites the resonators once in each period."""
+
+# Name: (frequency, bandwidth) of each formant in Hz.
+_FORMANTS = {
+    "ah": ((750, 80), (1200, 100), (2500, 150)),
+    "uh": ((620, 80), (1200, 100), (2500, 150)),
+    "oh": ((500, 70), (850, 80), (2400, 150)),
+    "oo": ((320, 60), (850, 80), (2300, 150)),
+    "n": ((260, 80), (1300, 200), (2400, 250)),
+    "p": ((1500, 2000), (3500, 2000), (6000, 2000)),
+}
+_NOISE = ("p",)
+
+# (sound, ms, loudness 0 to 64). A loudness of 0 is silence.
+_PAUSE = ("uh", 700, 0)
+_WORDS = (
+    (("n", 90, 19), ("uh", 60, 64), ("oh", 150, 64), ("oo", 100, 38)),  # no
+    (("ah", 180, 64), ("n", 140, 26)),  # on
+    (("uh", 160, 64), ("n", 60, 0), ("p", 40, 6)),  # up
+)
+_PITCHES_HZ = (200, 90)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sound:
+    """One sound of the signal, in the units of the C structure `kws_sound`."""
+
+    samples: int
+    """How long."""
+    period: int
+    """Samples from pulse to pulse; 0 means noise."""
+    loudness: int
+    """0 to 64."""
+    feedback: tuple[tuple[int, int], ...]
+    """For each resonator its two coefficients, Q14: y = x + a y[-1] - b y[-2]."""
+
+
+def sounds(rate_hz: int = 16_000) -> list[Sound]:
+    """Return the sounds of the signal in their order: each word at each pitch, pauses between."""
+    return [
+        Sound(
+            samples=ms * rate_hz // 1000,
+            period=0 if name in _NOISE else rate_hz // pitch_hz,
+            loudness=loudness,
+            feedback=tuple(_resonator(*formant, rate_hz) for formant in _FORMANTS[name]),
+        )
+        for pitch_hz in _PITCHES_HZ
+        for word in _WORDS
+        for name, ms, loudness in (_PAUSE, *word)
+    ]
+
+
+def signal(rate_hz: int = 16_000) -> NDArray[np.int16]:
+    """Return the signal, int16 [n] (about 6 s), the same in every bit as the C makes it."""
+    pcm = []
+    held = [[0, 0] for _ in FORMANT_GAIN]
+    random = 1
+    since_pulse = 0
+    for sound in sounds(rate_hz):
+        for _ in range(sound.samples):
+            random = next_random(random)
+            since_pulse = since_pulse + 1 if since_pulse + 1 < sound.period else 0
+            x = (random >> 24) - 128 if not sound.period else 0 if since_pulse else PULSE
+            mixed = 0
+            for y, (a, b), gain in zip(held, sound.feedback, FORMANT_GAIN, strict=True):
+                new = max(-32767, min(32767, x + _cut(a * y[0] - b * y[1], 14)))
+                y[:] = new, y[0]
+                mixed += gain * new
+            value = _cut(mixed * sound.loudness, 11) + (random >> 8 & 63) - 32
+            pcm.append(max(-32768, min(32767, value)))
+    return np.array(pcm, np.int16)
+
+
+def next_random(x: int) -> int:
+    """Return what follows x (not 0) in xorshift32 (Marsaglia, "Xorshift RNGs", 2003)."""
+    x ^= (x << 13) & 0xFFFFFFFF
+    x ^= x >> 17
+    return x ^ ((x << 5) & 0xFFFFFFFF)
+
+
+def _resonator(frequency_hz: float, bandwidth_hz: float, rate_hz: int) -> tuple[int, int]:
+    radius = math.exp(-math.pi * bandwidth_hz / rate_hz)
+    a = 2 * radius * math.cos(2 * math.pi * frequency_hz / rate_hz)
+    return round(a * 2**14), round(radius * radius * 2**14)
+
+
+def _cut(value: int, bits: int) -> int:
+    """Divide by 2**bits and drop the fraction, as C's division does."""
+    return value >> bits if value >= 0 else -(-value >> bits)
