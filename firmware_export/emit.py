@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import tempfile
 import textwrap
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
@@ -31,6 +32,7 @@ from firmware_export.model_source import (
 from firmware_export.plan import Buffer, Plan, plan
 from firmware_export.projects import project_files, readme_with_measurements
 from firmware_export.reader import Graph, read_graph
+from firmware_export.tflm import TflmForm, write_tflm
 from firmware_export.twin import Twin
 from kws import __version__
 from kws.errors import KwsError
@@ -108,7 +110,7 @@ def generate(
         KwsError: no such model, one that the library cannot compute, or a folder that is not ours.
     """
     path = resolve_model(model)
-    twin = _twin(path, thresholds)
+    twin = open_twin(path, thresholds)
     content = path.read_bytes()
     library = _Library(twin, read_graph(content))
     files = library.files()
@@ -137,6 +139,25 @@ def generate(
     )
 
 
+def generate_tflm(model: str | Path, out: str | Path) -> TflmForm:
+    """Write a model for TensorFlow Lite Micro into a folder, under the rules of `generate`.
+
+    Raises:
+        KwsError: no such model, a damaged one, an operator that TFLM does not have, or a folder
+            that is not ours.
+    """
+    with tempfile.TemporaryDirectory(prefix="kws-firmware-") as room:
+        written = write_tflm(model, Path(room))
+        files = {
+            path.relative_to(room).as_posix(): path.read_text(encoding="utf-8")
+            for path in sorted(Path(room).rglob("*"))
+            if path.is_file()
+        }
+    facts = {"generator": "kws firmware", "kws_version": __version__, "form": "tflm"}
+    write_folder(Path(out), files, facts)
+    return replace(written, folder=Path(out))
+
+
 def add_measurements(folder: str | Path, lines: Iterable[str]) -> None:
     """Put measured figures (lines of Markdown) into the README of a generated folder.
 
@@ -150,8 +171,13 @@ def add_measurements(folder: str | Path, lines: Iterable[str]) -> None:
     replace_file(folder, "README.md", readme_with_measurements(text, lines))
 
 
-def _twin(path: Path, thresholds: float | Mapping[str, float] | None) -> Twin:
-    network = Network(path)
+def open_twin(model: str | Path, thresholds: float | Mapping[str, float] | None = None) -> Twin:
+    """Return the Python twin of the library that `generate` makes of the same arguments.
+
+    Raises:
+        KwsError: no such model, or one that the library cannot compute.
+    """
+    network = Network(model)
     card = network.card
     if thresholds is not None:
         if not isinstance(thresholds, Mapping):
@@ -271,17 +297,17 @@ class _Library:
     def model_header(self) -> str:
         """Return `kws_model.h`."""
         card, decided = self.card, self.decision
-        front_end = {
+        front_end: dict[str, int | str] = {
             "KWS_SAMPLE_RATE_HZ": card.front_end.sample_rate_hz,
             **{name: _number(value) for name, value in self.tables.macros.items()},
         }
-        network = {
+        network: dict[str, int | str] = {
             "KWS_RECEPTIVE_FRAMES": card.receptive_field_frames,
             "KWS_STRIDE_FRAMES": card.stride_frames,
             "KWS_N_LABELS": len(card.labels),
             "KWS_WORK_WORDS": self.work_words,
         }
-        decisions = {
+        decisions: dict[str, int | str] = {
             "KWS_N_KEYWORDS": len(decided.labels),
             "KWS_WINDOW_STEPS": decided.window_steps,
             "KWS_REFRACTORY_STEPS": decided.refractory_steps,

@@ -1,0 +1,147 @@
+"""`kws firmware`: a model as a C library for microcontrollers, proven to be the same."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import typer
+
+from kws.cli.options import JSON, MODEL, THRESHOLD
+from kws.errors import KwsError
+
+FORMS = ("library", "tflm")
+
+
+def register(app: typer.Typer) -> None:
+    """Add this file's commands to `app`."""
+    app.command("firmware")(firmware)
+
+
+def firmware(
+    model: str = MODEL,
+    out: Path = typer.Option(
+        ...,
+        "--out",
+        "-o",
+        metavar="DIR",
+        help="Folder to write; new, empty or written by this command before.",
+    ),
+    form: str = typer.Option(
+        "library",
+        "--form",
+        metavar="FORM",
+        help="library: C99 without interpreter. tflm: files for TensorFlow Lite Micro.",
+    ),
+    threshold: float | None = THRESHOLD,
+    clips: Path | None = typer.Option(
+        None,
+        "--verify",
+        metavar="CLIPS",
+        help="Run the library on CLIPS/<label>/<clip> and compare every value with Python; "
+        "measure it on emulated boards.",
+    ),
+    stream: Path | None = typer.Option(
+        None, "--stream", metavar="AUDIO", help="The same on a long recording."
+    ),
+    most: int | None = typer.Option(
+        None, "--clips", metavar="N", min=1, help="Compare on no more than so many clips."
+    ),
+    cores: str | None = typer.Option(
+        None,
+        "--cores",
+        metavar="NAMES",
+        help="Compare on host, m0, m3, m4, m7, m33, m55 (comma-separated). "
+        "[default: those whose tools are installed]",
+    ),
+    as_json: bool = JSON,
+) -> None:
+    """Write a model as a C library for microcontrollers.
+
+    The folder is a library for CMake, Arduino, PlatformIO, ESP-IDF and Zephyr at once, with
+    examples and a self-test. It computes the same bits as this package.
+
+    Example: kws firmware commands_en -o kws_commands_en
+
+    Example: kws firmware commands_en -o kws_commands_en --verify validation --clips 200
+    """
+    if form not in FORMS:
+        raise typer.BadParameter(f"--form: unknown {form!r}. Use: {', '.join(FORMS)}.")
+    verifying = clips is not None or stream is not None
+    if form == "tflm" and (verifying or threshold is not None):
+        raise typer.BadParameter("--verify, --stream and --threshold go with --form library.")
+    if not verifying and (most is not None or cores is not None):
+        raise typer.BadParameter("--clips and --cores go with --verify or --stream.")
+    facts, lines = _tflm(model, out) if form == "tflm" else _library(model, out, threshold)
+    if not verifying:
+        typer.echo(json.dumps(facts) if as_json else "\n".join(lines))
+        return
+    names = None if cores is None else [n.strip() for n in cores.split(",") if n.strip()]
+    if not as_json:
+        typer.echo("\n".join(lines))
+    equal, more, lines = _verify(model, out, threshold, clips, stream, most, names)
+    typer.echo(json.dumps(facts | more) if as_json else "\n".join(["", *lines]))
+    if not equal:
+        raise KwsError(
+            f"{out} is written, but does not compute what Python does. Do not use it, and tell us"
+        )
+
+
+Report = tuple[dict[str, Any], list[str]]
+"""What was done as JSON's objects, and for people."""
+
+
+def _library(model: str, out: Path, threshold: float | None) -> Report:
+    from firmware_export.emit import generate
+
+    written = generate(model, out, thresholds=threshold)
+    return written.to_dict(), written.lines()
+
+
+def _tflm(model: str, out: Path) -> Report:
+    from firmware_export.emit import generate_tflm
+
+    written = generate_tflm(model, out)
+    facts = {"folder": str(out), "files": len(written.files), "arena_bytes": written.arena_bytes}
+    arena = (
+        f"{written.arena_bytes:,} bytes of arena on this computer"
+        if written.arena_bytes
+        else f"arena not measured: {written.not_measured}"
+    )
+    return facts | {"operators": list(written.operators)}, [
+        f"{out}: {len(written.files)} files for TensorFlow Lite Micro",
+        f"needs   {', '.join(written.operators)}; {arena}",
+        f"next    {out}/README.md",
+    ]
+
+
+def _verify(
+    model: str,
+    out: Path,
+    threshold: float | None,
+    clips: Path | None,
+    stream: Path | None,
+    most: int | None,
+    cores: list[str] | None,
+) -> tuple[bool, dict[str, Any], list[str]]:
+    """Compare and measure; puts the table into the README and returns what there is to tell."""
+    from firmware_export.emit import add_measurements, open_twin
+    from firmware_export.measure import measure
+    from firmware_export.verify import verify
+    from firmware_export.voice import signal
+
+    twin = open_twin(model, threshold)
+    compared = verify(twin, out, clips, stream=stream, limit=most, cores=cores, progress=True)
+    front_end = twin.card.front_end
+    cost = measure(
+        out,
+        signal(front_end.sample_rate_hz),
+        sample_rate_hz=front_end.sample_rate_hz,
+        hop_length=front_end.hop_length,
+        cores=cores,
+    )
+    table = cost.markdown()
+    add_measurements(out, ["```", *compared.lines(), "```", "", *table])
+    facts = {"verification": compared.to_dict(), "cost": cost.to_dict()}
+    return compared.equal, facts, [*compared.lines(), "", *table]
