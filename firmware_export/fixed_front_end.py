@@ -27,6 +27,11 @@ LOWEST_WEIGHT = 2.0**-6
 """The weights of a mel filter must sum to this at least: each is rounded to 2^-16."""
 
 _LN2_Q24 = 11629080
+_QUANTISER_COMMENTS = {
+    "kws_input_centre_q16": "the MFCC that becomes 0, Q16",
+    "kws_input_gain": "factor from there, times 2^kws_input_shift / 2^16",
+    "kws_input_shift": "bits to shift the product back",
+}
 _BLOCK_FRAMES = 256  # frames worked on at once: what they need still lies in the processor's cache
 _Ints = NDArray[np.int64]
 
@@ -40,7 +45,7 @@ class FixedTables:
     macros: dict[str, int]
     """Name and value of each macro for ``kws_model.h``; some are negative."""
     comments: Mapping[str, str]
-    """For each table and macro what it holds, with its Q format."""
+    """For each table (the quantiser's too) and macro what it holds, with its Q format."""
 
 
 def tables(config: FrontEndConfig) -> FixedTables:
@@ -83,7 +88,8 @@ def tables(config: FrontEndConfig) -> FixedTables:
         arrays=[(name, f"{values.dtype.name}_t", values) for name, values, _ in arrays],
         macros={name: value for name, (value, _) in macros.items()},
         comments={name: text for name, _, text in arrays}
-        | {name: text for name, (_, text) in macros.items()},
+        | {name: text for name, (_, text) in macros.items()}
+        | _QUANTISER_COMMENTS,
     )
 
 
@@ -100,16 +106,7 @@ def fixed_mfcc(pcm: NDArray[np.int16], config: FrontEndConfig) -> NDArray[np.int
     Raises:
         KwsError: not int16 or not one channel, a front end that the C library cannot do.
     """
-    if not isinstance(pcm, np.ndarray) or pcm.dtype != np.int16 or pcm.ndim != 1:
-        received = (
-            f"dtype {pcm.dtype}, shape {pcm.shape}"
-            if isinstance(pcm, np.ndarray)
-            else type(pcm).__name__
-        )
-        raise KwsError(
-            f"Audio must be a NumPy array of int16, shape [n]. Received: {received}. "
-            "Convert it to int16 and average its channels first"
-        )
+    _check(pcm)
     plan = _plan(config)
     frames = split(pcm, config)
     features = np.empty((len(frames), config.n_mfcc), np.int32)
@@ -150,11 +147,23 @@ class FixedFrontEnd:
         Raises:
             KwsError: not int16, or not one channel.
         """
-        fixed_mfcc(pcm[:0] if isinstance(pcm, np.ndarray) and pcm.ndim else pcm, self.config)
+        _check(pcm)
         samples = np.concatenate([self._waiting, pcm])
         features = fixed_mfcc(samples, self.config)
         self._waiting = samples[len(features) * self.config.hop_length :].copy()
         return features
+
+
+def _check(pcm: Any) -> None:
+    if isinstance(pcm, np.ndarray) and pcm.dtype == np.int16 and pcm.ndim == 1:
+        return
+    received = type(pcm).__name__
+    if isinstance(pcm, np.ndarray):
+        received = f"dtype {pcm.dtype}, shape {pcm.shape}"
+    raise KwsError(
+        f"Audio must be a NumPy array of int16, shape [n]. Received: {received}. "
+        "Convert it to int16 and average its channels first"
+    )
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -293,7 +302,7 @@ def _mel_runs(config: FrontEndConfig) -> tuple[int, _Ints, _Ints]:
         )
     runs: list[int] = []
     weights: list[int] = []
-    used = np.flatnonzero(filters.any(axis=0))
+    used = np.flatnonzero((filters > 2.0**-17).any(axis=0))  # the rest rounds to nothing
     bins = range(max(1, int(used[0])), min(int(used[-1]), config.frame_length // 2 - 1) + 1)
     peaks = np.array([row.argmax() for row in filters])
     for b in bins:
@@ -472,12 +481,10 @@ def _mel_logarithms(re: _Ints, im: _Ints, raised: _Ints, plan: _Plan) -> _Ints:
     shift = 32 - _bit_length(either)
     a, b = (re << shift) >> 16, (im << shift) >> 16
     root = _root_of(((a * (a + 1)) >> 1) + ((b * (b + 1)) >> 1), plan)
-    up = root * plan.mel_weight[:, None]
-    down = (root << 16) - up
     back = shift + plan.mel_guard
-    half = (np.int64(1) << back) >> 1
     heard = either >> plan.mel_guard != 0
-    up, down = (((z + half) >> back) * heard for z in (up, down))
+    up = ((root * plan.mel_weight[:, None]) >> back) * heard
+    down = ((root << 16) >> back) * heard - up
     energy = np.zeros((plan.config.n_mels, re.shape[1]), np.int64)
     end = np.cumsum(plan.mel_bins)
     for run, (first, last) in enumerate(zip(end - plan.mel_bins, end, strict=True)):

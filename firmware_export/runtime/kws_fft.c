@@ -10,13 +10,26 @@ enum {
      * magnitudes of the windowed pairs that it is made of. For all of them that is
      * 2^15 * sqrt(2) * PAIRS / 2, since the window's mean is 1/2; the pairs of a shorter FFT are
      * spread evenly over the frame, where the window's mean is the same. After all halvings it is
-     * 2^(15 + 1/2 + KWS_FFT_LOG2 - 1 - HALVINGS), which with the bits below is 2^30.5: half a bit is
-     * left for rounding. */
+     * 2^(15 + 1/2 + KWS_FFT_LOG2 - 1 - HALVINGS), which with the bits below is 2^30.5: half a bit
+     * is left for rounding. */
     SAMPLE_BITS = 16 - KWS_FFT_LOG2 + HALVINGS
 };
 
+/* Whether small functions become part of their callers decides much of the time. Only where a
+ * product takes the registers that the caller needs is `turn` better off alone. */
+#if defined(__GNUC__)
+#define INLINE static inline __attribute__((always_inline))
+#else
+#define INLINE static inline
+#endif
+#if defined(__GNUC__) && defined(KWS_SHORT_PRODUCTS)
+#define TURN static __attribute__((noinline))
+#else
+#define TURN INLINE
+#endif
+
 /* floor(a * b / 2^32) */
-static inline int32_t upper_word(int32_t a, int32_t b)
+INLINE int32_t upper_word(int32_t a, int32_t b)
 {
 #if defined(KWS_SHORT_PRODUCTS)
     const int32_t a_low = a & 0xffff, b_low = b & 0xffff;
@@ -31,12 +44,12 @@ static inline int32_t upper_word(int32_t a, int32_t b)
 #endif
 }
 
-/* z * (cosine - i sine) / 2 in place of z, the factor in Q31 */
-static void turn(int32_t *z, int32_t cosine, int32_t sine)
+/* z * (factor[0] - i factor[1]) / 2 in place of z, the factor in Q31 */
+TURN void turn(int32_t *z, const int32_t *factor)
 {
     const int32_t re = z[0], im = z[1];
-    z[0] = upper_word(re, cosine) + upper_word(im, sine);
-    z[1] = upper_word(im, cosine) - upper_word(re, sine);
+    z[0] = upper_word(re, factor[0]) + upper_word(im, factor[1]);
+    z[1] = upper_word(im, factor[0]) - upper_word(re, factor[1]);
 }
 
 static void halve(int32_t *z)
@@ -45,24 +58,30 @@ static void halve(int32_t *z)
     z[1] = kws_floor_shift(z[1], 1);
 }
 
-/* cos(angle), Q31, for an angle of 0..KWS_FRAME_LENGTH steps */
-static int32_t cosine_of(int angle)
+/* Cosine and sine of 0..3 * QUARTER steps, Q31 */
+static void look_up(int angle, int32_t *factor)
 {
+    int sign = 1;
+    int32_t cosine, sine;
     if (angle > 2 * QUARTER) {
-        angle = 4 * QUARTER - angle;
+        angle -= 2 * QUARTER;
+        sign = -1;
     }
-    return angle <= QUARTER ? kws_cos_q31[angle] : -kws_cos_q31[2 * QUARTER - angle];
-}
-
-/* sin(angle), Q31, for an angle of 0..3 * QUARTER steps */
-static int32_t sine_of(int angle)
-{
-    return cosine_of(angle < QUARTER ? QUARTER - angle : angle - QUARTER);
+    if (angle > QUARTER) {
+        angle -= QUARTER;
+        cosine = -kws_cos_q31[QUARTER - angle];
+        sine = kws_cos_q31[angle];
+    } else {
+        cosine = kws_cos_q31[angle];
+        sine = kws_cos_q31[QUARTER - angle];
+    }
+    factor[0] = sign * cosine;
+    factor[1] = sign * sine;
 }
 
 /* sample (16 bits) * window (Q31) with SAMPLE_BITS fractional bits, rounded down. That is half a
  * unit too low everywhere, which shows in bin 0 only. */
-static inline int32_t windowed(int32_t sample, int32_t window)
+INLINE int32_t windowed(int32_t sample, int32_t window)
 {
 #if defined(KWS_SHORT_PRODUCTS)
     const int32_t low = kws_floor_shift(sample * (window & 0xffff), 16);
@@ -73,8 +92,8 @@ static inline int32_t windowed(int32_t sample, int32_t window)
 #endif
 }
 
-/* Window, first stage and bit-reversed order in one: four-point DFTs of pairs a quarter of the frame
- * apart, whose windows share two cosines. `factor` is what the samples are multiplied with. */
+/* Window, first stage and bit-reversed order in one: four-point DFTs of pairs a quarter of the
+ * frame apart, whose windows share a cosine and a sine. Samples are multiplied with `factor`. */
 static void first_stage(const int16_t *frame, int32_t factor, int32_t *data)
 {
     const int32_t half = 1 << 30; /* of the window's height, Q31 */
@@ -144,13 +163,14 @@ static void other_stages(int32_t *data)
         }
         for (int k = 1; k < length; k++) {
             const int angle = k * (QUARTER / length); /* 2 pi k / (4 length) */
-            const int32_t cos1 = cosine_of(angle), sin1 = sine_of(angle);
-            const int32_t cos2 = cosine_of(2 * angle), sin2 = sine_of(2 * angle);
-            const int32_t cos3 = cosine_of(3 * angle), sin3 = sine_of(3 * angle);
+            int32_t once[2], twice[2], thrice[2];
+            look_up(angle, once);
+            look_up(2 * angle, twice);
+            look_up(3 * angle, thrice);
             for (int32_t *z = data + 2 * k; z < end; z += 8 * length) {
-                turn(z + 2 * length, cos2, sin2);
-                turn(z + 4 * length, cos1, sin1);
-                turn(z + 6 * length, cos3, sin3);
+                turn(z + 2 * length, twice);
+                turn(z + 4 * length, once);
+                turn(z + 6 * length, thrice);
                 four_points(z, length);
             }
         }
@@ -159,7 +179,9 @@ static void other_stages(int32_t *data)
         for (int k = 0; k < PAIRS / 2; k++) {
             int32_t *const low = data + 2 * k, *const high = low + PAIRS;
             halve(low);
-            turn(high, cosine_of(2 * k), sine_of(2 * k));
+            int32_t factor[2];
+            look_up(2 * k, factor);
+            turn(high, factor);
             const int32_t re = low[0], im = low[1];
             low[0] = re + high[0];
             low[1] = im + high[1];
@@ -181,7 +203,8 @@ static void separate(int32_t *data)
         const int32_t even_re = kws_floor_shift(low[0] + high[0], 1);
         const int32_t even_im = kws_floor_shift(low[1] - high[1], 1);
         int32_t odd[2] = {low[1] + high[1], high[0] - low[0]};
-        turn(odd, kws_cos_q31[k], kws_cos_q31[QUARTER - k]);
+        const int32_t factor[2] = {kws_cos_q31[k], kws_cos_q31[QUARTER - k]};
+        turn(odd, factor);
         low[0] = even_re + odd[0];
         low[1] = even_im + odd[1];
         high[0] = even_re - odd[0];

@@ -2,14 +2,14 @@
  *
  * Spectrum of one frame of audio, in 32-bit integers.
  *
- * Window (Hann, periodic) -> block exponent -> real FFT. The FFT of KWS_FRAME_LENGTH real samples is
- * a complex FFT of half that length over pairs of samples, then one pass that separates the spectra
- * of even and odd samples. It is made of radix-4 stages (and one of radix 2 where the length asks for
- * it), decimation in time, in place.
+ * Block exponent -> window (Hann, periodic) -> real FFT. The FFT of KWS_FRAME_LENGTH real samples
+ * is a complex FFT of half that length over pairs of samples, then one pass that separates the
+ * spectra of even and odd samples. It is made of radix-4 stages (and one of radix 2 where the
+ * length asks for it), decimation in time, in place.
  *
- * Only products of two 32-bit numbers of which the upper word is kept: one instruction on Cortex-M3
- * and up and on RISC-V with M. Cortex-M0 has no such product and puts it together from four of
- * 16 bits; the bits are the same.
+ * The only products are those of two 32-bit numbers of which the upper word is kept: one
+ * instruction on Cortex-M3 and up and on RISC-V with M. Cortex-M0 has no such product and puts it
+ * together from four of 16 bits; the bits are the same.
  */
 #ifndef KWS_FFT_H
 #define KWS_FFT_H
@@ -18,20 +18,21 @@
 
 #include "kws_model.h"
 
-/* cos(2 pi i / KWS_FRAME_LENGTH) for the first quarter of the circle, Q31 (1.0 is 2^31 - 1). Serves
+/* cos(2 pi i / KWS_FRAME_LENGTH) for the first quarter of the circle, Q31 (1.0 is 2^31 - 1). For
  * window, FFT and separation. */
 extern const int32_t kws_cos_q31[KWS_FRAME_LENGTH / 4 + 1];
 
-/* Products of 16 x 16 -> 32 bits only. Chosen for Thumb-1 (Cortex-M0, M0+, M1, M23); can be asked for
- * on any other core. */
+/* Products of 16 x 16 -> 32 bits only. Chosen for Thumb-1 (Cortex-M0, M0+, M1, M23); can be asked
+ * for on any other core. */
 #if !defined(KWS_SHORT_PRODUCTS) && defined(__ARM_ARCH_ISA_THUMB)
 #if __ARM_ARCH_ISA_THUMB == 1
 #define KWS_SHORT_PRODUCTS 1
 #endif
 #endif
 
-/* floor(x / 2^n), 0 <= n <= 31. C leaves the right shift of a negative number to the compiler; every
- * compiler for the cores named here keeps the sign, and the self-test would notice one that does not. */
+/* floor(x / 2^n), 0 <= n <= 31. C leaves the right shift of a negative number to the compiler;
+ * every compiler for the cores named here keeps the sign, and the self-test notices one that does
+ * not. */
 static inline int32_t kws_floor_shift(int32_t x, int n)
 {
     return x >> n;
@@ -55,11 +56,11 @@ static inline int kws_leading_zeros(uint32_t x)
 /* Spectrum of a frame.
  *
  * frame     int16 [KWS_FRAME_LENGTH], the samples as they come.
- * spectrum  int32 [KWS_FRAME_LENGTH], written: bin k (1 <= k < KWS_FRAME_LENGTH / 2) has its real part
- *           at 2k and its imaginary part at 2k + 1, in units of 2^-(16 - KWS_FFT_LOG2 + h) of the
- *           spectrum of the samples as whole numbers. Bin 0 is not separated from the highest one:
- *           no mel filter reaches them.
- * returns   h, 0..14: the block exponent, by how many bits the frame was raised to use the whole word.
+ * spectrum  int32 [KWS_FRAME_LENGTH], written: bin k (1 <= k < KWS_FRAME_LENGTH / 2) has its real
+ *           part at 2k and its imaginary part at 2k + 1, with 16 - KWS_FFT_LOG2 + h fractional bits
+ *           where samples are whole numbers. (In the middle bin the imaginary part has the wrong
+ *           sign; bin 0 is not separated from the highest one, and no mel filter reaches either.)
+ * returns   h, 0..14: the block exponent, by how many bits the frame was raised to fill the word.
  */
 int kws_spectrum(const int16_t *frame, int32_t *spectrum);
 

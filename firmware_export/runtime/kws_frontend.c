@@ -37,7 +37,7 @@ static int32_t log_above_floor(uint32_t energy, int raised)
 }
 
 /* Mel filters over the spectrum, and the logarithm: the first KWS_N_MELS words become
- * log_above_floor of each filter. A filter is written where bins were that have been read before: no
+ * log_above_floor of each filter. They are written where bins were that have been read before: no
  * bin is in more than two filters, and a bin takes two words. */
 static void mel_logarithms(int32_t *work, int raised)
 {
@@ -51,16 +51,15 @@ static void mel_logarithms(int32_t *work, int raised)
             if ((re | im) >> KWS_MEL_GUARD == 0) {
                 continue; /* less than one unit of the sums */
             }
-            /* Raise both until one fills 32 bits and keep the upper 16. What is cut off is half a unit
-             * on average, and (a + 1/2)^2 is a (a + 1) but for 1/4. */
+            /* Raise both until one fills 32 bits and keep the upper 16. What is cut off is half a
+             * unit on average, and (a + 1/2)^2 is a (a + 1) but for 1/4. */
             const int shift = kws_leading_zeros(re | im);
             const uint32_t a = (re << shift) >> 16, b = (im << shift) >> 16;
             const uint32_t root = root_of(((a * (a + 1u)) >> 1) + ((b * (b + 1u)) >> 1));
-            const uint32_t up = root * *weight, down = (root << 16) - up;
-            const int back = shift + KWS_MEL_GUARD; /* at most 31, since one bit was above GUARD */
-            const uint32_t half = (1u << back) >> 1;
-            rising += (up >> back) + ((up & half) != 0);
-            falling += (down >> back) + ((down & half) != 0);
+            const int back = shift + KWS_MEL_GUARD; /* at most 31: a bit above GUARD is set */
+            const uint32_t all = (root << 16) >> back, up = (root * *weight) >> back;
+            rising += up;
+            falling += all - up;
         }
         if (run > 0) {
             work[run - 1] = log_above_floor(rising_before + falling, raised);

@@ -11,7 +11,7 @@
 
 #include <stdint.h>
 
-#include "kws_model.h" /* KWS_FRAME_LENGTH and the other sizes and constants of the model's front end */
+#include "kws_model.h" /* sizes and constants of the model's front end */
 
 /* Words of scratch memory for kws_frontend_frame; nothing in it needs to be kept between calls. */
 #define KWS_FRONTEND_WORK_WORDS KWS_FRAME_LENGTH
@@ -22,14 +22,15 @@
 extern const uint16_t kws_root[225];
 /* ln(1 + i / 128), Q16, i = 0..128 */
 extern const uint16_t kws_ln_q16[129];
-/* The corners of the mel filters cut the bins of the FFT into KWS_N_MELS + 1 runs: how many bins are in
- * each, from bin KWS_MEL_FIRST_BIN on. In run m filter m rises and filter m - 1 falls. */
+/* The corners of the mel filters cut the bins of the FFT into KWS_N_MELS + 1 runs: how many bins
+ * are in each, from bin KWS_MEL_FIRST_BIN on. In run m filter m rises and filter m - 1 falls. */
 extern const uint16_t kws_mel_bins[KWS_N_MELS + 1];
 /* For each of these bins the weight in the filter that rises, Q16; in the one that falls it is
  * 1 minus that. */
 extern const uint16_t kws_mel_weight_q16[KWS_MEL_WEIGHTS];
-/* First half (and middle) of the rows of the DCT [KWS_N_MFCC][(KWS_N_MELS + 1) / 2],
- * Q(14 + KWS_DCT_SHIFT). The second half of an even row is the mirror image of it, of an odd row minus the mirror image. */
+/* First half (and middle) of the rows of the DCT [KWS_N_MFCC][(KWS_N_MELS + 1) / 2], Q(14 +
+ * KWS_DCT_SHIFT). The second half of an even row mirrors it, that of an odd row with the other
+ * sign. */
 extern const int16_t kws_dct[KWS_N_MFCC * ((KWS_N_MELS + 1) / 2)];
 /* Normalisation and int8 quantisation in one: int8 = (mfcc_q16 - centre) * gain / 2^shift. */
 extern const int32_t kws_input_centre_q16[KWS_N_MFCC]; /* the MFCC that gives 0, Q16 */
