@@ -29,6 +29,7 @@ from kws.network import Network
 from kws.recordings.curve import Curve, trace_curves
 from kws.recordings.hear import Heard, hear
 from kws.recordings.replay import Replay
+from kws.recordings.truth import check_fits, own_words
 from kws.runtime import which_runtime
 
 _MISTAKES = 20
@@ -426,16 +427,10 @@ def evaluate_streams(
     card = load_model(model)
     paths = [audio for audio, _ in recordings]
     said = [list(truth) for _, truth in recordings]
-    ours = [[word for word in words if word.keyword in card.keywords] for words in said]
-    notes = _left_out(card, [word for words in said for word in words])
+    ours, notes = own_words(card, said)
     heard = hear(model, paths, workers=workers, progress=progress)
     for one, words in zip(heard, said, strict=True):
-        late = next((word for word in words if word.start_s >= one.seconds), None)
-        if late is not None:
-            raise KwsError(
-                f"{one.audio} lasts {one.seconds:.2f} s, but {late.keyword!r} is labelled at "
-                f"{late.start_s:.2f} s. Give the label file of this recording"
-            )
+        check_fits(one, words)
     replays = [Replay(card, one) for one in heard]
     results = tuple(
         RecordingResult(
@@ -455,24 +450,6 @@ def evaluate_streams(
         notes=tuple(notes),
         seconds=time.perf_counter() - start,
     )
-
-
-def _left_out(card: ModelCard, words: Sequence[SpokenWord]) -> list[str]:
-    """Return a note on labelled words that are no keyword of the model, if any."""
-    n = sum(word.keyword not in card.keywords for word in words)
-    if not n:
-        return []
-    others = some(sorted({w.keyword for w in words} - set(card.keywords)))
-    if n == len(words):
-        raise KwsError(
-            f"None of the labelled words is a keyword of this model. Received: {others}; "
-            f"keywords: {some(card.keywords)}. Give the label file of this recording, or "
-            "another model"
-        )
-    return [
-        f"{n} of {len(words)} labelled words are no keywords of this model and are left out: "
-        f"{others}"
-    ]
 
 
 def label_set(card: ModelCard) -> LabelSet:

@@ -221,7 +221,9 @@ def test_a_curve_is_what_deciding_and_matching_at_each_threshold_gives(
         ]
         truth += [SpokenWord(start_s=39.0, end_s=39.5, keyword=word) for word in ("no", "yes")]
         recordings.append((heard, truth))
-    curves = trace_curves([(Replay(card, h), t) for h, t in recordings], card.decision.thresholds)
+    curves = trace_curves(
+        [(Replay(card, h), t) for h, t in recordings], card.decision.thresholds, points=40
+    )
     assert set(curves) == {"all", "yes", "no"}
     for i, point in enumerate(curves["all"].points):
         config = decision(dict(point.thresholds))

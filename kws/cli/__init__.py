@@ -21,7 +21,7 @@ _ClickException: type[Exception] = _UsageError.__bases__[0]
 # `part` and `stream` add to `data`.
 _ROOMS = (
     *("demo", "data", "voices", "part", "stream", "train", "export", "info"),
-    *("evaluate", "run", "listen", "firmware", "benchmark"),
+    *("evaluate", "calibrate", "mine", "run", "listen", "firmware", "benchmark"),
 )
 
 

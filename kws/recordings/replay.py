@@ -66,11 +66,18 @@ class Replay:
         largest = self._sums.max(axis=0, initial=0.0) / self._window
         return dict(zip(self._keywords, largest.tolist(), strict=True))
 
-    def events(self, thresholds: Mapping[str, float] | None = None) -> list[Event]:
+    def all_at(self, threshold: float) -> dict[str, float]:
+        """Return the same threshold for all keywords."""
+        return dict.fromkeys(self._keywords, float(threshold))
+
+    def events(
+        self, thresholds: Mapping[str, float] | None = None, *, only: str | None = None
+    ) -> list[Event]:
         """Return what `Decider` reports.
 
         Args:
             thresholds: one for each keyword; by default those of the decision.
+            only: pay attention to this keyword alone, as if the others were never fired.
 
         Raises:
             KwsError: thresholds that do not fit the keywords.
@@ -81,13 +88,16 @@ class Replay:
         limits = decision_limits(config, self._keywords, self._card.step_ms)
         quiet = limits.refractory_steps
         n = len(self._sums)
-        high = [
+        # For each keyword the steps at which it may fire if armed.
+        high: list[list[int]] = [
             np.flatnonzero(self._sums[:, k] >= limit).tolist()
+            if only in (None, self._keywords[k])
+            else []
             for k, limit in enumerate(limits.fire)
         ]
-        # For each keyword the position in its list of the first step at which it may fire, and
-        # the step from which on it is armed.
-        waiting = [k for k in range(len(high)) if high[k]]
+        waiting = [k for k, steps in enumerate(high) if steps]
+        # The position in each list from which on it matters, and the step since which the keyword
+        # is armed.
         position = [0] * len(high)
         armed_from = [0] * len(high)
         found: list[Event] = []

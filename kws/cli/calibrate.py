@@ -1,0 +1,169 @@
+"""`kws calibrate`: thresholds for a wanted number of false accepts, into the model file."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from kws.cli.options import JSON, MODEL
+
+if TYPE_CHECKING:
+    from kws.recordings.calibrate import Calibration
+
+
+def register(app: typer.Typer) -> None:
+    """Add `calibrate` to `app`."""
+    app.command()(calibrate)
+
+
+def calibrate(
+    model: str = MODEL,
+    negatives: list[Path] = typer.Argument(
+        ..., metavar="NEGATIVE...", help="Recordings in which no keyword is spoken."
+    ),
+    out: Path = typer.Option(
+        ..., "--out", "-o", metavar="FILE", help="The model with its new thresholds."
+    ),
+    per_hour: float = typer.Option(
+        0.5,
+        "--false-accepts-per-hour",
+        metavar="N",
+        help="How many are wanted, all keywords together.",
+    ),
+    positives: list[Path] | None = typer.Option(
+        None,
+        "--positives",
+        metavar="AUDIO",
+        help="A recording with keywords, so that the false accepts go where they spare most "
+        "misses; may be given again, each with its --labels.",
+        show_default=False,
+    ),
+    labels: list[Path] | None = typer.Option(
+        None,
+        "--labels",
+        metavar="TSV",
+        help="What is said in it: tab-separated start_s, end_s, keyword, with a header.",
+        show_default=False,
+    ),
+    smoothing_ms: float | None = typer.Option(
+        None, "--smoothing", metavar="MS", help="Another length of the moving mean, too."
+    ),
+    refractory_ms: float | None = typer.Option(
+        None, "--refractory", metavar="MS", help="Another time without events after an event."
+    ),
+    release: float | None = typer.Option(
+        None, "--release", metavar="SHARE", help="Another share of the threshold to fall below."
+    ),
+    lowest: float = typer.Option(
+        0.2, "--lowest", metavar="SHARE", help="No threshold is set below this."
+    ),
+    workers: int | None = typer.Option(
+        None,
+        metavar="N",
+        help="Processes; by default one for each CPU core.",
+        min=1,
+        show_default=False,
+    ),
+    as_json: bool = JSON,
+) -> None:
+    """Set a model's thresholds by how often it may fire falsely.
+
+    They are chosen on the recordings given, so measure the result on others (kws evaluate).
+
+    \b
+    Examples:
+      kws calibrate commands_en quiet.wav -o calibrated.tflite
+      kws calibrate model.tflite quiet.wav --positives day.wav --labels day.tsv -o model.tflite
+    """
+    from dataclasses import replace
+
+    from kws.files import atomic_write
+    from kws.matching import read_truth
+    from kws.model_file import load_model, resolve_model, write_card
+    from kws.processes import usable_cores
+    from kws.progress import tell
+    from kws.recordings.calibrate import calibrate as choose
+    from kws.recordings.hear import hear
+    from kws.recordings.truth import check_fits, own_words
+
+    spoken, tables = positives or [], labels or []
+    if len(spoken) != len(tables):
+        raise typer.BadParameter(
+            f"Each --positives needs its --labels. Received: {len(spoken)} and {len(tables)}."
+        )
+    card = load_model(model)
+    content = resolve_model(model).read_bytes()
+    old = card.decision
+    decision = replace(
+        old,
+        smoothing_ms=old.smoothing_ms if smoothing_ms is None else smoothing_ms,
+        refractory_ms=old.refractory_ms if refractory_ms is None else refractory_ms,
+        release=old.release if release is None else release,
+    )
+    truths = [read_truth(table) for table in tables]
+    ours, notes = own_words(card, truths)
+    for note in notes:
+        tell(note)
+    heard = hear(model, [*negatives, *spoken], workers=workers or usable_cores(), progress=True)
+    n = len(negatives)
+    for one, truth in zip(heard[n:], truths, strict=True):
+        check_fits(one, truth)
+    result = choose(
+        card,
+        heard[:n],
+        per_hour,
+        positives=list(zip(heard[n:], ours, strict=True)),
+        decision=decision,
+        lowest=lowest,
+    )
+    for note in result.notes:
+        tell(note)
+    facts = result.to_json()
+    record = {key: facts[key] for key in ("wanted_false_accepts_per_hour", "negatives")}
+    new = replace(
+        card, decision=result.decision, provenance={**card.provenance, "calibration": record}
+    )
+    changed = write_card(content, new)
+    with atomic_write(out) as file:
+        file.write(changed)
+    if as_json:
+        typer.echo(json.dumps({"model": str(out), **facts}, allow_nan=False))
+    else:
+        typer.echo("\n".join([*_lines(result), f"{out}: written"]))
+
+
+def _lines(result: Calibration) -> list[str]:
+    from kws.matching import poisson_interval
+
+    false = result.negatives.per_keyword()
+    said = result.positives.per_keyword() if result.positives else {}
+    width = max(len("keyword"), *(len(word) for word in result.before))
+    head = f"{'keyword':<{width}}{'before':>10}{'threshold':>12}{'false':>8}"
+    lines = [head + (f"{'said':>8}{'missed':>8}{'taken':>8}" if said else "")]
+    for word, threshold in result.decision.thresholds.items():
+        count = false.get(word, {"false_accepts": 0})["false_accepts"]
+        line = f"{word:<{width}}{result.before[word]:>10.4g}{threshold:>12.4g}{count:>8,}"
+        if said:
+            zero = {"words": 0, "misses": 0, "substitutions": 0}
+            words = said.get(word, zero)
+            line += f"{words['words']:>8,}{words['misses']:>8,}{words['substitutions']:>8,}"
+        lines.append(line)
+    m = result.negatives
+    low, high = (limit / m.hours for limit in poisson_interval(len(m.false_accepts)))
+    lines += [
+        "",
+        f"{len(m.false_accepts):,} false accepts in {m.hours:.2f} h without keywords: "
+        f"{m.false_accepts_per_hour:.2f} an hour (95 % interval {low:.2f} to {high:.2f}), "
+        f"wanted {result.wanted_per_hour:g}",
+    ]
+    if result.positives is not None and result.positives.words:
+        p = result.positives
+        rate = p.false_reject_rate or 0.0
+        lines.append(
+            f"{p.words:,} words: {100 * rate:.1f} % missed or taken for another; "
+            f"{len(p.false_accepts):,} false accepts among them in {p.hours:.2f} h"
+        )
+    return lines

@@ -1,0 +1,101 @@
+"""`kws mine`: false activations out of long recordings, as clips to train against."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import typer
+
+from kws.cli.options import JSON, MODEL, THRESHOLD
+
+
+def register(app: typer.Typer) -> None:
+    """Add `mine` to `app`."""
+    app.command()(mine)
+
+
+def mine(
+    model: str = MODEL,
+    audio: list[Path] = typer.Argument(..., metavar="AUDIO...", help="Recordings to listen to."),
+    out: Path = typer.Option(
+        ..., "--out", "-o", metavar="DIR", help="Folder for the clips: DIR/_unknown_/<clip>."
+    ),
+    labels: list[Path] | None = typer.Option(
+        None,
+        "--labels",
+        metavar="TSV",
+        help="What is said in the first recording, the second, … (start_s, end_s, keyword). "
+        "Without any, no keyword is spoken and whatever is reported is false.",
+        show_default=False,
+    ),
+    threshold: float | None = THRESHOLD,
+    before: float = typer.Option(
+        1.0, "--before", metavar="S", help="How much a clip holds before the event."
+    ),
+    after: float = typer.Option(
+        0.0, "--after", metavar="S", help="How much it holds after the event."
+    ),
+    workers: int | None = typer.Option(
+        None,
+        metavar="N",
+        help="Processes; by default one for each CPU core.",
+        min=1,
+        show_default=False,
+    ),
+    as_json: bool = JSON,
+) -> None:
+    """Save what a model wrongly fires on, to train it against.
+
+    A recording that is done is not run again, so an interrupted run goes on where it was. Put the
+    clips into the data set, for example with -o speech_commands, and train again.
+
+    \b
+    Examples:
+      kws mine commands_en radio/*.wav -o false_alarms
+      kws mine model.tflite day.wav --labels day.tsv --threshold 0.5 -o speech_commands
+    """
+    from kws.matching import read_truth
+    from kws.processes import usable_cores
+    from kws.progress import tell
+    from kws.recordings.mine import mine as run
+
+    tables = labels or []
+    if tables and len(tables) != len(audio):
+        raise typer.BadParameter(
+            f"Give --labels for each recording or for none. Received: {len(tables)} for "
+            f"{len(audio)}."
+        )
+    truths = [read_truth(table) for table in tables] or [[] for _ in audio]
+    found = []
+    for one in run(
+        model,
+        list(zip(audio, truths, strict=True)),
+        out,
+        thresholds=threshold,
+        before_s=before,
+        after_s=after,
+        workers=workers or usable_cores(),
+        progress=True,
+    ):
+        found.append(one)
+        if not as_json:
+            again = " (done before)" if one.done_before else ""
+            typer.echo(f"{one.audio}: {one.seconds / 3600:.2f} h, {len(one.clips):,} clips{again}")
+    clips = sum(len(one.clips) for one in found)
+    hours = sum(one.seconds for one in found) / 3600
+    if as_json:
+        facts = [
+            {
+                "audio": one.audio,
+                "seconds": one.seconds,
+                "clips": list(one.clips),
+                "done_before": one.done_before,
+            }
+            for one in found
+        ]
+        typer.echo(json.dumps({"clips": clips, "hours": hours, "recordings": facts}))
+    else:
+        typer.echo(f"{out}: {clips:,} false activations in {hours:.2f} h")
+    if not clips:
+        tell("nothing fired falsely; a lower --threshold finds what nearly did")

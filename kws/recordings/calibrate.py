@@ -1,0 +1,284 @@
+"""Thresholds for a wanted number of false accepts per hour, found on audio without keywords.
+
+Each keyword is first looked at alone: how often it fires falsely at each of many thresholds, and,
+where recordings with keywords are given, how many of its words it misses. A false accept more or
+less is then given to the keyword that gains most words by it: all ways of sharing the allowance
+among the keywords are compared by dynamic programming, as in the multiple-choice knapsack problem.
+Without such recordings the allowance is shared evenly.
+
+Thresholds that do equally well on the recordings form an interval; its middle is taken, since its
+ends lie as close as possible to a false accept on one side and to a missed word on the other.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from kws.decide import DecisionConfig
+from kws.errors import KwsError
+from kws.matching import Matches, SpokenWord, match_events, poisson_interval
+from kws.model_file import ModelCard
+from kws.recordings.curve import match_all
+from kws.recordings.hear import Heard
+from kws.recordings.replay import Replay
+
+LOWEST = 0.2
+"""No threshold is set below this, however little fires falsely."""
+_HIGHEST = 0.999
+_SETTINGS = 240
+_MOST_ALLOWED = 5000
+_STEP_UP = 0.02
+
+
+@dataclass(frozen=True, kw_only=True)
+class Calibration:
+    """Thresholds, and what they come to on the recordings they were chosen on."""
+
+    wanted_per_hour: float
+    """False accepts per hour that were asked for."""
+    before: Mapping[str, float]
+    """For each keyword the threshold that the model had."""
+    decision: DecisionConfig
+    """The new settings."""
+    negatives: Matches
+    """What the new thresholds do on the audio without keywords."""
+    positives: Matches | None
+    """And on the recordings with keywords, if there were any."""
+    notes: tuple[str, ...]
+    """What else a reader should know: what so much audio can show, and what it cannot."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return everything as a dictionary that `json` can write."""
+        n = self.negatives
+        limits = poisson_interval(len(n.false_accepts))
+        return {
+            "wanted_false_accepts_per_hour": self.wanted_per_hour,
+            "thresholds": dict(self.decision.thresholds),
+            "thresholds_before": dict(self.before),
+            "smoothing_ms": self.decision.smoothing_ms,
+            "refractory_ms": self.decision.refractory_ms,
+            "release": self.decision.release,
+            "negatives": {
+                "hours": n.hours,
+                "false_accepts": len(n.false_accepts),
+                "false_accepts_per_hour": n.false_accepts_per_hour,
+                "false_accepts_per_hour_interval_95": [limit / n.hours for limit in limits],
+                "per_keyword": {k: v["false_accepts"] for k, v in n.per_keyword().items()},
+            },
+            "positives": None if self.positives is None else self.positives.to_json(),
+            "notes": list(self.notes),
+        }
+
+
+def calibrate(
+    card: ModelCard,
+    negatives: Sequence[Heard],
+    per_hour: float,
+    *,
+    positives: Sequence[tuple[Heard, Sequence[SpokenWord]]] = (),
+    decision: DecisionConfig | None = None,
+    lowest: float = LOWEST,
+) -> Calibration:
+    """Choose a threshold for each keyword.
+
+    Args:
+        card: the model.
+        negatives: what it answered to audio in which no keyword is spoken.
+        per_hour: false accepts that are wanted in an hour, all keywords together.
+        positives: what it answered to recordings with keywords, and the words in them. Only
+            misses are counted on them.
+        decision: settings other than the thresholds, in place of the card's.
+        lowest: no threshold below this.
+
+    Raises:
+        KwsError: no audio, or numbers that make no sense.
+    """
+    if not 0 <= per_hour < math.inf:
+        raise KwsError(f"False accepts per hour must be 0 or more. Received: {per_hour}")
+    if not 0 < lowest <= _HIGHEST:
+        raise KwsError(
+            f"The lowest threshold must be above 0 and at most {_HIGHEST}. Received: {lowest}"
+        )
+    if not negatives:
+        raise KwsError("Thresholds are chosen on audio without keywords. Received: none")
+    settings = decision or card.decision
+    quiet = [Replay(card, heard, settings) for heard in negatives]
+    spoken = [(Replay(card, heard, settings), list(words)) for heard, words in positives]
+    hours = math.fsum(replay.seconds for replay in quiet) / 3600
+    allowed = min(math.floor(per_hour * hours + 1e-9), _MOST_ALLOWED)
+    grid = _grid(lowest)
+
+    false = {word: _false_accepts(quiet, word, grid) for word in card.keywords}
+    missed = {word: _missed(spoken, word, grid) for word in card.keywords} if spoken else {}
+    chosen = _shared(false, missed, allowed) if missed else _even(false, allowed)
+    thresholds = {word: float(grid[chosen[word]]) for word in card.keywords}
+
+    # Alone and together are nearly the same: an event silences others for the refractory time.
+    silent: list[tuple[Replay, Sequence[SpokenWord]]] = [(replay, ()) for replay in quiet]
+    result = match_all(silent, thresholds)
+    while len(result.false_accepts) > allowed:
+        raised = {word: min(t + _STEP_UP * (1 - t), _HIGHEST) for word, t in thresholds.items()}
+        if raised == thresholds:
+            break
+        thresholds, result = raised, match_all(silent, raised)
+    thresholds = {word: round(threshold, 4) for word, threshold in thresholds.items()}
+    result = match_all(silent, thresholds)
+    return Calibration(
+        wanted_per_hour=per_hour,
+        before=dict(card.decision.thresholds),
+        decision=replace(settings, thresholds=thresholds),
+        negatives=result,
+        positives=match_all(spoken, thresholds) if spoken else None,
+        notes=tuple(_notes(result, per_hour, allowed, spoken, card)),
+    )
+
+
+def _grid(lowest: float) -> npt.NDArray[np.float64]:
+    """Return thresholds to try, rising, evenly spread in log odds [settings]."""
+    first, last = (math.log(t / (1 - t)) for t in (lowest, _HIGHEST))
+    odds = np.linspace(first, last, _SETTINGS)
+    grid = 1 / (1 + np.exp(-odds))
+    grid[0] = lowest  # not below it by rounding
+    return grid
+
+
+def _false_accepts(
+    quiet: Sequence[Replay], word: str, grid: npt.NDArray[np.float64]
+) -> npt.NDArray[np.int64]:
+    """Count the keyword's events at each threshold [settings]."""
+    counts = np.zeros(len(grid), np.int64)
+    for replay in quiet:
+        peak = replay.peaks()[word]
+        for i, threshold in enumerate(grid):
+            if threshold > peak:
+                break
+            counts[i] += len(replay.events(replay.all_at(threshold), only=word))
+    return counts
+
+
+def _missed(
+    spoken: Sequence[tuple[Replay, Sequence[SpokenWord]]], word: str, grid: npt.NDArray[np.float64]
+) -> npt.NDArray[np.int64]:
+    """Count the keyword's words without an event of it, at each threshold [settings]."""
+    counts = np.zeros(len(grid), np.int64)
+    for replay, words in spoken:
+        ours = [one for one in words if one.keyword == word]
+        if not ours:
+            continue
+        for i, threshold in enumerate(grid):
+            events = replay.events(replay.all_at(threshold), only=word)
+            matches = match_events(ours, events, duration_s=replay.seconds)
+            counts[i] += len(ours) - len(matches.hits)
+    return counts
+
+
+def _shared(
+    false: Mapping[str, npt.NDArray[np.int64]],
+    missed: Mapping[str, npt.NDArray[np.int64]],
+    allowed: int,
+) -> dict[str, int]:
+    """Return for each keyword the position in the grid with which fewest words are missed.
+
+    At most `allowed` false accepts in all, if the grid has such settings.
+    """
+    words = list(false)
+    options: list[list[tuple[int, int, int]]] = []  # (false accepts, missed, position)
+    for word in words:
+        found: list[tuple[int, int, int]] = []
+        for count in sorted(set(false[word].tolist())):
+            at = np.flatnonzero(false[word] == count)
+            fewest = missed[word][at].min()
+            if not found or fewest < found[-1][1]:
+                best = at[missed[word][at] == fewest]
+                found.append((int(count), int(fewest), int(best[len(best) // 2])))
+        options.append(found)
+    # What the strictest settings cost at least is beyond choice.
+    room = max(allowed, sum(option[0][0] for option in options))
+    # fewest[b]: misses of the keywords so far with at most b false accepts.
+    fewest = np.zeros(room + 1)
+    choices = []
+    for option in options:
+        best = np.full(room + 1, np.inf)
+        choice = np.zeros(room + 1, np.int64)
+        for i, (count, misses, _) in enumerate(option):
+            if count > room:
+                continue
+            total = np.full(room + 1, np.inf)
+            total[count:] = fewest[: room + 1 - count] + misses
+            better = total < best
+            best[better], choice[better] = total[better], i
+        fewest = best
+        choices.append(choice)
+    left = room
+    chosen = {}
+    for word, option, choice in reversed(list(zip(words, options, choices, strict=True))):
+        count, _, position = option[int(choice[left])]
+        chosen[word] = position
+        left -= count
+    return chosen
+
+
+def _even(false: Mapping[str, npt.NDArray[np.int64]], allowed: int) -> dict[str, int]:
+    """Return for each keyword the lowest setting with at most its share of false accepts.
+
+    What does not divide goes to the keywords that would need to be lowered least for one more.
+    """
+    share = allowed // len(false)
+    chosen = {word: _first(counts <= share) for word, counts in false.items()}
+    left = allowed - sum(int(false[word][at]) for word, at in chosen.items())
+    one_more = {
+        word: _first(counts <= false[word][chosen[word]] + 1)
+        for word, counts in false.items()
+        if chosen[word] > 0
+    }
+    for word, at in sorted(one_more.items(), key=lambda item: (-item[1], item[0])):
+        cost = int(false[word][at] - false[word][chosen[word]])
+        if 0 < cost <= left:
+            chosen[word] = at
+            left -= cost
+    return chosen
+
+
+def _first(good: npt.NDArray[np.bool_]) -> int:
+    """Return the first position from which on all are good; the last where none is."""
+    bad = np.flatnonzero(~good)
+    return 0 if not len(bad) else min(int(bad[-1]) + 1, len(good) - 1)
+
+
+def _notes(
+    result: Matches,
+    per_hour: float,
+    allowed: int,
+    spoken: Sequence[tuple[Replay, Sequence[SpokenWord]]],
+    card: ModelCard,
+) -> list[str]:
+    notes = []
+    n, hours = len(result.false_accepts), result.hours
+    if n > allowed:
+        notes.append(
+            f"even the highest thresholds leave {n} false accepts, where {allowed} are allowed: "
+            "this model needs more training on such audio"
+        )
+    # Three events or so are needed to tell a rate from its half or its double.
+    if per_hour * hours < 3:
+        most = poisson_interval(n)[1] / hours
+        needed = f"{3 / per_hour:.0f} h would tell more" if per_hour else "no amount would"
+        notes.append(
+            f"{hours:.2f} h cannot show {per_hour:g} false accepts an hour: one is "
+            f"{1 / hours:.2g} an hour, and {n} seen mean up to {most:.2g} (95 %); {needed}"
+        )
+    if spoken:
+        said = {word.keyword for _, words in spoken for word in words}
+        unsaid = [word for word in card.keywords if word not in said]
+        if unsaid:
+            notes.append(
+                f"never spoken in the recordings with keywords: {', '.join(unsaid)}; these got "
+                "thresholds without any false accept"
+            )
+    return notes

@@ -1,0 +1,219 @@
+"""Learning from false alarms: what a model wrongly fires on, saved as clips to train against.
+
+A clip ends at the event, so that its last second is what the network had just heard. Clips go to
+``DIR/_unknown_/``, which `kws train` takes for examples of "none of the keywords" wherever the
+folder lies among the others of a data set. Their names begin with a speaker, as those of Speech
+Commands do, chosen so that the clips of a recording fall to the training part.
+
+What was done is recorded for each recording after its last clip, under ``DIR/.mined/``; with the
+same model, settings, labels and recording it is not done again. Clips are written whole or not at
+all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kws.audio.files import Pcm, iter_audio, write_wav
+from kws.data.split import TRAINING, split_of
+from kws.decide import Event
+from kws.errors import KwsError
+from kws.files import atomic_write
+from kws.labels import UNKNOWN
+from kws.matching import SpokenWord, match_events
+from kws.model_file import ModelCard, load_model, resolve_model
+from kws.recordings.hear import Heard, hear_each
+from kws.recordings.replay import Replay
+from kws.recordings.truth import check_fits, own_words
+
+RECORDS = ".mined"
+"""Folder of the records of what was done."""
+_FORMAT = 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class Mined:
+    """What was found in one recording."""
+
+    audio: str
+    """The recording."""
+    seconds: float
+    """Its length."""
+    clips: tuple[str, ...]
+    """The false activations, relative to the folder."""
+    done_before: bool
+    """Whether this was known from an earlier run."""
+
+
+def mine(
+    model: str | Path,
+    recordings: Sequence[tuple[str | Path, Iterable[SpokenWord]]],
+    folder: str | Path,
+    *,
+    thresholds: float | None = None,
+    before_s: float = 1.0,
+    after_s: float = 0.0,
+    workers: int = 1,
+    progress: bool = False,
+) -> Iterator[Mined]:
+    """Run recordings and save each false activation.
+
+    Args:
+        model: a model file in stream form, or the name of a pretrained one.
+        recordings: each a sound file and the keywords that are spoken in it (none: whatever fires
+            is false).
+        folder: where the clips go.
+        thresholds: one for all keywords, in place of the model's own; a lower one finds more.
+        before_s: how much a clip holds before the event, in s.
+        after_s: and after it.
+        workers: processes to use, as far as there are recordings for them.
+        progress: report on stderr.
+
+    Yields:
+        What was found, recording by recording, in the order in which they are done.
+
+    Raises:
+        KwsError: no such model, or a recording or its labels cannot be used.
+    """
+    if not (0 <= after_s <= 60 and 0 <= before_s <= 60 and before_s + after_s >= 0.1):
+        raise KwsError(
+            "A clip lasts 0.1 s or more, up to 60 s before and after the event. Received: "
+            f"{before_s:g} s before, {after_s:g} s after"
+        )
+    target = Path(folder)
+    if target.exists() and not target.is_dir():
+        raise KwsError(f"Clips go to a folder. Received: the file {target}. Give another name")
+    card = load_model(model)
+    if thresholds is not None:
+        decision = replace(
+            card.decision, thresholds=dict.fromkeys(card.keywords, float(thresholds))
+        )
+        card = replace(card, decision=decision)
+    paths = [Path(audio) for audio, _ in recordings]
+    truths, _ = own_words(card, [truth for _, truth in recordings])
+    digest = hashlib.sha256(resolve_model(model).read_bytes()).hexdigest()
+    settings = [_FORMAT, digest, asdict(card.decision), before_s, after_s]
+    records = [
+        _record_of(target, path, truth, settings) for path, truth in zip(paths, truths, strict=True)
+    ]
+    todo = []
+    for i, record in enumerate(records):
+        known = _known(record)
+        if known is None:
+            todo.append(i)
+        else:
+            yield Mined(audio=str(paths[i]), done_before=True, **known)
+    if not todo:
+        return
+    hearing = hear_each(model, [paths[i] for i in todo], workers=workers, progress=progress)
+    with closing(hearing):
+        for position, heard in hearing:
+            i = todo[position]
+            check_fits(heard, truths[i])
+            yield _save(card, heard, truths[i], target, records[i], before_s, after_s)
+
+
+def _save(
+    card: ModelCard,
+    heard: Heard,
+    truth: Sequence[SpokenWord],
+    folder: Path,
+    record: Path,
+    before_s: float,
+    after_s: float,
+) -> Mined:
+    """Cut the false activations of one recording, then record that it is done."""
+    events = Replay(card, heard).events()
+    wrong = match_events(truth, events, duration_s=heard.seconds).false_accepts
+    rate = card.front_end.sample_rate_hz
+    names = []
+    spans = [
+        (round((event.time_s - before_s) * rate), round((event.time_s + after_s) * rate))
+        for event in wrong
+    ]
+    for event, pcm in zip(wrong, _cuts(heard.audio, spans, rate), strict=True):
+        name = clip_name(heard.audio, event)
+        write_wav(folder / UNKNOWN / name, pcm, rate)
+        names.append(f"{UNKNOWN}/{name}")
+    facts: dict[str, Any] = {"seconds": heard.seconds, "clips": names}
+    with atomic_write(record, "w") as file:
+        json.dump({"audio": os.fspath(heard.audio), **facts}, file, indent=1)
+    return Mined(audio=heard.audio, seconds=heard.seconds, clips=tuple(names), done_before=False)
+
+
+def clip_name(audio: str | Path, event: Event) -> str:
+    """Return the name of a false activation's clip: source, time in ms, keyword.
+
+    Example: ``radio-1f3a_nohash_0012345-yes.wav``.
+    """
+    path = Path(audio)
+    stem = re.sub(r"[^\w.+-]", "_", path.stem).strip("._") or "recording"
+    where = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:4]
+    # The part that a clip falls to is the hash of its name up to the mark; count until it trains.
+    speaker, turn = f"{stem}-{where}", 0
+    while split_of(f"{speaker}_nohash_") != TRAINING:
+        turn += 1
+        speaker = f"{stem}-{where}.{turn}"
+    keyword = re.sub(r"[^\w.+-]", "_", event.keyword)
+    return f"{speaker}_nohash_{round(1000 * event.time_s):07}-{keyword}.wav"
+
+
+def _cuts(audio: str, spans: Sequence[tuple[int, int]], rate: int) -> Iterator[Pcm]:
+    """Yield stretches of a recording, sorted by their ends, as int16 [n].
+
+    What would lie before its beginning is zeros, as the network had heard nothing yet; what would
+    lie behind its end is left out.
+    """
+    if not spans:
+        return
+    longest = max(last - first for first, last in spans)
+    blocks = iter_audio(audio, rate, rate)
+    held, start = np.zeros(longest, np.int16), -longest
+    for first, last in spans:
+        while start + len(held) < last:
+            block = next(blocks, None)
+            if block is None:
+                break
+            keep = max(0, len(held) - longest)
+            held, start = np.concatenate([held[keep:], block]), start + keep
+        # Spans overlap, so what is before this one may be needed again.
+        yield held[first - start : last - start]
+
+
+def _record_of(
+    folder: Path, audio: Path, truth: Sequence[SpokenWord], settings: Sequence[Any]
+) -> Path:
+    """Return where it is recorded that this work is done; other settings, another place."""
+    try:
+        info = audio.stat()
+        version = [info.st_size, info.st_mtime_ns]
+    except OSError:
+        version = []  # reading says what is wrong
+    content = [*settings, os.fspath(audio.resolve()), version, [asdict(word) for word in truth]]
+    return (
+        folder / RECORDS / f"{hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]}.json"
+    )
+
+
+def _known(record: Path) -> Mapping[str, Any] | None:
+    """Return what an earlier run found; None if there was none.
+
+    Clips that were removed since stay removed: somebody found that they hold the keyword.
+    """
+    try:
+        stored = json.loads(record.read_text(encoding="utf-8"))
+        clips = tuple(str(clip) for clip in stored["clips"])
+        seconds = float(stored["seconds"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return {"clips": clips, "seconds": seconds}

@@ -1,0 +1,52 @@
+"""What was said in recordings, as far as a model listens for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from kws.errors import KwsError, some
+from kws.matching import SpokenWord
+from kws.model_file import ModelCard
+from kws.recordings.hear import Heard
+
+
+def own_words(
+    card: ModelCard, truths: Sequence[Iterable[SpokenWord]]
+) -> tuple[list[list[SpokenWord]], list[str]]:
+    """Return the words of each recording that are keywords of the model, and a note on others.
+
+    Raises:
+        KwsError: there are words, but none is a keyword.
+    """
+    said = [list(truth) for truth in truths]
+    everything = [word for words in said for word in words]
+    others = sorted({word.keyword for word in everything} - set(card.keywords))
+    ours = [[word for word in words if word.keyword in card.keywords] for words in said]
+    n = len(everything) - sum(map(len, ours))
+    if not n:
+        return ours, []
+    if n == len(everything):
+        raise KwsError(
+            "None of the labelled words is a keyword of this model. Received: "
+            f"{some(others)}; keywords: {some(card.keywords)}. Give the label file of this "
+            "recording, or another model"
+        )
+    note = (
+        f"{n} of {len(everything)} labelled words are no keywords of this model and are left out: "
+        f"{some(others)}"
+    )
+    return ours, [note]
+
+
+def check_fits(heard: Heard, truth: Iterable[SpokenWord]) -> None:
+    """Make sure that a label file may be that of a recording.
+
+    Raises:
+        KwsError: a word begins after the recording's end.
+    """
+    late = next((word for word in truth if word.start_s >= heard.seconds), None)
+    if late is not None:
+        raise KwsError(
+            f"{heard.audio} lasts {heard.seconds:.2f} s, but {late.keyword!r} is labelled at "
+            f"{late.start_s:.2f} s. Give the label file of this recording"
+        )
