@@ -223,7 +223,7 @@ def parts_of(program: Program) -> dict[str, str]:
     for name in _names(program.objects["kws_model"], "-u"):
         if "lstm" in name:
             wrap[name] = "LSTM"
-        elif "conv" in name or "pool" in name:
+        elif any(what in name for what in ("conv", "depthwise", "pool")):
             wrap[name] = "CONVOLUTIONS"
     return wrap
 

@@ -331,8 +331,8 @@ def _arena(name: str, arena: int, not_measured: str) -> str:
             f"// Measured with TFLM's interpreter on a 64-bit computer with its reference kernels: "
             f"{arena:,} bytes\n// are enough there. On 32 bits pointers are shorter and it needs "
             "less; optimised kernels (CMSIS-NN,\n// ESP-NN) ask for scratch memory and need more. "
-            "So this is that and a quarter; on the device print\n"
-            "// interpreter.arena_used_bytes() after the first Invoke and shorten it."
+            "So this is that and a quarter. On the device\n// interpreter.arena_used_bytes() tells "
+            "what is kept; AllocateTensors needs a little more."
         )
         size = (arena * 5 // 4 + 1023) // 1024 * 1024
         measured = f"constexpr int kArenaBytesMeasured = {arena};\n"

@@ -176,7 +176,7 @@ class Clip:
 
 
 def verify(
-    model: str | Path,
+    model: str | Path | Twin,
     library: Path,
     clips: Path | None = None,
     *,
@@ -190,7 +190,8 @@ def verify(
     """Run a generated library on real audio and compare it with Python.
 
     Args:
-        model: the model that the library was made from.
+        model: the model that the library was made from; or its twin, which may have thresholds of
+            its own.
         library: the generated folder.
         clips: a folder of ``<label>/<clip>``.
         stream: a long recording, heard from beginning to end.
@@ -207,7 +208,7 @@ def verify(
     if clips is None and stream is None:
         raise KwsError("There is nothing to compare on. Received: neither clips nor a stream")
     chosen = cores_named(cores)
-    twin = Twin(Network(model))
+    twin = model if isinstance(model, Twin) else Twin(Network(model))
     results = {
         core: CoreResult(core=core.name, title=core.title, skipped=missing_tools(core))
         for core in chosen
@@ -379,7 +380,8 @@ def _summed_up(
     complete = next((found for found in answers.values() if len(found) == len(words)), [])
     runner_events = set()
     if long_pcm is not None:
-        found = Spotter(twin.network).feed(long_pcm)
+        spotter = Spotter(twin.network, thresholds=card.decision.thresholds)
+        found = spotter.feed(long_pcm)
         runner_events = {(event.keyword, round(event.time_s * rate)) for event in found}
     return Verification(
         model=card.name,

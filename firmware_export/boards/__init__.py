@@ -300,9 +300,8 @@ def _run(command: Sequence[str], folder: Path) -> str:
     except OSError as error:
         raise KwsError(f"{command[0]} does not start: {error.strerror}") from error
     if done.returncode:
-        lines = [line for line in done.stderr.splitlines() if "error" in line] or [
-            *done.stderr.splitlines(),
-            f"status {done.returncode}",
-        ]
-        raise KwsError(f"{command[0]} failed. Received: {lines[0].strip()}")
+        lines = [*done.stderr.splitlines(), f"status {done.returncode}"]
+        tell = ("error:", "undefined reference", "overflowed")
+        why = next((line for line in lines if any(sign in line for sign in tell)), lines[0])
+        raise KwsError(f"{command[0]} failed. Received: {why.strip()}")
     return done.stderr

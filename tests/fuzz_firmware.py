@@ -1,0 +1,341 @@
+"""Fuzzing of the firmware, for as long as wanted: the C library's feed, and the generator.
+
+    python tests/fuzz_firmware.py --minutes 60 [--only feed|generator] [--findings DIR]
+
+`feed` builds generated libraries with clang's libFuzzer, AddressSanitizer and
+UndefinedBehaviorSanitizer around `fuzz_feed.c`. `generator` damages model files at random; reading,
+lowering and writing them may end in a KwsError and in nothing else. Now and then it builds what
+came of a damaged model and lets it hear noise under the sanitizers. Ends with 1 if anything was
+found; what led to it is kept in the folder of findings.
+
+The generator asks LiteRT's interpreter what a model answers, and LiteRT can crash on a damaged
+file (users' files carry a checksum, which is mostly taken out here). So the generator works in a
+process of its own; where that dies after the Python part has accepted the model, LiteRT is counted
+and the next process goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+
+import numpy as np
+
+from firmware_export.emit import generate
+from firmware_export.lower import lower
+from firmware_export.reader import read_graph
+from kws.errors import KwsError
+from kws.model_file import resolve_model
+
+HERE = Path(__file__).resolve().parent
+SANITIZERS = ("-g", "-O2", "-fno-sanitize-recover=all")
+CASE_S = 30
+"""A damaged model may keep the generator busy for so long."""
+MEMORY_BYTES = 4 * 1024**3
+WRITTEN = 0.1
+"""Share of the models accepted by reader and lowering that are written, which takes longer."""
+BUILD_EVERY = 40
+"""Of those, every so manieth is built and run."""
+MARK = slice(8, 16)
+"""Where a model file says that it carries a checksum (kws.model_file.flatbuffer)."""
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--minutes", type=float, default=1.0)
+    parser.add_argument("--only", choices=("feed", "generator"))
+    parser.add_argument("--findings", type=Path, default=Path("fuzz-findings"))
+    parser.add_argument("--seed", type=int, default=0, help="0: a new one each time")
+    parser.add_argument("--worker", type=Path, help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.worker:
+        work_on(60 * arguments.minutes, arguments.findings, arguments.seed, arguments.worker)
+        return 0
+    parts = [arguments.only] if arguments.only else ["feed", "generator"]
+    seed = arguments.seed or random.SystemRandom().randrange(1, 2**31)
+    found = 0
+    for part in parts:
+        seconds = 60 * arguments.minutes / len(parts)
+        print(f"{part}: {seconds:.0f} s, seed {seed}", flush=True)
+        work = fuzz_feed if part == "feed" else fuzz_generator
+        found += work(seconds, arguments.findings.resolve(), seed)
+    print(f"{found} findings" + (f" in {arguments.findings}" if found else ""), flush=True)
+    return int(found > 0)
+
+
+def models(room: Path) -> Iterator[tuple[str, Path]]:
+    """The shipped model and a tiny one, which is a hundred times as fast."""
+    sys.path.insert(0, str(HERE))
+    from tiny_model import write_tiny
+
+    yield "tiny", write_tiny(room / "tiny.tflite")
+    yield "commands_en", resolve_model("commands_en")
+
+
+# --- feed ---------------------------------------------------------------------------------------
+
+
+def fuzz_feed(seconds: float, findings: Path, seed: int) -> int:
+    """Run libFuzzer on each model's library; return how many of them failed."""
+    clang = shutil.which("clang")
+    if clang is None:
+        raise SystemExit("fuzzing the feed needs clang (on Debian: apt install clang)")
+    findings.mkdir(parents=True, exist_ok=True)
+    failed = 0
+    with tempfile.TemporaryDirectory(prefix="kws-fuzz-") as name:
+        room = Path(name)
+        built = []
+        for model, path in models(room):
+            generate(path, room / model)
+            program = room / f"{model}-fuzz"
+            build(clang, room / model, HERE / "fuzz_feed.c", program, "fuzzer,address,undefined")
+            built.append((model, program))
+        for model, program in built:
+            corpus = room / f"{model}-corpus"
+            corpus.mkdir()
+            write_corpus(corpus, seed)
+            options = {
+                "max_total_time": round(seconds / len(built)),
+                "seed": seed,
+                "max_len": 8192,
+                "timeout": 60,
+                "rss_limit_mb": 2048,
+                "print_final_stats": 1,
+                "artifact_prefix": f"{findings}/feed-{model}-",
+            }
+            done = subprocess.run(
+                [program, *(f"-{key}={value}" for key, value in options.items()), corpus],
+                stderr=subprocess.PIPE,
+                text=True,
+                check=False,
+            )
+            tail = done.stderr.splitlines()[-40 if done.returncode else -8 :]
+            print(f"feed of {model}: status {done.returncode}", *tail, sep="\n  ", flush=True)
+            failed += done.returncode != 0
+    return failed
+
+
+def build(clang: str, library: Path, program_source: Path, program: Path, sanitizers: str) -> None:
+    """Compile a library and a program around it with sanitizers."""
+    sources = sorted(map(str, (library / "src").glob("*.c")))
+    subprocess.run(
+        [
+            *(clang, "-std=c99", *SANITIZERS, f"-fsanitize={sanitizers}"),
+            *(f"-I{library / 'src'}", str(program_source), *sources, "-o", str(program)),
+        ],
+        check=True,
+        capture_output=True,
+    )
+
+
+def write_corpus(folder: Path, seed: int) -> None:
+    """Write inputs to begin with: all kinds of signal, short and long chunks, resets."""
+    rng = random.Random(seed)
+    for number in range(40):
+        content = bytearray([rng.randrange(256)])
+        for _ in range(rng.randrange(1, 30)):
+            action = rng.choice([*range(1, 5), 255])
+            content.append(action)
+            if action < 250:
+                content += struct.pack(
+                    ">HHH", rng.randrange(900), rng.randrange(2**16), 1 << rng.randrange(16)
+                )
+                content += rng.randbytes(4)
+        (folder / f"{number}").write_bytes(content)
+
+
+# --- generator ----------------------------------------------------------------------------------
+
+
+def fuzz_generator(seconds: float, findings: Path, seed: int) -> int:
+    """Damage models until the time is over; return how many failed otherwise than they may."""
+    findings.mkdir(parents=True, exist_ok=True)
+    outcomes: Counter[str] = Counter()
+    end = time.monotonic() + seconds
+    with tempfile.TemporaryDirectory(prefix="kws-fuzz-") as name:
+        room = Path(name)
+        while (left := end - time.monotonic()) > 0:
+            worker = ("--worker", str(room), "--seed", str(seed), "--findings", str(findings))
+            command = [sys.executable, __file__, *worker, "--minutes", str(left / 60)]
+            done = subprocess.run(command, check=False)
+            outcomes.update(json.loads((room / "outcomes.json").read_text()))
+            if done.returncode == 0:
+                break
+            # The stage is known from what was last written down before it died.
+            stage = (room / "stage").read_text()
+            outcomes[f"died in {stage}"] += 1
+            shutil.copy(room / "damaged.tflite", findings / f"died-{seed}.tflite")
+            if stage != "LiteRT" or done.returncode > 0:
+                outcomes["found"] += 1
+                print(f"FOUND died-{seed}.tflite: status {done.returncode} in {stage}", flush=True)
+            seed += 1
+    total = sum(n for what, n in outcomes.items() if what in ("accepted", "refused"))
+    print(f"generator: {total:,} models,", dict(outcomes), flush=True)
+    return outcomes["found"]
+
+
+def work_on(seconds: float, findings: Path, seed: int, room: Path) -> None:
+    """Damage models until the time is over, in a process that may die of it."""
+    rng = random.Random(seed)
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, resource.RLIM_INFINITY))
+    clang = shutil.which("clang")
+    outcomes: Counter[str] = Counter()
+    end = time.monotonic() + seconds
+    originals = [path.read_bytes() for _, path in models(room)]
+    path, out = room / "damaged.tflite", room / "out"
+    while time.monotonic() < end:
+        # The shipped model takes longer and has no other kinds of tables: now and then.
+        content = damaged(originals[rng.random() < 0.05], rng)
+        path.write_bytes(content)
+        (room / "outcomes.json").write_text(json.dumps(outcomes))
+        (room / "stage").write_text("Python")
+        shutil.rmtree(out, ignore_errors=True)
+        try:
+            with alarm(CASE_S):
+                lower(read_graph(content))
+                outcomes["accepted"] += 1
+                if rng.random() > WRITTEN:
+                    continue
+                (room / "stage").write_text("LiteRT")
+                generate(path, out)
+            outcomes["written"] += 1
+            if clang and outcomes["written"] % BUILD_EVERY == 0:
+                outcomes["built and run"] += 1
+                hear_noise(clang, out, room / "program")
+        except KwsError as error:
+            if "\n" in str(error):
+                outcomes["found"] += keep(content, findings, f"several lines: {str(error)!r}")
+            outcomes["refused"] += 1
+        except Exception as error:
+            outcomes["found"] += keep(content, findings, failure(error))
+    (room / "outcomes.json").write_text(json.dumps(outcomes))
+
+
+def damaged(original: bytes, rng: random.Random) -> bytes:
+    """Return a model with some bytes changed, lost, or moved."""
+    content = bytearray(original)
+    # Without its checksum a file is not refused at once. (With it: the first line of defence.)
+    if rng.random() < 0.97:
+        content[MARK] = bytes(8)
+    interesting = (0, 1, 2, 3, 4, 127, 128, 255, 2**15, 2**31 - 1, 2**31, 2**32 - 1, 2**32 - 4)
+    for _ in range(rng.choice((1, 1, 1, 2, 3, 8))):
+        at = rng.randrange(len(content))
+        kind = rng.random()
+        if kind < 0.35:
+            content[at] ^= 1 << rng.randrange(8)
+        elif kind < 0.5:
+            content[at] = rng.randrange(256)
+        elif kind < 0.75:
+            at = at // 4 * 4
+            content[at : at + 4] = struct.pack("<I", rng.choice(interesting))[: len(content) - at]
+        elif kind < 0.85:
+            # Floats: scales that are no such thing.
+            value = rng.choice((0.0, -1.0, float("nan"), float("inf"), 1e-40, 1e30, 1e-8, 300.0))
+            at = at // 4 * 4
+            content[at : at + 4] = struct.pack("<f", value)[: len(content) - at]
+        elif kind < 0.93:
+            size = rng.randrange(1, 64)
+            other = rng.randrange(len(content))
+            content[at : at + size] = content[other : other + size][: len(content) - at]
+        elif kind < 0.96:
+            del content[rng.randrange(len(content)) :]
+            if not content:
+                break
+        else:
+            size = rng.randrange(1, 64)
+            del content[at : at + size]
+            if not content:
+                break
+    return bytes(content)
+
+
+def hear_noise(clang: str, library: Path, program: Path) -> None:
+    """Build what came of a damaged model and run it under the sanitizers."""
+    room = program.parent
+    main = room / "noise.c"
+    main.write_text(NOISE)
+    build(clang, library, main, program, "address,undefined")
+
+    def unlimited() -> None:
+        # The sanitizer maps terabytes of addresses.
+        resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+
+    subprocess.run([program], check=True, capture_output=True, timeout=CASE_S, preexec_fn=unlimited)
+
+
+NOISE = """
+#include "kws.h"
+#include <stdlib.h>
+int main(void)
+{
+    kws_state *state = malloc(sizeof *state);
+    uint32_t seed = 1;
+    kws_init(state);
+    for (int i = 0; i < 100; i++) {
+        int16_t pcm[KWS_HOP_LENGTH];
+        kws_event event;
+        for (int k = 0; k < KWS_HOP_LENGTH; k++) {
+            seed = seed * 1664525u + 1013904223u;
+            pcm[k] = (int16_t)((int32_t)seed >> (16 + i % 12));
+        }
+        if (kws_feed(state, pcm, KWS_HOP_LENGTH, &event) < 0) {
+            return 1;
+        }
+    }
+    free(state);
+    return 0;
+}
+"""
+
+
+@contextmanager
+def alarm(seconds: int) -> Iterator[None]:
+    """Raise TimeoutError in the block after some seconds."""
+
+    def ring(_number: int, _frame: FrameType | None) -> None:
+        raise TimeoutError(f"not done within {seconds} s")
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.alarm(seconds)
+    try:
+        yield
+    finally:
+        signal.alarm(0)
+        signal.signal(signal.SIGALRM, before)
+
+
+def failure(error: BaseException) -> str:
+    """Return what is known of an error."""
+    said = getattr(error, "stderr", None) or b""
+    return "".join(traceback.format_exception(error)) + said.decode(errors="replace")
+
+
+def keep(content: bytes, findings: Path, what: str) -> int:
+    """Keep a model that led to a failure, and what the failure was."""
+    findings.mkdir(parents=True, exist_ok=True)
+    name = findings / f"generator-{os.getpid()}-{time.time_ns()}"
+    name.with_suffix(".tflite").write_bytes(content)
+    name.with_suffix(".txt").write_text(what)
+    print(f"FOUND {name}: {what.strip().splitlines()[-1]}", flush=True)
+    return 1
+
+
+if __name__ == "__main__":
+    np.seterr(all="ignore")
+    sys.exit(main())
