@@ -140,7 +140,7 @@ def quantise_multiplier(real: float) -> tuple[int, int]:
 
 
 def multiply_quantised(x: int, multiplier: int, shift: int) -> int:
-    """Return x * multiplier * 2^(shift - 31), rounded twice as TFLite's reference kernels do."""
+    """Return x * multiplier * 2^(shift - 31), rounded twice: halves up, then away from zero."""
     product = (x << max(shift, 0)) * multiplier
     high = (product + (1 << 30)) >> 31
     right = max(-shift, 0)
@@ -177,7 +177,7 @@ class _Lowering:
             "TANH": self._table,
             "RELU": self._table,
             "RELU6": self._table,
-            "QUANTIZE": self._table,
+            "QUANTIZE": self._quantize,
             "MEAN": self._mean,
             "STRIDED_SLICE": self._strided_slice,
             "PAD": self._pad,
@@ -459,6 +459,7 @@ class _Lowering:
                     "input_zero_point": zero,
                     "output_zero_point": self._zero_point(output, "output"),
                     **self._range(output),
+                    "channels_up": channels // 8 * 8,
                     "weights": ConstArray(
                         values=matrix.astype(np.int8),
                         label=f"weights [{filter_h}, {filter_w}, {channels}]",
@@ -516,7 +517,12 @@ class _Lowering:
         pairs.append(quantise_multiplier(real))
         if real >= 1 or pairs[2][1] > 0:
             raise self._refuse("has an output whose scale is out of all proportion")
-        fields: dict[str, int | ConstArray] = {"size": output.size}
+        if 512 * max(scales) / float(out) > 32000:
+            raise self._refuse("has an output whose scale is out of all proportion")
+        fields: dict[str, int | ConstArray] = {
+            "size": output.size,
+            "size_up": output.size // 16 * 16,
+        }
         names = ("input1", "input2", "output")
         for name, tensor, (multiplier, shift) in zip(names, (a, b, output), pairs, strict=True):
             fields[f"{name}_zero_point"] = self._zero_point(tensor, name)
@@ -772,10 +778,8 @@ class _Lowering:
             away = np.trunc(rescaled.astype(np.float64) + np.copysign(0.5, rescaled))
             values = np.clip(away, -1e6, 1e6).astype(np.int64) + zero
         else:
-            real = float(s) / float(o)
-            if self._op.name != "QUANTIZE":
-                real = float(s / o)
-                low = max(low, zero)
+            real = float(s / o)
+            low = max(low, zero)
             if self._op.name == "RELU6":
                 high = min(high, zero + math.floor(min(float(np.float32(6) / o), 1e6) + 0.5))
             multiplier, shift = quantise_multiplier(real)
@@ -797,6 +801,33 @@ class _Lowering:
                 inputs=self._names(source),
                 outputs=self._names(output),
                 label=f"{self._op.name.lower()} {source.shape}",
+            )
+        )
+
+    def _quantize(self) -> None:
+        source, output = self._activation(0), self._output()
+        if source.size != output.size:
+            raise self._refuse(f"makes shape {output.shape} of {source.shape}")
+        s, o = self._scale(source, "input"), self._scale(output, "output")
+        multiplier, shift = quantise_multiplier(float(s) / float(o))
+        if shift > 22:
+            raise self._refuse("has an output whose scale is out of all proportion")
+        self._emit(
+            Call(
+                function="kws_quantize_s8",
+                struct="kws_quantize",
+                source="kws_quantize.c",
+                fields={
+                    "size": source.size,
+                    "size_up": source.size // 16 * 16,
+                    "input_zero_point": self._zero_point(source, "input"),
+                    "output_zero_point": self._zero_point(output, "output"),
+                    "multiplier": multiplier,
+                    "shift": shift,
+                },
+                inputs=self._names(source),
+                outputs=self._names(output),
+                label=f"other scale {source.shape}",
             )
         )
 
@@ -826,10 +857,10 @@ class _Lowering:
             # LiteRT has a kernel of its own for images, which rounds the zero point by itself.
             ratio = np.float32(z) * s / o
             ratio = ratio + np.float32(0.5) if ratio > 0 else ratio - np.float32(0.5)
-            offset, bias = 0, zero - int(ratio)
+            offset, bias, inner_up = 0, zero - int(ratio), inner // 16 * 16
             multiplier, shift = quantise_multiplier(float(s / (np.float32(count) * o)))
         else:
-            offset, bias = -z * count, zero
+            offset, bias, inner_up = -z * count, zero, 0
             multiplier, shift = quantise_multiplier(float(s) / float(o))
             down = min(count.bit_length() - 1, 32, 31 + shift)
             if down < 0:
@@ -846,6 +877,7 @@ class _Lowering:
                     "outer": outer,
                     "count": count,
                     "inner": inner,
+                    "inner_up": inner_up,
                     "offset": offset,
                     "multiplier": multiplier,
                     "shift": shift,

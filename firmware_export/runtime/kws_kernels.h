@@ -8,6 +8,10 @@
  * Zero points of inputs are in the biases already: bias = b - zero_point * sum(weights), and no sum
  * of a bias and products leaves 32 bits. A scale is multiplier * 2^(shift - 31), multiplier in Q31.
  *
+ * Where a scaled value lies just between two integers, TFLite's vectorised loops and the loops that
+ * follow for what is left over do not all round alike. `..._up` says how many elements or channels,
+ * from the first, are rounded up then; those after them are rounded away from zero.
+ *
  * SPDX-License-Identifier: Apache-2.0
  */
 #ifndef KWS_KERNELS_H
@@ -47,6 +51,7 @@ typedef struct kws_depthwise {
     int32_t input_zero_point;             /* value of the padding, -128 ... 127 */
     int32_t output_zero_point;            /* -128 ... 127 */
     int32_t output_min, output_max;       /* range after the activation, -128 ... 127 */
+    int32_t channels_up;                  /* channels rounded up in doubt */
     const int8_t *weights;                /* [filter_h, filter_w, output_c] */
     const int32_t *bias;                  /* [output_c], with the input's zero point */
     const int32_t *multipliers;           /* [output_c], Q31 */
@@ -71,6 +76,7 @@ void kws_average_pool_s8(const kws_pool *p, const int8_t *in, int8_t *out);
 /* Sum of two arrays of the same shape. */
 typedef struct kws_add {
     int32_t size;                                               /* elements */
+    int32_t size_up;                                            /* in whole blocks of 16 */
     int32_t input1_zero_point, input1_multiplier, input1_shift; /* of the first, Q31 */
     int32_t input2_zero_point, input2_multiplier, input2_shift; /* of the second, Q31 */
     int32_t output_zero_point, output_multiplier, output_shift; /* of the sum, Q31 */
@@ -123,7 +129,18 @@ typedef struct kws_softmax {
 
 void kws_softmax_s8(const kws_softmax *p, const int8_t *in, int8_t *out);
 
-/* A function of one value: logistic, tanh, another scale. */
+/* The same numbers in another scale. */
+typedef struct kws_quantize {
+    int32_t size;              /* elements */
+    int32_t size_up;           /* elements rounded up in doubt */
+    int32_t input_zero_point;  /* -128 ... 127 */
+    int32_t output_zero_point; /* -128 ... 127 */
+    int32_t multiplier, shift; /* scale, Q31 */
+} kws_quantize;
+
+void kws_quantize_s8(const kws_quantize *p, const int8_t *in, int8_t *out);
+
+/* A function of one value: logistic, tanh, ReLU. */
 typedef struct kws_lut {
     int32_t size;        /* elements */
     const int8_t *table; /* [256], for -128 ... 127 */
@@ -134,6 +151,7 @@ void kws_lut_s8(const kws_lut *p, const int8_t *in, int8_t *out);
 /* Mean over the middle one of three dimensions. */
 typedef struct kws_mean {
     int32_t outer, count, inner; /* input [outer, count, inner], output [outer, inner] */
+    int32_t inner_up;            /* of the inner ones, those rounded up in doubt */
     int32_t offset;              /* added to the sum of `count` values */
     int32_t multiplier, shift;   /* scale, with 1 / count in it; Q31 */
     int32_t bias;                /* added to what that gives */

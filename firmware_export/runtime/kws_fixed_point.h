@@ -1,0 +1,79 @@
+/*
+ * Fixed-point arithmetic that the kernels share.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
+#ifndef KWS_FIXED_POINT_H
+#define KWS_FIXED_POINT_H
+
+#include <stdint.h>
+
+/*
+ * C leaves to the compiler what a right shift does with a negative number. Every compiler for the
+ * targets of this library shifts copies of the sign in, which is floor(x / 2^n); so no division is
+ * spent on it. kws_kernels_are_arithmetic (kws_dot.c) refuses to compile elsewhere.
+ */
+static inline int32_t kws_shift_right(int32_t x, int n)
+{
+    return x >> n;
+}
+
+static inline int32_t kws_clamp(int32_t x, int32_t low, int32_t high)
+{
+    return x < low ? low : (x > high ? high : x);
+}
+
+/* x / 2^n to the nearest, halves away from zero; |x| < 2^31 - 2^(n - 1), n = 0 ... 30. */
+static inline int32_t kws_round_shift(int32_t x, int n)
+{
+    if (n == 0) {
+        return x;
+    }
+    return kws_shift_right(x + ((int32_t)1 << (n - 1)) - (x < 0), n);
+}
+
+/* x * multiplier / 2^31 to the nearest, halves up. */
+static inline int32_t kws_multiply_high(int32_t x, int32_t multiplier)
+{
+    return (int32_t)(((int64_t)x * multiplier + ((int64_t)1 << 30)) >> 31);
+}
+
+/*
+ * x * multiplier * 2^(shift - 31), rounded after the product and again after the shift; multiplier
+ * >= 0, shift = -31 ... 30. The first rounding takes halves up. So does the second in products of
+ * matrices, which LiteRT leaves to the library ruy (convolutions, fully connected), and in loops
+ * with vector instructions; plain loops take halves away from zero.
+ */
+static inline int32_t kws_scale_up(int32_t x, int32_t multiplier, int shift)
+{
+    int32_t high;
+
+    if (shift > 0) {
+        return kws_multiply_high((int32_t)((uint32_t)x << shift), multiplier);
+    }
+    high = kws_multiply_high(x, multiplier);
+    if (shift == 0) {
+        return high;
+    }
+    /* Halved before 1 is added, lest that leave 32 bits. */
+    return kws_shift_right(kws_shift_right(high, -shift - 1) + 1, 1);
+}
+
+static inline int32_t kws_scale_away(int32_t x, int32_t multiplier, int shift)
+{
+    int32_t high;
+
+    if (shift >= 0) {
+        return kws_scale_up(x, multiplier, shift);
+    }
+    high = kws_multiply_high(x, multiplier); /* above -2^31, for the multiplier is below 2^31 */
+    high -= high < 0;
+    return kws_shift_right(kws_shift_right(high, -shift - 1) + 1, 1);
+}
+
+static inline int32_t kws_scale(int32_t x, int32_t multiplier, int shift, int up)
+{
+    return up ? kws_scale_up(x, multiplier, shift) : kws_scale_away(x, multiplier, shift);
+}
+
+#endif
