@@ -29,8 +29,8 @@ LOWEST_WEIGHT = 2.0**-6
 _LN2_Q24 = 11629080
 _QUANTISER_COMMENTS = {
     "kws_input_centre_q16": "the MFCC that becomes 0, Q16",
-    "kws_input_gain": "factor from there, times 2^kws_input_shift / 2^16",
-    "kws_input_shift": "bits to shift the product back",
+    "kws_input_gain": "factor from there on",
+    "kws_input_shift": "bits to shift the product to the right",
 }
 _BLOCK_FRAMES = 256  # frames worked on at once: what they need still lies in the processor's cache
 _Ints = NDArray[np.int64]
@@ -55,7 +55,7 @@ def tables(config: FrontEndConfig) -> FixedTables:
         KwsError: a front end that the C library cannot do.
     """
     plan = _plan(config)
-    arrays = [
+    arrays: list[tuple[str, NDArray[Any], str]] = [
         ("kws_cos_q31", plan.cosine.astype(np.int32), "cos(2 pi i / KWS_FRAME_LENGTH), Q31"),
         ("kws_root", plan.root.astype(np.uint16), "4096 sqrt(i + 32)"),
         ("kws_ln_q16", plan.ln.astype(np.uint16), "ln(1 + i / 128), Q16"),
@@ -363,7 +363,7 @@ def _half_dct(config: FrontEndConfig) -> tuple[_Ints, int]:
 
 def _spectrum(x: _Ints, plan: _Plan) -> tuple[_Ints, _Ints, _Ints]:
     """kws_spectrum: samples [frame_length, frames] → re, im [frame_length / 2, frames], raised."""
-    length, pairs = len(x), len(x) // 2
+    pairs = len(x) // 2
     used = np.bitwise_or.reduce(x ^ (x >> 15), axis=0) | 1
     raised = 15 - _bit_length(used)
     sample_bits = 16 - plan.fft_log2 + (plan.fft_log2 - 1) // 2

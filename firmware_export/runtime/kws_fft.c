@@ -97,7 +97,7 @@ INLINE int32_t windowed(int32_t sample, int32_t window)
 static void first_stage(const int16_t *frame, int32_t factor, int32_t *data)
 {
     const int32_t half = 1 << 30; /* of the window's height, Q31 */
-    int target = 0;               /* `pair` with its bits reversed */
+    unsigned target = 0;          /* `pair` with its bits reversed */
     for (int pair = 0; pair < PAIRS / 4; pair++) {
         int32_t *z = data + 8 * target;
         for (int part = 0; part < 2; part++, z++) {
@@ -120,10 +120,10 @@ static void first_stage(const int16_t *frame, int32_t factor, int32_t *data)
         z[6] = re - d_im;
         z[7] = im + d_re;
 
-        int bit = PAIRS / 8;
+        unsigned bit = PAIRS / 8;
         while (target & bit) {
             target ^= bit;
-            bit /= 2;
+            bit >>= 1;
         }
         target |= bit;
     }
@@ -153,8 +153,9 @@ static void four_points(int32_t *z0, int length)
 static void other_stages(int32_t *data)
 {
     const int32_t *const end = data + 2 * PAIRS;
-    int length = 4; /* of the FFTs that are done */
-    for (; length <= PAIRS / 4; length *= 4) {
+    int length = 4;         /* of the FFTs that are done */
+    int step = QUARTER / 4; /* 2 pi / (4 length), in steps of kws_cos_q31 */
+    for (; length <= PAIRS / 4; length *= 4, step = kws_floor_shift(step, 2)) {
         for (int32_t *z = data; z < end; z += 8 * length) {
             halve(z + 2 * length);
             halve(z + 4 * length);
@@ -162,7 +163,7 @@ static void other_stages(int32_t *data)
             four_points(z, length);
         }
         for (int k = 1; k < length; k++) {
-            const int angle = k * (QUARTER / length); /* 2 pi k / (4 length) */
+            const int angle = k * step;
             int32_t once[2], twice[2], thrice[2];
             look_up(angle, once);
             look_up(2 * angle, twice);
