@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
@@ -11,6 +12,7 @@ from kws.cli.options import JSON, MODEL
 
 if TYPE_CHECKING:
     from kws.benchmark import Benchmark
+    from kws.recordings.soak import Soak
 
 
 def register(app: typer.Typer) -> None:
@@ -26,15 +28,39 @@ def benchmark(
     runs: int = typer.Option(
         5, "--runs", metavar="N", min=1, max=100, help="Measurements for each median."
     ),
+    soak: float | None = typer.Option(
+        None,
+        "--soak",
+        metavar="HOURS",
+        help="Instead, hear so many hours of endless audio, in chunks of two kinds, and see if "
+        "events, memory and speed stay the same.",
+        show_default=False,
+    ),
+    audio: list[Path] | None = typer.Option(
+        None,
+        "--audio",
+        metavar="FILE",
+        help="With --soak: play this over and over instead of made-up audio; may be given again.",
+        show_default=False,
+    ),
     as_json: bool = JSON,
 ) -> None:
     """Measure a model's start-up time, speed, memory and size.
 
     On this computer, on one core and in processes that do nothing else.
 
-    Example: kws benchmark commands_en
+    \b
+    Examples:
+      kws benchmark commands_en
+      kws benchmark commands_en --soak 24
     """
     from dataclasses import asdict
+
+    if soak is not None:
+        _soak(model, soak, audio or [], as_json)
+        return
+    if audio:
+        raise typer.BadParameter("--audio is for --soak.")
 
     from kws.benchmark import run_benchmark
 
@@ -44,6 +70,54 @@ def benchmark(
         typer.echo(json.dumps(asdict(result), indent=2))
     else:
         typer.echo("\n".join(_lines(result)))
+
+
+def _soak(model: str, hours: float, audio: list[Path], as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from kws.errors import KwsError
+    from kws.recordings.soak import MEMORY_MB, soak
+
+    result = soak(model, hours, recordings=audio, progress=True)
+    if as_json:
+        facts = {"events": result.events, "grown_mb": result.grown_mb}
+        typer.echo(json.dumps({**facts, **asdict(result)}))
+    else:
+        typer.echo("\n".join(_soak_lines(result)))
+    different = [i for i, same in enumerate(result.same_events) if not same]
+    if different:
+        at = result.intervals[different[0]].hours
+        raise KwsError(
+            f"Other chunk sizes gave other events, first in the interval that ends at {at:g} h. "
+            "That must not be; please report it with the model"
+        )
+    if result.grown_mb is not None and result.grown_mb > MEMORY_MB:
+        raise KwsError(
+            f"Memory grew by {result.grown_mb:.1f} MB, more than {MEMORY_MB:g} MB. That must not "
+            "be; please report it with the model"
+        )
+
+
+def _soak_lines(s: Soak) -> list[str]:
+    lines = [
+        f"{s.model}: {s.hours:g} h of audio",
+        f"{'until':>9}{'events':>9}{'times real time':>26}{'memory':>22}",
+        f"{'':>9}{'':>9}{'100 ms':>13}{'any chunks':>13}{'100 ms':>11}{'any chunks':>11}",
+    ]
+    for even, other in zip(s.intervals, s.other_intervals, strict=True):
+        memory = [
+            "not known" if one.resident_bytes is None else f"{one.resident_bytes / 1e6:.1f} MB"
+            for one in (even, other)
+        ]
+        lines.append(
+            f"{even.hours:>7.4g} h{even.events:>9,}{even.times_real_time:>13,.0f}"
+            f"{other.times_real_time:>13,.0f}{memory[0]:>11}{memory[1]:>11}"
+        )
+    same = "the same" if all(s.same_events) else "not the same"
+    lines.append(f"{s.events:,} events, {same} in chunks of 100 ms and of 1 to 32,000 samples")
+    if s.grown_mb is not None:
+        lines.append(f"memory grew by {s.grown_mb:.1f} MB from the first interval to the last")
+    return lines
 
 
 def _lines(b: Benchmark) -> list[str]:
