@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -27,6 +28,10 @@ class Golden:
     """Answers of the network [steps, labels]."""
     events: tuple[FirmwareEvent, ...]
     """Events in the signal."""
+    rounds: int
+    """Test of decisions: how often each keyword comes."""
+    stretch: int
+    """Test of decisions: steps with a keyword, and as many without."""
     decisions: tuple[FirmwareEvent, ...]
     """Events of the test of decisions; their time is the number of a step."""
 
@@ -38,6 +43,8 @@ class Golden:
             "KWS_GOLDEN_FRAMES": len(self.frames),
             "KWS_GOLDEN_STEPS": len(self.posteriors),
             "KWS_GOLDEN_EVENTS": len(self.events),
+            "KWS_GOLDEN_ROUNDS": self.rounds,
+            "KWS_GOLDEN_STRETCH": self.stretch,
             "KWS_GOLDEN_DECISIONS": len(self.decisions),
         }
 
@@ -46,13 +53,18 @@ def golden(twin: Twin, decided: Decision) -> Golden:
     """Return the golden vectors of a model, computed by Python and the TFLite interpreter."""
     rate = twin.card.front_end.sample_rate_hz
     heard = twin.hear(signal(rate))
-    posteriors = decision_test(decided, len(twin.card.labels))
+    # Enough rounds to tell limits apart, few enough for a slow core.
+    rounds = max(4, 96 // len(decided.labels))
+    stretch = decided.window_steps + decided.refractory_steps + 1
+    posteriors = decision_test(decided.labels, len(twin.card.labels), rounds, stretch)
     step_of = {round(twin.card.step_time_s(k) * rate): k for k in range(len(posteriors))}
     return Golden(
         sounds=tuple(sounds(rate)),
         frames=checksums(heard.mfcc_q16),
         posteriors=heard.posteriors,
         events=heard.events,
+        rounds=rounds,
+        stretch=stretch,
         decisions=tuple(
             FirmwareEvent(
                 keyword=event.keyword,
@@ -64,24 +76,27 @@ def golden(twin: Twin, decided: Decision) -> Golden:
     )
 
 
-def decision_test(decided: Decision, n_labels: int) -> NDArray[np.int8]:
-    """Return posteriors in which each keyword is heard twice, int8 [steps, labels].
+def decision_test(
+    keywords: Sequence[int], n_labels: int, rounds: int, stretch: int
+) -> NDArray[np.int8]:
+    """Return the posteriors of the test of decisions, int8 [steps, labels].
 
     As `check_decisions` in `runtime/kws_self_test.c` makes them.
     """
-    length = decided.window_steps + decided.refractory_steps + 1
-    rows = []
+    rows = np.empty((len(keywords) * rounds * 2 * stretch, n_labels), np.int64)
     random = 1
-    for label in 2 * decided.labels:
-        for i in range(2 * length):
-            row = np.empty(n_labels, np.int8)
-            for j in range(n_labels):
-                random = next_random(random)
-                row[j] = (random >> 29) - 128
-            if i < length:
-                row[label] = 127 - (random >> 31)
-            rows.append(row)
-    return np.array(rows)
+    turns = itertools.product(range(len(keywords)), range(rounds), range(2 * stretch))
+    for row, (k, turn, i) in zip(rows, turns, strict=True):
+        for label in range(n_labels):
+            random = next_random(random)
+            row[label] = random >> 29
+        level = turn * 255 // rounds
+        if i < stretch:
+            row[keywords[(k + 1) % len(keywords)]] = 255 - (random >> 29)
+            random = next_random(random)
+            level = 255 - (random >> 29)
+        row[keywords[k]] = level
+    return (rows - 128).astype(np.int8)
 
 
 def checksums(mfcc_q16: NDArray[np.int32]) -> NDArray[np.uint32]:
@@ -122,5 +137,5 @@ def _row(values: object) -> str:
 def _events(name: str, size: str, events: Sequence[FirmwareEvent]) -> str:
     rows = [f"    {{{e.time_samples}, {e.keyword}, {e.score_q15}}}," for e in events]
     return "\n".join(
-        [f"const kws_golden_event {name}[{size} + 1] = {{", *rows, "    {0, 0, 0},", "};"]
+        [f"const kws_golden_event {name}[{size} + 1] = {{", *rows, "    {UINT32_MAX, 0, 0},", "};"]
     )

@@ -10,6 +10,7 @@ rounded.
 
 from __future__ import annotations
 
+import functools
 import math
 from dataclasses import dataclass
 
@@ -71,8 +72,9 @@ def sounds(rate_hz: int = 16_000) -> list[Sound]:
     ]
 
 
+@functools.lru_cache(maxsize=2)
 def signal(rate_hz: int = 16_000) -> NDArray[np.int16]:
-    """Return the signal, int16 [n] (about 6 s), the same in every bit as the C makes it."""
+    """Return the signal, int16 [n] (about 6 s, read-only), in every bit as the C makes it."""
     pcm = []
     held = [[0, 0] for _ in FORMANT_GAIN]
     random = 1
@@ -89,7 +91,9 @@ def signal(rate_hz: int = 16_000) -> NDArray[np.int16]:
                 mixed += gain * new
             value = _cut(mixed * sound.loudness, 11) + (random >> 8 & 63) - 32
             pcm.append(max(-32768, min(32767, value)))
-    return np.array(pcm, np.int16)
+    samples = np.array(pcm, np.int16)
+    samples.flags.writeable = False
+    return samples
 
 
 def next_random(x: int) -> int:

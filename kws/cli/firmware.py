@@ -73,15 +73,20 @@ def firmware(
         raise typer.BadParameter("--verify, --stream and --threshold go with --form library.")
     if not verifying and (most is not None or cores is not None):
         raise typer.BadParameter("--clips and --cores go with --verify or --stream.")
+    names = None
+    if cores is not None:
+        from firmware_export.boards import cores_named
+
+        names = [name.strip() for name in cores.split(",") if name.strip()]
+        cores_named(names)  # complains before anything is written
     facts, lines = _tflm(model, out) if form == "tflm" else _library(model, out, threshold)
     if not verifying:
         typer.echo(json.dumps(facts) if as_json else "\n".join(lines))
         return
-    names = None if cores is None else [n.strip() for n in cores.split(",") if n.strip()]
     if not as_json:
-        typer.echo("\n".join(lines))
+        typer.echo("\n".join(lines) + "\n")
     equal, more, lines = _verify(model, out, threshold, clips, stream, most, names)
-    typer.echo(json.dumps(facts | more) if as_json else "\n".join(["", *lines]))
+    typer.echo(json.dumps(facts | more) if as_json else "\n".join(lines))
     if not equal:
         raise KwsError(
             f"{out} is written, but does not compute what Python does. Do not use it, and tell us"

@@ -1,0 +1,29 @@
+/* Of Arduino's core what the example uses. */
+#ifndef ARDUINO_H
+#define ARDUINO_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#define OUTPUT 1
+#define LED_BUILTIN 13
+#define min(a, b) ((a) < (b) ? (a) : (b))
+
+void pinMode(int pin, int mode);
+void digitalWrite(int pin, int value);
+int digitalRead(int pin);
+unsigned long millis();
+void noInterrupts();
+void interrupts();
+
+struct Console {
+  void begin(unsigned long baud);
+  explicit operator bool();
+  size_t print(const char *text);
+  size_t print(double number, int digits = 2);
+  size_t println(const char *text);
+  size_t println(double number, int digits = 2);
+};
+extern Console Serial;
+
+#endif

@@ -1,0 +1,4 @@
+#ifndef ZEPHYR_DEVICETREE_H
+#define ZEPHYR_DEVICETREE_H
+#define DT_NODELABEL(label) label
+#endif

@@ -1,0 +1,189 @@
+"""`kws firmware` as a user or a script meets it."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_model import write_tiny
+
+from kws.audio.files import write_wav
+from kws.cli import run as kws
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(write_tiny(tmp_path_factory.mktemp("model") / "model.tflite"))
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("clips")
+    rng = np.random.default_rng(0)
+    for i, word in enumerate(("yes", "no", "no")):
+        (folder / word).mkdir(exist_ok=True)
+        write_wav(folder / word / f"{i}.wav", rng.integers(-3000, 3000, 16000).astype(np.int16))
+    return folder
+
+
+def test_the_summary_says_what_it_costs_and_what_to_do_next(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "library"
+    assert kws(["firmware", model, "-o", str(out)]) == 0
+    shown, err = capsys.readouterr()
+    assert err == ""
+    files = [path for path in out.rglob("*") if path.is_file()]
+    assert f"{out}: {len(files)} files" in shown
+    for word in ("flash", "RAM", "work", "check", "next"):
+        assert re.search(rf"^{word} ", shown, re.MULTILINE), word
+    assert "ctest" in shown and "README.md" in shown
+
+
+def test_json_is_one_object_with_the_sizes(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "library"
+    assert kws(["firmware", model, "-o", str(out), "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["folder"] == str(out)
+    assert facts["state_bytes"] == sum(facts["state_parts"].values()) <= 12_000
+    header = (out / "src" / "kws_model.h").read_text()
+    assert f"KWS_STATE_BYTES {facts['state_bytes']} " in header
+    assert facts["weights_bytes"] > 1000 and facts["tables_bytes"] > 1000
+    manifest = json.loads((out / "kws_firmware.json").read_text())
+    assert manifest["model_sha256"] == facts["model_sha256"]
+
+
+def test_verifying_compares_measures_and_fills_the_readme(
+    model: str, clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    if shutil.which("gcc") is None:
+        pytest.skip("needs gcc")
+    out = tmp_path / "library"
+    command = ["firmware", model, "-o", str(out), "--verify", str(clips), "--cores", "host"]
+    assert kws([*command, "--threshold", "0.4", "--clips", "2", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert facts["verification"]["equal"] is True
+    assert facts["verification"]["cores"][0]["clips"] == 2
+    assert "this computer" in (out / "README.md").read_text()
+    assert kws(command) == 0
+    assert re.search(r"this computer +3 +\d+ +all [\d,]+ equal", capsys.readouterr().out)
+
+
+def test_a_library_that_computes_otherwise_fails(
+    model: str,
+    clips: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    if shutil.which("gcc") is None:
+        pytest.skip("needs gcc")
+    from firmware_export import emit
+
+    whole = emit._Library.model_source
+
+    def broken(self: emit._Library) -> str:
+        return re.sub(r"(conv_0_bias\[\d+\] = \{\s+)", r"\g<1>999 + ", whole(self))
+
+    monkeypatch.setattr(emit._Library, "model_source", broken)
+    out = tmp_path / "library"
+    assert kws(["firmware", model, "-o", str(out), "--verify", str(clips), "--cores", "host"]) == 1
+    shown, err = capsys.readouterr()
+    assert "first difference at" in shown
+    assert err.splitlines()[-1].startswith(f"kws: {out} is written, but does not compute")
+
+
+def test_the_form_for_tflm_follows_the_same_rules(
+    model: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # The arena has tests of its own and takes seconds.
+    monkeypatch.setattr("firmware_export.tflm.measure_arena", lambda _: (0, "not asked for"))
+    out = tmp_path / "tflm"
+    for _ in range(2):  # a folder of its own may be written again
+        assert kws(["firmware", model, "-o", str(out), "--form", "tflm"]) == 0
+    assert "for TensorFlow Lite Micro" in capsys.readouterr().out
+    assert list(out.glob("*_model_data.cc")) and (out / "README.md").is_file()
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "thesis.txt").write_text("years of work")
+    assert kws(["firmware", model, "-o", str(tmp_path / "home"), "--form", "tflm"]) == 1
+    assert "did not write" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        (["missing_model", "-o", "new"], "neither a file nor a known name"),
+        (["{clip}", "-o", "new"], "takes whole clips"),
+        (["{float}", "-o", "new"], "computes in float32"),
+        (["{text}", "-o", "new"], "not a .tflite"),
+        (["{model}", "-o", "full"], "did not write"),
+        (["{model}", "-o", "full/thesis.txt"], "is a file"),
+    ],
+)
+def test_what_cannot_be_written_is_one_line_and_status_1(
+    model: str,
+    tmp_path: Path,
+    arguments: list[str],
+    complaint: str,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.txt").write_text("years of work")
+    (tmp_path / "text.tflite").write_text("no model at all, but long enough to be looked at")
+    names = {
+        "{model}": model,
+        "{clip}": str(write_tiny(tmp_path / "clip.tflite", form="clip")),
+        "{float}": str(write_tiny(tmp_path / "float.tflite", int8=False)),
+        "{text}": "text.tflite",
+    }
+    before = sorted(tmp_path.rglob("*"))
+    assert kws(["firmware", *(names.get(a, a) for a in arguments)]) == 1
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert complaint in err and err.count("\n") == 1 and err.startswith("kws: ")
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("options", "complaint"),
+    [
+        (["--form", "rust"], "--form: unknown 'rust'"),
+        (["--cores", "m4"], "--clips and --cores go with --verify"),
+        (["--clips", "3"], "--clips and --cores go with --verify"),
+        (["--form", "tflm", "--verify", "clips"], "go with --form library"),
+        (["--form", "tflm", "--threshold", "0.5"], "go with --form library"),
+        (["--threshold", "2"], "It must be above 0"),
+    ],
+)
+def test_bad_usage_is_one_line_and_status_2(
+    model: str,
+    tmp_path: Path,
+    options: list[str],
+    complaint: str,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert kws(["firmware", model, "-o", str(tmp_path / "new"), *options]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert complaint in err and err.count("\n") == 1
+    assert not (tmp_path / "new").exists()
+
+
+def test_an_unknown_core_is_told_before_anything_is_written(
+    model: str, clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "new"
+    assert kws(["firmware", model, "-o", str(out), "--verify", str(clips), "--cores", "z80"]) == 1
+    assert "Unknown core" in capsys.readouterr().err
+    assert not out.exists()
