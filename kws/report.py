@@ -415,29 +415,32 @@ def _mel_panel(
 
 
 def _word_panel(axes: Any, matches: Matches, start_s: float, end_s: float) -> None:
-    """Words as bars, events as marks; blue and filled is right, vermillion and hollow is wrong."""
-    width_s = end_s - start_s
+    """Words as bars, events as marks; blue and filled is right, vermillion and hollow is wrong.
+
+    In a long stretch not every word has room for its name; mistakes have it first.
+    """
     axes.set_ylim(0, 2.1)
     axes.set_yticks([1.45, 0.45], ["said", "heard"])
     axes.tick_params(axis="y", length=0)
     right = {id(word) for word, _ in matches.hits} | {id(event) for _, event in matches.hits}
     said = [w for w in matches.spoken if w.end_s > start_s and w.start_s < end_s]
-    for word, row in zip(said, _rows([(w.start_s, w.keyword) for w in said], width_s), strict=True):
-        good = id(word) in right
+    notes = [
+        (w.start_s, w.keyword if id(w) in right else f"{w.keyword} ✗", id(w) in right) for w in said
+    ]
+    for word, (at, text, good), row in zip(said, notes, _rows(notes, start_s, end_s), strict=True):
         axes.barh(
             1.18, word.end_s - word.start_s, left=word.start_s, height=0.12,
             color=_BLUE if good else "white", edgecolor=_BLUE if good else _VERMILLION,
             linewidth=1.2,
         )  # fmt: skip
-        text = word.keyword if good else f"{word.keyword} ✗"
-        _note(axes, word.start_s, 1.36 + 0.28 * row, text, good, start_s, end_s)
+        if row is not None:
+            _note(axes, at, 1.36 + 0.28 * row, text, good, start_s, end_s)
     heard = [e for e in matches.reported if start_s <= e.time_s <= end_s]
-    texts = [f"{e.keyword} {e.score:.2f}" for e in heard]
-    spots = _rows([(e.time_s, t) for e, t in zip(heard, texts, strict=True)], width_s)
-    for event, text, row in zip(heard, texts, spots, strict=True):
-        good = id(event) in right
-        _mark(axes, event.time_s, 0.18, good)
-        _note(axes, event.time_s, 0.34 + 0.28 * row, text, good, start_s, end_s)
+    notes = [(e.time_s, f"{e.keyword} {e.score:.2f}", id(e) in right) for e in heard]
+    for (at, text, good), row in zip(notes, _rows(notes, start_s, end_s), strict=True):
+        _mark(axes, at, 0.18, good)
+        if row is not None:
+            _note(axes, at, 0.34 + 0.28 * row, text, good, start_s, end_s)
     axes.axhline(1.02, color="#DDDDDD", linewidth=0.8)
 
 
@@ -497,15 +500,25 @@ def _timeline_legend(figure: Any) -> None:
     )  # fmt: skip
 
 
-def _rows(texts: Sequence[tuple[float, str]], width_s: float) -> list[int]:
-    """Put texts that would run into each other on rows of their own (two in turn)."""
-    character_s = width_s * _CHARACTERS
-    free_from = [-math.inf, -math.inf]
-    rows = []
-    for at, text in texts:
-        row = 0 if at >= free_from[0] or free_from[0] <= free_from[1] else 1
-        free_from[row] = at + character_s * (len(text) + 1)
-        rows.append(row)
+def _rows(
+    notes: Sequence[tuple[float, str, bool]], start_s: float, end_s: float
+) -> list[int | None]:
+    """Put notes (at, text, right) that would run into each other on two rows.
+
+    Where these are full, notes on what is right are left out (None); what is wrong is noted first.
+    """
+    character_s = (end_s - start_s) * _CHARACTERS
+    taken: list[list[tuple[float, float]]] = [[], []]
+    rows: list[int | None] = [None] * len(notes)
+    for i in sorted(range(len(notes)), key=lambda i: (notes[i][2], notes[i][0])):
+        at, text, _ = notes[i]
+        width_s = character_s * (len(text) + 1)
+        left = min(max(at, start_s), end_s - width_s)  # as `_note` places it
+        for row, others in enumerate(taken):
+            if all(left >= end or left + width_s <= start for start, end in others):
+                others.append((left, left + width_s))
+                rows[i] = row
+                break
     return rows
 
 

@@ -169,6 +169,31 @@ def test_a_time_line_names_words_events_and_thresholds(tmp_path: Path) -> None:
     assert "no 0.99" not in shown
 
 
+def test_in_a_long_stretch_mistakes_are_named_and_names_do_not_overlap(tmp_path: Path) -> None:
+    pcm, posteriors = stream(120)
+    times = [2 * i + 1.0 for i in range(59)]
+    truth = [SpokenWord(start_s=t - 0.3, end_s=t, keyword="yes") for t in times]
+    # Every seventh word is not heard, and twice there is a false accept close to a hit.
+    events = [Event(keyword="yes", score=0.9, time_s=t) for i, t in enumerate(times) if i % 7]
+    events += [Event(keyword="no", score=0.5, time_s=t + 0.9) for t in (times[8], times[37])]
+    plot_timeline(pcm, posteriors, CARD, tmp_path / "t.svg", truth=truth, events=events)
+    shown = Counter(texts(tmp_path / "t.svg"))
+    assert shown["yes ✗"] == sum(i % 7 == 0 for i in range(59))
+    assert shown["no 0.50"] == 2
+    assert 10 < shown["yes 0.90"] < len(events) - 2
+    # Where the notes on events begin, by the height they stand at.
+    content = (tmp_path / "t.svg").read_text()
+    found = re.findall(
+        r'anchor: start[^>]*x="([\d.]+)" y="([\d.]+)"[^>]*>(?:yes 0.90|no 0.50)<', content
+    )
+    rows: dict[str, list[float]] = {}
+    for x, y in found:
+        rows.setdefault(y, []).append(float(x))
+    assert len(rows) == 2
+    for xs in rows.values():
+        assert min(np.diff(sorted(xs))) > 33  # points; eight characters of this size
+
+
 def test_a_stretch_may_come_from_audio_that_begins_later(tmp_path: Path) -> None:
     pcm, posteriors = stream()
     whole, part = tmp_path / "whole.png", tmp_path / "part.png"
