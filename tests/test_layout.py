@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tiny_model import write_tiny
 
 import kws
 from kws.audio.files import write_wav
@@ -149,3 +150,48 @@ def test_spotting_in_a_wav_loads_numpy_and_one_runtime_alone(tmp_path: Path) -> 
     loaded, _ = loaded_by(COMMAND, "run", str(tmp_path / "noise.wav"))
     assert not loaded & set(OPTIONAL)
     assert len(loaded & {"ai_edge_litert", "tflite_runtime"}) == 1
+
+
+# The second package writes firmware. It stands on the runner's rooms; comparing with the runner on
+# real clips (`verify`) needs those that read data sets and count answers.
+
+FIRMWARE = PACKAGE.parent / "firmware_export"
+UNDER_FIRMWARE = {"spotter", "network", "model_file", "runtime", "decide", "frontend", "audio"}
+UNDER_FIRMWARE |= {"files", "labels", "native", "processes", "progress", "errors"}
+UNDER_VERIFICATION = UNDER_FIRMWARE | {"answers", "data", "evaluate"}
+
+
+def imported_names(path: Path) -> set[str]:
+    """Dotted names that a file imports anywhere."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+@pytest.mark.parametrize(
+    "path", sorted(FIRMWARE.rglob("*.py")), ids=lambda path: str(path.relative_to(FIRMWARE))
+)
+def test_firmware_stands_on_the_runner(path: Path) -> None:
+    rooms = {room(name) for name in imported_names(path) & MODULES.keys()} - {"kws"}
+    assert rooms <= (UNDER_VERIFICATION if path.stem == "verify" else UNDER_FIRMWARE)
+    assert not {name.split(".")[0] for name in imported_names(path)} & {*OPTIONAL, "tflite_micro"}
+
+
+def test_only_its_command_knows_the_firmware() -> None:
+    users = {
+        name
+        for name, path in MODULES.items()
+        if any(used.split(".")[0] == "firmware_export" for used in imported_names(path))
+    }
+    assert users == {"kws.cli.firmware"}
+
+
+def test_writing_firmware_loads_no_optional_package(tmp_path: Path) -> None:
+    model = write_tiny(tmp_path / "model.tflite")
+    loaded, shown = loaded_by(COMMAND, "firmware", str(model), "-o", str(tmp_path / "library"))
+    assert "C99 library" in shown
+    assert not loaded & set(OPTIONAL)
