@@ -337,7 +337,7 @@ def plot_trade_off(curves: Mapping[str, Curve], name: str, path: str | Path) -> 
         )
     hours, words = whole.own.hours, whole.own.words
     lowest = min(0.1, 0.5 / hours)
-    with _picture(path, (7.2, 5.0)) as figure:
+    with _picture(path, (8.4, 4.8)) as figure:
         axes = figure.add_subplot()
         single = [curve for curve in curves.values() if curve.name != "all" and curve.own.words]
         for i, curve in enumerate(single if len(single) > 1 else []):
@@ -368,8 +368,12 @@ def plot_trade_off(curves: Mapping[str, Curve], name: str, path: str | Path) -> 
         axes.set_axisbelow(True)
         axes.set_xlabel("false accepts per hour")
         axes.set_ylabel("words missed or taken for another, %")
-        axes.legend(loc="upper right", fontsize=8, ncols=2 if len(single) > 1 else 1)
-        _title(figure, name, f"{words:,} words in {hours:.2f} hours (shaded: not one false accept)")
+        figure.legend(loc="outside right upper", fontsize=8.5)
+        _title(
+            figure,
+            name,
+            f"{words:,} words in {hours:.2f} hours (shaded: less than one false accept)",
+        )
 
 
 _KEYWORD_LINES = [

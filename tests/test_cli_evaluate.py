@@ -223,6 +223,11 @@ def test_two_recordings_count_together_with_a_table_and_a_picture_of_the_trade_o
         (["--stream", "x.wav", "--labels", "{clips}/x.tsv"], 1, "x.tsv: No such file"),
         (["--stream", "{strange}/x.wav", "--labels", "{strange}/good.tsv"], 1, "x.wav"),
         (["--stream", "{clips}/yes/0.wav", "--labels", "{strange}/bad.tsv"], 1, "line 2: end_s"),
+        (
+            ["--stream", "x.wav", "--labels", "{strange}/none.tsv", "--det", "x.png"],
+            1,
+            "no word is labelled",
+        ),
     ],
 )
 def test_each_wrong_use_ends_in_one_line(
@@ -238,6 +243,7 @@ def test_each_wrong_use_ends_in_one_line(
     empty.mkdir()
     write_wav(strange / "cat" / "0.wav", sound(0, RATE), RATE)
     (strange / "good.tsv").write_text("start_s\tend_s\tkeyword\n0.1\t0.5\tyes\n")
+    (strange / "none.tsv").write_text("start_s\tend_s\tkeyword\n")
     (strange / "bad.tsv").write_text("start_s\tend_s\tkeyword\n0.1\tsoon\tyes\n")
     places = {"clips": clips, "empty": empty, "strange": strange}
     given = [argument.format(**places) for argument in arguments]

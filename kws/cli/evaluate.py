@@ -173,12 +173,18 @@ def _on_streams(
     recording: int | None,
     workers: int | None,
 ) -> None:
+    from kws.errors import KwsError
     from kws.evaluate import evaluate_streams
     from kws.matching import read_truth
     from kws.processes import usable_cores
     from kws.progress import tell
 
     pairs = [(audio, read_truth(table)) for audio, table in recordings]
+    if det is not None and not any(truth for _, truth in pairs):
+        # Better now than after hours of listening.
+        raise KwsError(
+            "--det draws misses, but no word is labelled. Give a recording with keywords, too"
+        )
     result = evaluate_streams(model, pairs, workers=workers or usable_cores(), progress=True)
     for note in result.notes:
         tell(note)
