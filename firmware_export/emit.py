@@ -30,7 +30,7 @@ from firmware_export.model_source import (
     tables_source,
 )
 from firmware_export.plan import Buffer, Plan, plan
-from firmware_export.projects import project_files, readme_with_measurements
+from firmware_export.projects import CODE_KB, project_files, readme_with_measurements
 from firmware_export.reader import Graph, read_graph
 from firmware_export.tflm import TflmForm, write_tflm
 from firmware_export.twin import Twin
@@ -87,7 +87,7 @@ class Firmware:
             f"{self.folder}: {self.files} files, a C99 library of {self.model!r} for CMake, "
             "Arduino, PlatformIO, ESP-IDF and Zephyr",
             f"flash   {byte_size(self.weights_bytes)} weights, {byte_size(self.tables_bytes)} "
-            "tables; the code comes on top, about 10 kB",
+            f"tables; about {CODE_KB} kB of code come on top",
             f"RAM     {self.state_bytes:,} bytes for each stream ({parts})",
             f"work    {mmacs:.2f} million multiply-accumulates per second in the network",
             f"check   cmake -S {self.folder} -B build && cmake --build build && "

@@ -19,6 +19,9 @@ AUTHOR = "kws firmware"
 URL = "https://example.org/kws"
 """Arduino wants an address for a person to visit; a generated library has none of its own."""
 
+CODE_KB = 6
+"""Machine code of the whole library without self-test: 5.8 kB on a Cortex-M4 at -Os."""
+
 _BEGIN, _END = "<!-- measured: begin -->", "<!-- measured: end -->"
 _NOT_MEASURED = (
     "Not measured yet. `kws firmware MODEL -o DIR --verify CLIPS` measures on emulated Cortex-M "
@@ -58,7 +61,7 @@ def project_files(
     first_ms = 1000 * card.step_time_s(0)
     words = {
         "NAME": library_name(card.name),
-        "SLUG": library_name(card.name).lower(),
+        "SLUG": library_name(card.name).lower().replace("_", "-"),
         "VERSION": __version__,
         "AUTHOR": AUTHOR,
         "URL": URL,
@@ -89,7 +92,7 @@ def project_files(
         "WEIGHTS": f"{weights_bytes:,}",
         "TABLES": f"{tables_bytes:,}",
         "GOLDEN": f"{golden_bytes:,}",
-        "FLASH_KB": f"{(weights_bytes + tables_bytes) / 1000 + 12:.0f}",
+        "FLASH_KB": f"{(weights_bytes + tables_bytes) / 1000 + CODE_KB:.0f}",
         "LABEL_ROWS": _labels(card, label_names),
         "EXAMPLE_LABEL": label_names[card.labels.index(keywords[0])],
         "GOLDEN_EVENTS": _golden_events(golden_events, rate),

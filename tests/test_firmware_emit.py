@@ -420,7 +420,7 @@ def test_arduino_finds_its_fields_and_its_example(folder: Path) -> None:
 def test_platformio_finds_its_fields(folder: Path) -> None:
     fields = json.loads((folder / "library.json").read_text())
     assert {"name", "version", "description", "keywords", "license"} <= fields.keys()
-    assert re.fullmatch(r"[a-z0-9_-]{1,50}", fields["name"])
+    assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", fields["name"])
     assert fields["version"].count(".") == 2
     assert (folder / fields["build"]["srcDir"] / fields["headers"]).is_file()
     project = (folder / "examples" / "PlatformIO" / "platformio.ini").read_text()
@@ -496,7 +496,7 @@ def test_names_in_a_card_cannot_break_the_c(tmp_path: Path) -> None:
     read = (ctypes.c_char_p * 4).in_dll(library.c, "kws_labels")
     assert [label.decode() for label in read if label] == list(labels)
     assert (
-        json.loads((out / "library.json").read_text())["name"] == "kws_a_b_quoted_unicode_version"
+        json.loads((out / "library.json").read_text())["name"] == "kws-a-b-quoted-unicode-version"
     )
 
 

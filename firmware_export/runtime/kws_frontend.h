@@ -13,6 +13,10 @@
 
 #include "kws_model.h" /* sizes and constants of the model's front end */
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* Words of scratch memory for kws_frontend_frame; nothing in it needs to be kept between calls. */
 #define KWS_FRONTEND_WORK_WORDS KWS_FRAME_LENGTH
 
@@ -52,5 +56,9 @@ void kws_frontend_frame(const int16_t frame[KWS_FRAME_LENGTH],
  * out       int8 [KWS_N_MFCC], written
  */
 void kws_frontend_quantise(const int32_t mfcc_q16[KWS_N_MFCC], int8_t out[KWS_N_MFCC]);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif
