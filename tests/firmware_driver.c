@@ -69,7 +69,8 @@ static void network(void)
     int8_t *buffers[MOST], *args[MOST][4];
     void *parameters[MOST];
     int32_t functions[MOST], buffer_sizes[MOST];
-    int32_t n_memory = 0, n_buffers, n_calls, n_inputs, n_steps, output, i, j, n;
+    int32_t outputs[MOST];
+    int32_t n_memory = 0, n_buffers, n_calls, n_inputs, n_outputs, n_steps, i, j, n;
 
     n_buffers = number();
     for (i = 0; i < n_buffers; i++) {
@@ -99,7 +100,10 @@ static void network(void)
         }
     }
     n_inputs = number();
-    output = number();
+    n_outputs = number();
+    for (i = 0; i < n_outputs; i++) {
+        outputs[i] = number();
+    }
     n_steps = number();
     for (n = 0; n < n_steps; n++) {
         int32_t inputs[4];
@@ -113,7 +117,9 @@ static void network(void)
         for (i = 0; i < n_calls; i++) {
             call(functions[i], parameters[i], args[i]);
         }
-        fwrite(buffers[output], (size_t)buffer_sizes[output], 1, stdout);
+        for (i = 0; i < n_outputs; i++) {
+            fwrite(buffers[outputs[i]], (size_t)buffer_sizes[outputs[i]], 1, stdout);
+        }
     }
     for (i = 0; i < n_memory; i++) {
         free(memory[i]);

@@ -137,7 +137,7 @@ void kws_lstm_s8(const kws_lstm *p, const int8_t *in, int8_t *out, int8_t *hidde
             }
             state = kws_round_shift(gates[1] * cell[unit], 15) +
                     kws_round_shift(gates[0] * gates[2], (int)p->product_shift);
-            state = kws_clamp(clamp16(state), p->cell_min, p->cell_max);
+            state = kws_clamp(state, p->cell_min, p->cell_max);
             cell[unit] = (int16_t)state;
             value = gates[3] * tanh_of(state, (int)p->cell_integer_bits);
             value = kws_scale_away(value, p->output_multiplier, (int)p->output_shift);
