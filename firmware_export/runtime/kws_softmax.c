@@ -53,7 +53,7 @@ static number add(number a, number b)
     distance = a.exponent - b.exponent;
     low = b.significand << GUARD;
     if (distance > 31) {
-        low = low != 0;
+        low = 0; /* less than half of the last guard bit */
     } else if (distance > 0) {
         low = (low >> distance) | ((low << (32 - distance)) != 0);
     }
