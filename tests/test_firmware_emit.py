@@ -25,7 +25,8 @@ from firmware_export.projects import library_name
 from firmware_export.voice import signal
 from kws.decide import DecisionConfig
 from kws.errors import KwsError
-from kws.model_file import pretrained_models
+from kws.frontend import FrontEndConfig
+from kws.model_file import ModelCard, pretrained_models, write_card
 
 STUBS = Path(__file__).resolve().parent / "firmware_stubs"
 STRICT = ("-Wall", "-Wextra", "-Wconversion", "-pedantic", "-Werror")
@@ -476,6 +477,91 @@ def test_measurements_take_their_place_in_the_readme_and_the_folder_stays_ours(
 
 
 # Models
+
+
+def little_model(path: Path, *, frames: int, stride: int, front_end: FrontEndConfig) -> Path:
+    """A wake word without memory: fully connected, a sum with its input, sigmoid."""
+    from int8_graphs import Int8Graph  # needs LiteRT's schema
+
+    rng = np.random.default_rng(0)
+    n = frames * front_end.n_mfcc
+    g = Int8Graph()
+    x = g.tensor((1, frames, front_end.n_mfcc), scale=0.05, zero=3)
+    flat = g.tensor((1, n), scale=0.05, zero=3)
+    g.op("RESHAPE", [x], [flat], {"newShape": [1, n]})
+
+    def connected(source: int, units: int, scale: float, zero: int) -> int:
+        weights = rng.integers(-127, 128, (units, n))
+        w = g.tensor((units, n), scale=0.03 / np.sqrt(n), data=weights)
+        y = g.tensor((1, units), scale=scale, zero=zero)
+        g.op("FULLY_CONNECTED", [source, w, -1], [y], {"keepNumDims": True})
+        return y
+
+    inner = connected(flat, n, 0.06, -5)
+    total = g.tensor((1, n), scale=0.1, zero=7)
+    g.op("ADD", [inner, flat], [total])
+    logit = connected(total, 1, 0.05, 0)
+    p = g.tensor((1, 1), scale=1 / 256, zero=-128)
+    g.op("LOGISTIC", [logit], [p])
+    out = g.tensor((1, 1, 1), scale=1 / 256, zero=-128)
+    g.op("RESHAPE", [p], [out], {"newShape": [1, 1, 1]})
+    card = ModelCard(
+        name="little",
+        license="CC0-1.0",
+        labels=("hey",),
+        keywords=("hey",),
+        head="sigmoid",
+        form="stream",
+        receptive_field_frames=frames,
+        stride_frames=stride,
+        clip_frames=40,
+        front_end=front_end,
+        feature_mean=(-4.0,) * front_end.n_mfcc,
+        feature_std=(3.0,) * front_end.n_mfcc,
+        decision=DecisionConfig(
+            thresholds={"hey": 0.5}, smoothing_ms=0, refractory_ms=0, release=0.99
+        ),
+    )
+    path.write_bytes(write_card(g.build([x], [out]), card))
+    return path
+
+
+@pytest.mark.parametrize(
+    ("frames", "stride", "front_end"),
+    [
+        # Neither frames nor steps overlap.
+        (3, 3, FrontEndConfig(frame_length=256, hop_length=256, n_mels=20, n_mfcc=5)),
+        # A step is a frame, the shortest there is; one coefficient.
+        (1, 1, FrontEndConfig(frame_length=64, hop_length=63, n_mels=6, n_mfcc=1)),
+        # The longest frame, at half the rate.
+        (
+            5,
+            1,
+            FrontEndConfig(
+                sample_rate_hz=8000, frame_length=2048, hop_length=80, mel_high_hz=3800.0
+            ),
+        ),
+    ],
+    ids=["no overlap", "shortest", "longest"],
+)
+@needs_gcc
+def test_models_at_the_ends_of_what_there_can_be(
+    frames: int, stride: int, front_end: FrontEndConfig, tmp_path: Path
+) -> None:
+    model = little_model(
+        tmp_path / "little.tflite", frames=frames, stride=stride, front_end=front_end
+    )
+    written = generate(model, tmp_path / "library")
+    library = Library(tmp_path / "library", ("-O2", "-Wshadow"))
+    assert library.c.kws_self_test(library.state) == OK
+    assert len(library.state) <= written.state_bytes <= len(library.state) + 8
+    assert library.most == stride * front_end.hop_length
+    pcm = noise(4)
+    want = expected(model, pcm)
+    assert want
+    rng = np.random.default_rng(1)
+    ends = np.cumsum(rng.integers(1, library.most + 1, 2 * len(pcm) // library.most))
+    assert library.hear(pcm, [end for end in ends if end < len(pcm)]) == want
 
 
 def test_names_in_a_card_cannot_break_the_c(tmp_path: Path) -> None:
