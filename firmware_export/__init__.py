@@ -3,6 +3,9 @@
     reader → lower → plan → emit
 
 `reader` opens the .tflite, `lower` turns its operators into calls of the kernels in `runtime/`,
-`plan` gives every activation its place in one buffer, and `emit` writes the folder.
-`fixed_front_end` is the NumPy twin of the MFCC in C. Nothing here needs TensorFlow.
+`plan` gives every activation its place in one buffer, and `emit` writes the folder: the C of
+`runtime/`, what `model_source` generates, the files of `project/` around them, and the `golden`
+vectors of the self-test. `twin` computes in Python what the library will compute; `fixed_front_end`
+is its front end. `verify` and `measure` run the library here and on emulated `boards/`. Nothing
+needs TensorFlow.
 """

@@ -108,11 +108,11 @@ def project_files(
 def library_name(model: str) -> str:
     """Return a name that every packaging takes: ``kws_commands_en``.
 
-    ASCII letters, digits and underscores; it begins with "kws" and has at most 63 characters.
+    ASCII letters, digits and underscores; it begins with "kws" and has at most 50 characters.
     """
     text = unicodedata.normalize("NFKD", model).encode("ascii", "ignore").decode()
     name = re.sub("[^0-9A-Za-z]+", "_", text).strip("_")
-    return f"kws_{name or 'model'}"[:60].rstrip("_")
+    return f"kws_{name or 'model'}"[:50].rstrip("_")
 
 
 def readme_with_measurements(readme: str, lines: Iterable[str]) -> str:

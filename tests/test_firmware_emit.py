@@ -421,7 +421,9 @@ def test_arduino_finds_its_fields_and_its_example(folder: Path) -> None:
 def test_platformio_finds_its_fields(folder: Path) -> None:
     fields = json.loads((folder / "library.json").read_text())
     assert {"name", "version", "description", "keywords", "license"} <= fields.keys()
-    assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", fields["name"])
+    assert re.fullmatch(r"[a-z0-9]+(-[a-z0-9]+)*", fields["name"]) and len(fields["name"]) <= 50
+    assert re.fullmatch(r"[a-z0-9-]+(, [a-z0-9-]+)*", fields["keywords"])
+    assert len(fields["description"]) <= 255
     assert fields["version"].count(".") == 2
     assert (folder / fields["build"]["srcDir"] / fields["headers"]).is_file()
     project = (folder / "examples" / "PlatformIO" / "platformio.ini").read_text()
@@ -762,7 +764,7 @@ def test_a_c_string_is_read_back_as_it_was(text: str, tmp_path: Path) -> None:
         ("commands_en", "kws_commands_en"),
         ("Füße & 水", "kws_Fue"),
         ("水", "kws_model"),
-        ("x" * 200, "kws_" + "x" * 56),
+        ("x" * 200, "kws_" + "x" * 46),
     ],
 )
 def test_library_names_fit_every_packaging(model: str, name: str) -> None:

@@ -1,7 +1,7 @@
 /*
  * Keyword spotting: 16-bit audio in, events out.
  *
- *     static kws_state state;             about as large as KWS_STATE_BYTES
+ *     static kws_state state;             at most KWS_STATE_BYTES
  *     kws_event event;
  *
  *     kws_init(&state);

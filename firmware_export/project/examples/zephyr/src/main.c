@@ -27,13 +27,14 @@ static kws_state state;
 
 static int open_microphone(const struct device *microphone)
 {
-	struct pcm_stream_cfg stream = {
+	/* Drivers may look at these again when they are triggered. */
+	static struct pcm_stream_cfg stream = {
 		.pcm_rate = KWS_SAMPLE_RATE_HZ,
 		.pcm_width = 16,
 		.block_size = BLOCK_BYTES,
 		.mem_slab = &blocks,
 	};
-	struct dmic_cfg config = {
+	static struct dmic_cfg config = {
 		.io = {
 			/* What microphones of this kind take. */
 			.min_pdm_clk_freq = 1000000,
@@ -45,7 +46,6 @@ static int open_microphone(const struct device *microphone)
 		.channel = {
 			.req_num_streams = 1,
 			.req_num_chan = 1,
-			.req_chan_map_lo = dmic_build_channel_map(0, 0, PDM_CHAN_LEFT),
 		},
 	};
 	int result;
@@ -53,6 +53,7 @@ static int open_microphone(const struct device *microphone)
 	if (!device_is_ready(microphone)) {
 		return -1;
 	}
+	config.channel.req_chan_map_lo = dmic_build_channel_map(0, 0, PDM_CHAN_LEFT);
 	result = dmic_configure(microphone, &config);
 	return result < 0 ? result : dmic_trigger(microphone, DMIC_TRIGGER_START);
 }
