@@ -28,6 +28,7 @@ from kws.model_file import ModelCard, load_model
 from kws.network import Network
 from kws.recordings.curve import Curve, trace_curves
 from kws.recordings.hear import Heard, hear
+from kws.recordings.micro import version_of
 from kws.recordings.replay import Replay
 from kws.recordings.truth import check_fits, own_words
 from kws.runtime import which_runtime
@@ -407,6 +408,7 @@ def evaluate_streams(
     recordings: Sequence[tuple[str | Path, Iterable[SpokenWord]]],
     *,
     workers: int = 1,
+    runtime: str = "litert",
     progress: bool = False,
 ) -> StreamEvaluation:
     """Run a model over long recordings and match its events with what is said in them.
@@ -418,17 +420,18 @@ def evaluate_streams(
         recordings: each a file of any format that `kws.audio.files` reads, and the words spoken in
             it. Words that are no keyword of the model are left out.
         workers: processes to use, as far as there are recordings for them.
+        runtime: ``"tflm"`` runs the network on TFLM's interpreter, as microcontrollers do.
         progress: report on stderr.
 
     Raises:
-        KwsError: no such model or file, or words that do not fit the model or the recording.
+        KwsError: no such model, file or runtime, or words that do not fit the model or recording.
     """
     start = time.perf_counter()
     card = load_model(model)
     paths = [audio for audio, _ in recordings]
     said = [list(truth) for _, truth in recordings]
     ours, notes = own_words(card, said)
-    heard = hear(model, paths, workers=workers, progress=progress)
+    heard = hear(model, paths, workers=workers, runtime=runtime, progress=progress)
     for one, words in zip(heard, said, strict=True):
         check_fits(one, words)
     replays = [Replay(card, one) for one in heard]
@@ -442,7 +445,7 @@ def evaluate_streams(
     )
     return StreamEvaluation(
         model=str(model),
-        runtime=which_runtime(),
+        runtime=version_of(runtime),
         card=card,
         recordings=results,
         matches=join_matches(result.matches for result in results),

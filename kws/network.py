@@ -113,7 +113,10 @@ class Network:
         """
         self._interpreter.set_tensor(self._input_index, prepared[np.newaxis])
         self._interpreter.invoke()
-        output = self._interpreter.get_tensor(self._output_index)[0]
+        return self.as_posteriors(self._interpreter.get_tensor(self._output_index)[0])
+
+    def as_posteriors(self, output: NDArray[np.generic]) -> NDArray[np.float32]:
+        """Return what the output tensor holds [steps, labels] as posteriors, scaled if int8."""
         if not self.quantised:
             return np.asarray(output, np.float32)
         return (output.astype(np.float32) - self._output_zero_point) * np.float32(

@@ -213,6 +213,12 @@ def test_two_recordings_count_together_with_a_table_and_a_picture_of_the_trade_o
         (["--stream", "x.wav", "--stream", "y.wav", "--labels", "x.tsv"], 2, "Received: 2 and 1"),
         (["--stream", "x.wav", "--labels", "x.tsv", "--recording", "2"], 2, "but 1 --stream"),
         (["{clips}", "--det", "x.png"], 2, "--det is for recordings"),
+        (["{clips}", "--runtime", "tflm"], 2, "--runtime is for recordings"),
+        (
+            ["--stream", "{clips}/yes/0.wav", "--labels", "{strange}/none.tsv", "--runtime", "x"],
+            1,
+            "Unknown runtime. Received: 'x'. Use: litert, tflm",
+        ),
         (["{clips}", "--labels", "x.tsv"], 2, "--stream and --labels go together"),
         (["{clips}", "--limit", "0"], 2, "--limit"),
         (["{clips}", "--plot", "x.jpeg"], 1, "must end in .png"),

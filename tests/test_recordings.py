@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 from kws.audio.files import audio_seconds, write_wav
 from kws.decide import Decider, DecisionConfig, Event
 from kws.errors import KwsError
+from kws.frontend import mfcc
 from kws.matching import SpokenWord, join_matches, match_events, poisson_interval
 from kws.model_file import ModelCard
+from kws.network import Network
 from kws.processes import start_worker
 from kws.recordings.curve import shifted, trace_curves
 from kws.recordings.hear import Heard, hear, hear_each
@@ -122,6 +124,42 @@ def test_whoever_stops_listening_leaves_no_process_behind(
     hearing.close()
     assert len(started) == 2
     assert all(process.poll() is not None for process in started)
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_tflms_interpreter_hears_what_it_hears_alone(
+    workers: int, model: Path, tmp_path: Path
+) -> None:
+    module = pytest.importorskip("tflite_micro.python.tflite_micro.runtime")
+    network = Network(model)
+    card, scale = network.card, network.output_tensor["scale"]
+    paths = [tmp_path / "a.wav", tmp_path / "b.wav"]
+    for i, path in enumerate(paths):
+        write_wav(path, sound(i, 20), RATE)
+    heard = hear(model, paths, workers=workers, runtime="tflm")
+    for i, one in enumerate(heard):
+        # A fresh interpreter for each, so that nothing is left of the recording before.
+        interpreter = module.Interpreter.from_bytes(model.read_bytes())
+        frames = network.prepare(mfcc(sound(i, 20), card.front_end))
+        expected = []
+        for k in range(card.n_steps(len(frames))):
+            first = k * card.stride_frames
+            interpreter.set_input(frames[None, first : first + card.receptive_field_frames], 0)
+            interpreter.invoke()
+            expected.append(interpreter.get_output(0)[0, 0].astype(np.int32))
+        steps = np.array(expected) - network.output_tensor["zero_point"]
+        np.testing.assert_allclose(one.posteriors, steps * scale, atol=1e-6)
+    # And nearly what LiteRT hears, whose kernels round in another way.
+    apart = [
+        np.abs(a.posteriors - b.posteriors) for a, b in zip(hear(model, paths), heard, strict=True)
+    ]
+    assert 0 <= max(a.max() for a in apart) < 0.1
+
+
+def test_a_runtime_that_nobody_knows_is_refused(model: Path, tmp_path: Path) -> None:
+    write_wav(tmp_path / "a.wav", sound(0, 2), RATE)
+    with pytest.raises(KwsError, match="Received: 'onnx'"):
+        hear(model, [tmp_path / "a.wav"], runtime="onnx")
 
 
 def test_a_model_in_clip_form_is_refused(tmp_path: Path) -> None:

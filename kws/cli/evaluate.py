@@ -71,6 +71,11 @@ def evaluate(
         min=1,
         show_default=False,
     ),
+    runtime: str = typer.Option(
+        "litert",
+        metavar="NAME",
+        help="With --stream: tflm runs the network on TFLM's interpreter, as microcontrollers do.",
+    ),
     limit: int | None = typer.Option(
         None, metavar="N", help="At most so many clips of each folder.", min=1, show_default=False
     ),
@@ -113,6 +118,8 @@ def evaluate(
         raise typer.BadParameter(f"--recording {recording}, but {len(streams)} --stream.")
     if det is not None and folder is not None:
         raise typer.BadParameter("--det is for recordings. Use --stream AUDIO --labels TSV.")
+    if runtime != "litert" and folder is not None:
+        raise typer.BadParameter("--runtime is for recordings. Use --stream AUDIO --labels TSV.")
     for picture in (plot, det):
         if picture is not None:
             from kws.report import check_picture
@@ -122,7 +129,7 @@ def evaluate(
         _on_clips(model, folder, as_json, plot, limit, workers, skip_bad)
     else:
         pairs = list(zip(streams, tables, strict=True))
-        _on_streams(model, pairs, as_json, plot, det, start, span, recording, workers)
+        _on_streams(model, pairs, as_json, plot, det, start, span, recording, runtime, workers)
 
 
 def _on_clips(
@@ -171,6 +178,7 @@ def _on_streams(
     start_s: float | None,
     span_s: float,
     recording: int | None,
+    runtime: str,
     workers: int | None,
 ) -> None:
     from kws.errors import KwsError
@@ -185,7 +193,9 @@ def _on_streams(
         raise KwsError(
             "--det draws misses, but no word is labelled. Give a recording with keywords, too"
         )
-    result = evaluate_streams(model, pairs, workers=workers or usable_cores(), progress=True)
+    result = evaluate_streams(
+        model, pairs, workers=workers or usable_cores(), runtime=runtime, progress=True
+    )
     for note in result.notes:
         tell(note)
     if plot is not None:

@@ -30,6 +30,7 @@ from kws.model_file import ModelCard
 from kws.network import Network
 from kws.processes import start_worker, usable_cores
 from kws.progress import Progress
+from kws.recordings.micro import open_network
 
 BLOCK_S = 4
 """Recordings are read in blocks of so many seconds."""
@@ -60,17 +61,29 @@ class Heard:
 
 
 def hear(
-    model: str | Path, recordings: Sequence[str | Path], *, workers: int = 1, progress: bool = False
+    model: str | Path,
+    recordings: Sequence[str | Path],
+    *,
+    workers: int = 1,
+    runtime: str = "litert",
+    progress: bool = False,
 ) -> list[Heard]:
     """Run a model over recordings; see `hear_each`."""
     found: list[Heard | None] = [None] * len(recordings)
-    for i, heard in hear_each(model, recordings, workers=workers, progress=progress):
+    for i, heard in hear_each(
+        model, recordings, workers=workers, runtime=runtime, progress=progress
+    ):
         found[i] = heard
     return [heard for heard in found if heard is not None]
 
 
 def hear_each(
-    model: str | Path, recordings: Sequence[str | Path], *, workers: int = 1, progress: bool = False
+    model: str | Path,
+    recordings: Sequence[str | Path],
+    *,
+    workers: int = 1,
+    runtime: str = "litert",
+    progress: bool = False,
 ) -> Generator[tuple[int, Heard], None, None]:
     """Run a model over recordings, each from its beginning to its end.
 
@@ -78,6 +91,7 @@ def hear_each(
         model: a model file in stream form, or the name of a pretrained one.
         recordings: sound files of any format that `kws.audio.files` reads.
         workers: processes to use, as far as there are recordings for them.
+        runtime: one of `kws.recordings.micro.RUNTIMES`.
         progress: report on stderr.
 
     Yields:
@@ -87,7 +101,7 @@ def hear_each(
         KwsError: no such model or one in clip form, a recording that cannot be read, or a worker
             process died.
     """
-    network = Network(model)
+    network = open_network(model, runtime)
     network.require_stream_form()
     paths = [str(path) for path in recordings]
     lengths = [audio_seconds(path) for path in paths]
@@ -97,7 +111,8 @@ def hear_each(
         if workers > 1:
             # The longest first, so that no process is left with one while the others are done.
             order = sorted(range(len(paths)), key=lambda i: -(lengths[i] or 0.0))
-            work = _hear_with(workers, model, paths, order, len(network.card.labels), bar.advance)
+            start = [str(model), runtime]
+            work = _hear_with(workers, start, paths, order, len(network.card.labels), bar.advance)
         else:
             work = _hear_here(network, paths, bar.advance)
         with closing(work):
@@ -198,7 +213,7 @@ def _taken(waiting: queue.Queue[_T] | queue.SimpleQueue[_T]) -> _T:
 
 def _hear_with(
     workers: int,
-    model: str | Path,
+    start: Sequence[str],
     paths: Sequence[str],
     order: Sequence[int],
     n_labels: int,
@@ -214,7 +229,7 @@ def _hear_with(
 
     def keep_busy() -> None:
         try:
-            with start_worker(_WORKER, str(model)) as process:
+            with start_worker(_WORKER, *start) as process:
                 running.append(process)
                 assert process.stdin is not None
                 try:
@@ -280,7 +295,7 @@ def _serve() -> None:
     """The worker's side of `_ask`."""
     answers: IO[bytes] = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # Whatever a library prints must not end up among the answers.
-    network = Network(sys.argv[1])
+    network = open_network(*sys.argv[1:])
     held = 0
 
     def tell(answer: dict[str, object]) -> None:
