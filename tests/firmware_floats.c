@@ -1,7 +1,10 @@
 /*
- * Compares the arithmetic of kws_softmax.c with the float unit of this machine, for tests only.
+ * For tests only: compares the arithmetic of kws_softmax.c with the float unit of this machine, and
+ * the two ways to multiply in kws_fixed_point.h with each other.
  */
 #include "kws_softmax.c"
+
+#include "kws_fixed_point.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -56,6 +59,20 @@ int main(void)
         volatile float inverse = 1.0f / scaled;
         volatile float product = as_float(y) * inverse;
 
+        int32_t factor = (int32_t)(random_bits() >> (i & 1 ? random_bits() % 32 : 0));
+        int32_t multiplier = (int32_t)(random_bits() >> 1);
+
+        if (i < 4) {
+            factor = i & 1 ? INT32_MIN : INT32_MAX;
+            multiplier = i & 2 ? INT32_MAX : 0;
+        }
+        if (i & 4 && factor > 0) {
+            factor = -factor;
+        }
+        if (kws_multiply_high_16(factor, multiplier) != kws_multiply_high_64(factor, multiplier)) {
+            printf("%ld * %ld\n", (long)factor, (long)multiplier);
+            return 1;
+        }
         if (value(add(unpack(a), unpack(b))) != sum) {
             printf("%08x + %08x\n", (unsigned)a, (unsigned)b);
             return 1;

@@ -652,13 +652,14 @@ def test_sigmoid_and_tanh_of_the_gates_equal_litert_for_all_65536_inputs(driver)
 
 
 def test_softmax_rounds_like_the_float_unit_for_millions_of_numbers(tmp_path):
-    """Additions, reciprocals and products of kws_softmax.c against the host's own float32."""
+    """Sums, reciprocals and products of kws_softmax.c against float32; short products as well."""
     cc = shutil.which("gcc") or shutil.which("clang")
     if cc is None:
         pytest.skip("needs a C compiler")
     program = tmp_path / "floats"
     source = Path(__file__).with_name("firmware_floats.c")
-    command = [cc, "-std=c99", "-O2", "-ffp-contract=off", f"-I{RUNTIME}", str(source), "-lm"]
+    checks = "-O2 -ffp-contract=off -fsanitize=undefined -fno-sanitize-recover=all"
+    command = [cc, "-std=c99", *checks.split(), f"-I{RUNTIME}", str(source), "-lm"]
     subprocess.run([*command, "-o", program], check=True)
     done = subprocess.run([program], capture_output=True, text=True)
     assert done.returncode == 0, done.stdout

@@ -32,10 +32,31 @@ static inline int32_t kws_round_shift(int32_t x, int n)
     return kws_shift_right(x + ((int32_t)1 << (n - 1)) - (x < 0), n);
 }
 
-/* x * multiplier / 2^31 to the nearest, halves up. */
-static inline int32_t kws_multiply_high(int32_t x, int32_t multiplier)
+/* x * multiplier / 2^31 to the nearest, halves up; multiplier >= 0. */
+static inline int32_t kws_multiply_high_64(int32_t x, int32_t multiplier)
 {
     return (int32_t)(((int64_t)x * multiplier + ((int64_t)1 << 30)) >> 31);
+}
+
+/* The same from products of 16 bits: half the work where the core has no others (Cortex-M0). */
+static inline int32_t kws_multiply_high_16(int32_t x, int32_t multiplier)
+{
+    const int32_t x1 = kws_shift_right(x, 16), m1 = kws_shift_right(multiplier, 16);
+    const uint32_t x0 = (uint32_t)x & 0xFFFF, m0 = (uint32_t)multiplier & 0xFFFF;
+    /* Multiples of 2^16, with what the lowest product carries into them; all below 2^31. */
+    const int32_t cross = x1 * (int32_t)m0 + (int32_t)((x0 * m0) >> 16);
+    const int32_t low = (int32_t)(x0 * (uint32_t)m1) + (cross & 0xFFFF) + (1 << 14);
+
+    return 2 * (x1 * m1 + kws_shift_right(cross, 16)) + kws_shift_right(low, 15);
+}
+
+static inline int32_t kws_multiply_high(int32_t x, int32_t multiplier)
+{
+#if defined(__thumb__) && !defined(__thumb2__)
+    return kws_multiply_high_16(x, multiplier);
+#else
+    return kws_multiply_high_64(x, multiplier);
+#endif
 }
 
 /*

@@ -6,7 +6,7 @@
  *
  * x and h are int8, the gates before their function Q3.12, after it Q0.15, the cell c int16 with a
  * power of two as its scale. The functions are those of gemmlowp in 16 bits: e^x from a polynomial
- * and a table of powers, then a division by Newton's method. Values of 16 bits are computed with
+ * and powers, then a division by Newton's method. Values of 16 bits are computed with
  * 32; that no intermediate result leaves 16 bits follows from the ranges stated, and tests compare
  * all 65,536 inputs.
  *
@@ -46,37 +46,54 @@ static int32_t exp_of_last_quarter(int32_t a)
 /* e^a in Q0.15 for a < 0 with `bits` bits before the point and 15 - bits behind it. */
 static int32_t exp_of_negative(int32_t a, int bits)
 {
-    /* e^-(1/4), e^-(1/2), e^-1, e^-2, e^-4, e^-8, e^-16 in Q0.15 */
-    static const int16_t powers[7] = {25520, 19875, 12055, 4435, 600, 11, 0};
     const int32_t quarter = (int32_t)1 << (13 - bits);
     const int32_t last = (a & (quarter - 1)) - quarter; /* in [-1/4, 0) */
-    int32_t quarters = kws_shift_right(last - a, 13 - bits);
+    const int32_t quarters = kws_shift_right(last - a, 13 - bits);
     int32_t result;
-    int i;
 
     if (bits > 5 && a < -((int32_t)32 << (15 - bits))) {
         return 0;
     }
     result = exp_of_last_quarter(last * ((int32_t)1 << bits));
-    for (i = 0; quarters != 0; i++, quarters >>= 1) {
-        if (quarters & 1) {
-            result = multiply(result, powers[i]);
+    if (quarters & 1) {
+        result = multiply(result, 25520); /* e^-(1/4) */
+    }
+    if (quarters & 2) {
+        result = multiply(result, 19875); /* e^-(1/2) */
+    }
+    if (quarters & 4) {
+        result = multiply(result, 12055); /* e^-1 */
+    }
+    if (quarters >= 8) {
+        if (quarters & 8) {
+            result = multiply(result, 4435); /* e^-2 */
+        }
+        if (quarters & 16) {
+            result = multiply(result, 600); /* e^-4 */
+        }
+        if (quarters & 32) {
+            result = multiply(result, 11); /* e^-8 */
+        }
+        if (quarters & 64) {
+            result = 0; /* e^-16 */
         }
     }
     return result;
 }
 
+/* A better x for 1 / half, Q2.13, by Newton's method. */
+static inline int32_t improve(int32_t x, int32_t half)
+{
+    return x + multiply(x, (1 << 13) - multiply(half, x)) * 4;
+}
+
 /* 2 / (1 + a) in Q2.13 for a in [0, 1], Q0.15. */
 static int32_t two_over_one_plus(int32_t a)
 {
-    const int32_t half = (a + ONE + 1) >> 1; /* (1 + a) / 2 */
-    int32_t x = 23130 + multiply(half, -15420); /* 48/17 - 32/17 half, the best first guess */
-    int i;
+    const int32_t half = (a + ONE + 1) >> 1;          /* (1 + a) / 2 */
+    const int32_t x = 23130 + multiply(half, -15420); /* 48/17 - 32/17 half, the best first guess */
 
-    for (i = 0; i < 3; i++) {
-        x += multiply(x, (1 << 13) - multiply(half, x)) * 4;
-    }
-    return x;
+    return improve(improve(improve(x, half), half), half);
 }
 
 /* sigmoid(a) = 1 / (1 + e^-a) in Q0.15 for a in Q3.12. */
