@@ -14,6 +14,10 @@ from firmware_export.model_source import GENERATED, Decision
 from firmware_export.records import FirmwareEvent
 from firmware_export.twin import Twin
 from firmware_export.voice import Sound, next_random, signal, sounds
+from kws.errors import KwsError
+
+LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 4000, 48_000
+_MOST_DECISIONS = 20_000
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -50,12 +54,28 @@ class Golden:
 
 
 def golden(twin: Twin, decided: Decision) -> Golden:
-    """Return the golden vectors of a model, computed by Python and the TFLite interpreter."""
+    """Return the golden vectors of a model, computed by Python and the TFLite interpreter.
+
+    Raises:
+        KwsError: a sample rate that the voice cannot speak at, or steps longer than it speaks.
+    """
     rate = twin.card.front_end.sample_rate_hz
+    if not LOWEST_RATE_HZ <= rate <= HIGHEST_RATE_HZ:
+        raise KwsError(
+            f"The firmware hears audio of {LOWEST_RATE_HZ} to {HIGHEST_RATE_HZ} Hz. Received: a "
+            f"model for {rate} Hz. Train with another sample rate"
+        )
     heard = twin.hear(signal(rate))
+    if not len(heard.posteriors):
+        raise KwsError(
+            f"A step of this network looks at {twin.card.step_time_s(0):.1f} s of audio: more than "
+            "the self-test says, and more than a microcontroller should keep. Train a network with "
+            "a shorter receptive field"
+        )
     # Enough rounds to tell limits apart, few enough for a slow core.
-    rounds = max(4, 96 // len(decided.labels))
     stretch = decided.window_steps + decided.refractory_steps + 1
+    steps_of_a_round = 2 * stretch * len(decided.labels)
+    rounds = max(1, min(96 // len(decided.labels), _MOST_DECISIONS // steps_of_a_round))
     posteriors = decision_test(decided.labels, len(twin.card.labels), rounds, stretch)
     step_of = {round(twin.card.step_time_s(k) * rate): k for k in range(len(posteriors))}
     return Golden(

@@ -619,6 +619,33 @@ def test_other_models_are_refused_in_one_line_and_nothing_is_written(
     assert list(tmp_path.iterdir()) == [path]
 
 
+@pytest.mark.parametrize(
+    ("changes", "complaint"),
+    [
+        (
+            {"decision": DecisionConfig(thresholds={"yes": 0.5, "no": 0.5}, refractory_ms=60_000)},
+            "remembers 2000 steps",
+        ),
+        (
+            {"front_end": FrontEndConfig(sample_rate_hz=96_000, n_mels=13, mel_high_hz=40e3)},
+            "4000 to 48000 Hz",
+        ),
+        ({"front_end": FrontEndConfig(frame_length=500)}, "a power of two"),
+        ({"feature_mean": (1e9,) * 13}, "does not fit"),
+    ],
+)
+def test_cards_beyond_the_library_are_refused_in_one_line(
+    tmp_path: Path, changes: dict[str, object], complaint: str
+) -> None:
+    if "decision" in changes:  # short steps, so that a minute is many of them
+        changes = {"front_end": FrontEndConfig(hop_length=160), **changes}
+    path = write_tiny(tmp_path / "model.tflite", **changes)
+    with pytest.raises(KwsError, match=complaint) as caught:
+        generate(path, tmp_path / "library")
+    assert "\n" not in str(caught.value)
+    assert not (tmp_path / "library").exists()
+
+
 def test_a_damaged_model_is_refused_in_one_line(tiny_path: Path, tmp_path: Path) -> None:
     content = bytearray(tiny_path.read_bytes())
     content[len(content) // 2] ^= 0xFF
