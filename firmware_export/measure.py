@@ -13,7 +13,7 @@ import re
 import struct
 import subprocess
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -60,8 +60,10 @@ class CoreCost:
     """Instructions for a second of audio."""
     parts: dict[str, int]
     """Instructions for a second by part: front end, convolutions, LSTM, rest."""
+    chip: str
+    """A microcontroller with this core."""
     clock_mhz: int
-    """Clock at which the load is told."""
+    """Its highest clock, in MHz, at which the load is told."""
     cycles_per_instruction: float
     """Assumed."""
     hop_ms: float
@@ -95,35 +97,35 @@ class Cost:
         """Return the table of the generated README."""
         if not self.cores:
             return ["Not measured: " + "; ".join(f"{k}: {v}" for k, v in self.skipped.items())]
-        head = ["", *(core.title for core in self.cores)]
-        parts = list(self.cores[0].parts)
+        cores = self.cores
+
+        def row(what: str, told: Callable[[CoreCost], str]) -> list[str]:
+            return [what, *map(told, cores)]
+
         rows = [
-            ["code, bytes", *(f"{c.code_bytes:,}" for c in self.cores)],
-            ["weights, bytes", *(f"{c.weights_bytes:,}" for c in self.cores)],
-            ["tables, bytes", *(f"{c.tables_bytes + c.constants_bytes:,}" for c in self.cores)],
-            ["`kws_state`, bytes", *(f"{c.state_bytes:,}" for c in self.cores)],
-            ["stack, bytes", *(f"{c.stack_bytes:,}" for c in self.cores)],
-            [
-                f"instructions per {self.cores[0].hop_ms:g} ms, mean",
-                *(_thousands(c.per_hop) for c in self.cores),
-            ],
-            ["the same, longest", *(_thousands(c.longest_hop) for c in self.cores)],
-            ["instructions per second", *(f"{c.per_second / 1e6:.2f} M" for c in self.cores)],
-            *(
-                [f"– {part}", *(f"{c.parts[part] / 1e6:.2f} M" for c in self.cores)]
-                for part in parts
+            row("", lambda c: c.title),
+            ["---", *("---:" for _ in cores)],
+            row(f"code at {self.optimise}, bytes", lambda c: f"{c.code_bytes:,}"),
+            row("weights, bytes", lambda c: f"{c.weights_bytes:,}"),
+            row("tables, bytes", lambda c: f"{c.tables_bytes + c.constants_bytes:,}"),
+            row("`kws_state`, bytes", lambda c: f"{c.state_bytes:,}"),
+            row("stack, bytes", lambda c: f"{c.stack_bytes:,}"),
+            row(
+                f"instructions per {cores[0].hop_ms:g} ms, mean",
+                lambda c: f"{c.per_hop / 1000:,.0f} k",
             ),
-            [
-                "load",
-                *(f"{100 * c.load:.1f} % at {c.clock_mhz} MHz" for c in self.cores),
-            ],
-            [
-                "assumed cycles per instruction",
-                *(f"{c.cycles_per_instruction}" for c in self.cores),
-            ],
+            row("the same, longest", lambda c: f"{c.longest_hop / 1000:,.0f} k"),
+            row("instructions per second", lambda c: f"{c.per_second / 1e6:.2f} M"),
         ]
-        lines = [" | ".join(row) for row in (head, ["---", *("---:" for _ in self.cores)], *rows)]
-        lines = [f"| {line} |" for line in lines]
+        for part in cores[0].parts:
+            # `part` is bound now, not when the row is made.
+            rows.append(row(f"– {part}", lambda c, part=part: f"{c.parts[part] / 1e6:.2f} M"))  # type: ignore[misc]
+        rows += [
+            row("load", lambda c: f"{100 * c.load:.1f} %"),
+            row("on", lambda c: f"{c.chip}, {c.clock_mhz} MHz"),
+            row("assumed cycles per instruction", lambda c: f"{c.cycles_per_instruction:g}"),
+        ]
+        lines = [f"| {' | '.join(cells)} |" for cells in rows]
         lines += [f"\nNot measured: {name}: {why}" for name, why in self.skipped.items()]
         return lines
 
@@ -207,6 +209,7 @@ def _measured(
             "LSTM": per_second(lstm),
             "rest": per_second(total - front_end - convolutions - lstm),
         },
+        chip=core.chip,
         clock_mhz=core.clock_mhz,
         cycles_per_instruction=core.cycles_per_instruction,
         hop_ms=1000 * hop_length / sample_rate_hz,
@@ -253,7 +256,3 @@ def _counted(program: Program, content: bytes) -> tuple[Any, ...]:
             f"Received: {len(output)} bytes"
         )
     return _RESULT.unpack(output)
-
-
-def _thousands(n: int) -> str:
-    return f"{n / 1000:,.0f} k"

@@ -48,8 +48,10 @@ class Core:
     """What QEMU calls the board."""
     script: str = ""
     """Linker script in this folder."""
+    chip: str = ""
+    """A microcontroller with this core, for which the load is told."""
     clock_mhz: int = 0
-    """A usual clock of microcontrollers with this core, in MHz, at which the load is told."""
+    """Its highest clock, in MHz."""
     cycles_per_instruction: float = 0.0
     """Assumed where instructions become a load: loads, taken branches and multiplications take
     more than one cycle, and a core with two pipelines runs pairs."""
@@ -63,7 +65,8 @@ CORES = (
         cpu="cortex-m0",
         machine="microbit",
         script="microbit.ld",
-        clock_mhz=48,
+        chip="RP2040",
+        clock_mhz=133,
         cycles_per_instruction=1.5,
     ),
     Core(
@@ -72,6 +75,7 @@ CORES = (
         cpu="cortex-m3",
         machine="mps2-an385",
         script="mps2.ld",
+        chip="STM32F103",
         clock_mhz=72,
         cycles_per_instruction=1.5,
     ),
@@ -81,6 +85,7 @@ CORES = (
         cpu="cortex-m4",
         machine="mps2-an386",
         script="mps2.ld",
+        chip="nRF52840",
         clock_mhz=64,
         cycles_per_instruction=1.5,
     ),
@@ -90,6 +95,7 @@ CORES = (
         cpu="cortex-m7",
         machine="mps2-an500",
         script="mps2.ld",
+        chip="STM32F746",
         clock_mhz=216,
         cycles_per_instruction=1.0,
     ),
@@ -99,7 +105,8 @@ CORES = (
         cpu="cortex-m33",
         machine="mps2-an505",
         script="mps2-an505.ld",
-        clock_mhz=64,
+        chip="nRF5340",
+        clock_mhz=128,
         cycles_per_instruction=1.5,
     ),
     Core(
@@ -108,6 +115,7 @@ CORES = (
         cpu="cortex-m55",
         machine="mps3-an547",
         script="mps3-an547.ld",
+        chip="Alif E3",
         clock_mhz=160,
         cycles_per_instruction=1.5,
     ),
