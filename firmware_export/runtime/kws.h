@@ -56,7 +56,7 @@ enum {
 typedef struct kws_event {
     uint64_t time_samples; /* end of the audio it rests on, in samples since kws_init or kws_reset */
     uint16_t keyword;      /* which: index into kws_labels, one of enum kws_label */
-    uint16_t score_q15;    /* mean posterior over the smoothing window, Q15 (32768 is 1), rounded down */
+    uint16_t score_q15;    /* mean posterior over the window, Q15 (32768 is 1), rounded down */
 } kws_event;
 
 /*

@@ -33,11 +33,12 @@ typedef struct kws_golden_event {
 extern const kws_sound kws_golden_sounds[KWS_GOLDEN_SOUNDS];
 extern const uint32_t kws_golden_frames[KWS_GOLDEN_FRAMES];
 extern const int8_t kws_golden_posteriors[KWS_GOLDEN_STEPS * KWS_N_LABELS]; /* [step, label] */
-extern const kws_golden_event kws_golden_events[KWS_GOLDEN_EVENTS + 1]; /* and one that never comes */
 
-/* Events of the test of decisions, which makes its own posteriors: KWS_GOLDEN_ROUNDS for each keyword,
- * in each KWS_GOLDEN_STRETCH steps of it and as many without. */
-extern const kws_golden_event kws_golden_decisions[KWS_GOLDEN_DECISIONS + 1]; /* and one that never comes */
+/* Events of the signal, and of the test of decisions, which makes its own posteriors: for each keyword
+ * KWS_GOLDEN_ROUNDS times KWS_GOLDEN_STRETCH steps of it and as many without. After the last event
+ * stands one that never comes. */
+extern const kws_golden_event kws_golden_events[KWS_GOLDEN_EVENTS + 1];
+extern const kws_golden_event kws_golden_decisions[KWS_GOLDEN_DECISIONS + 1];
 
 #ifdef __cplusplus
 }
