@@ -28,9 +28,15 @@ def write_folder(folder: Path, files: Mapping[str, str], facts: Mapping[str, Any
         facts: more for the manifest.
 
     Raises:
-        KwsError: the folder is not ours, or a file in it was edited since; nothing is written.
+        KwsError: the folder is not ours, a file in it was edited since, or it is where the process
+            works; nothing is written.
     """
     folder = folder.resolve()
+    if folder.exists() and Path.cwd().is_relative_to(folder):
+        raise KwsError(
+            f"{folder} is replaced as a whole, which would leave you in a folder that is gone. "
+            f"Received: a call from {Path.cwd()}. Call it from outside"
+        )
     others = _others(folder, files)
     folder.parent.mkdir(parents=True, exist_ok=True)
     token = secrets.token_hex(4)

@@ -699,6 +699,17 @@ def test_a_folder_of_somebody_else_is_refused_and_left_alone(
     assert sorted(p.name for p in tmp_path.iterdir()) == ["empty", "file", "home"]
 
 
+def test_the_folder_that_one_is_in_is_not_pulled_away(
+    tiny_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    generate(tiny_path, tmp_path / "library")
+    for place in ("library", "library/src"):
+        monkeypatch.chdir(tmp_path / place)
+        with pytest.raises(KwsError, match="Call it from outside"):
+            generate(tiny_path, tmp_path / "library")
+        assert Path.cwd() == tmp_path / place
+
+
 def test_an_edited_file_is_refused_and_kept(tiny_path: Path, tmp_path: Path) -> None:
     out = tmp_path / "library"
     generate(tiny_path, out)
