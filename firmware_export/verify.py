@@ -17,7 +17,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from kws.data.clips import scan
 from kws.data.labels import LabelSet
 from kws.errors import KwsError
 from kws.evaluate import evaluate_posteriors, label_set
+from kws.export.runtimes import RuntimeReport, check_runtimes, default_runtimes
 from kws.labels import UNKNOWN
 from kws.network import Network
 from kws.processes import usable_cores
@@ -42,6 +43,8 @@ from kws.spotter import Spotter
 
 _BATCH = 64
 """Clips for one run of the program: so many that starting it does not count, and few in memory."""
+_OTHERS_STEPS = 3000
+"""About so many steps are run on other kernels."""
 _VALUES = ("features", "posteriors", "events")
 
 
@@ -104,6 +107,8 @@ class Verification:
     """Events that the runner finds in the stream."""
     events_alike: int
     """Those of them that the library finds too, in the same step or the one beside it."""
+    other_kernels: RuntimeReport | None
+    """How far other kernels are from those compared with, on the same input; None if not asked."""
 
     @property
     def equal(self) -> bool:
@@ -162,6 +167,8 @@ class Verification:
                 f"stream of {self.stream_s:.0f} s: {self.runner_events} events of the runner, "
                 f"{self.events_alike} of them found in C, a step apart at most"
             )
+        if self.other_kernels is not None:
+            lines += ["", "other kernels on the same input", *self.other_kernels.lines()]
         return lines
 
 
@@ -185,6 +192,7 @@ def verify(
     cores: Sequence[str] | None = None,
     optimise: str = "-O2",
     flags: Sequence[str] = (),
+    content: bytes | None = None,
     progress: bool = False,
 ) -> Verification:
     """Run a generated library on real audio and compare it with Python.
@@ -200,6 +208,9 @@ def verify(
             and the result says so.
         optimise: how the library is compiled.
         flags: more flags for the compilers, for example sanitizers.
+        content: the model file; with it LiteRT's other kernels and TFLM (where installed) are run
+            on the same input too, for a few thousand steps, and the result tells how far they are
+            from LiteRT's built-in kernels.
         progress: report on stderr.
 
     Raises:
@@ -224,6 +235,7 @@ def verify(
     runner: list[NDArray[np.float32]] = []
     answers: dict[Core, list[NDArray[np.float32]]] = {core: [] for core in running}
     long_events: tuple[FirmwareEvent, ...] = ()
+    samples: list[Heard] = []
 
     with (
         tempfile.TemporaryDirectory(prefix="kws-verify-") as room,
@@ -256,6 +268,7 @@ def verify(
                     if not results[core].failed
                 }
                 expected = [twin.hear(clip.pcm) for clip in batch]
+                samples.extend(expected if content is not None else ())
                 for core, job in jobs.items():
                     try:
                         results[core].state_bytes, heard = job.result()
@@ -278,7 +291,10 @@ def verify(
             if long_pcm is not None:
                 for _, heard in on_all_cores([Clip(name=str(stream), pcm=long_pcm)]):
                     long_events = heard[0].events
-    return _summed_up(twin, results, words, runner, answers, long_pcm, long_events)
+    verification = _summed_up(twin, results, words, runner, answers, long_pcm, long_events)
+    if content is None:
+        return verification
+    return replace(verification, other_kernels=_other_kernels(content, twin, samples))
 
 
 def compare(
@@ -399,7 +415,22 @@ def _summed_up(
         answers_changed=sum(heard(a) != heard(b) for a, b in zip(complete, runner, strict=False)),
         runner_events=len(runner_events),
         events_alike=alike,
+        other_kernels=None,
     )
+
+
+def _other_kernels(content: bytes, twin: Twin, samples: Sequence[Heard]) -> RuntimeReport:
+    """Run every n-th clip's steps on all kernels that are installed."""
+    card = twin.card
+    every = max(1, sum(len(heard.posteriors) for heard in samples) // _OTHERS_STEPS)
+    windows, resets = [], []
+    for heard in samples[::every]:
+        for k in range(min(len(heard.posteriors), _OTHERS_STEPS)):
+            first = k * card.stride_frames
+            windows.append(heard.inputs[first : first + card.receptive_field_frames])
+            resets.append(k == 0)
+    names = [name for name in default_runtimes() if name in ("litert", "tflm")]
+    return check_runtimes(content, np.stack(windows), np.array(resets), names)
 
 
 def _has_label(labels: LabelSet, word: str) -> bool:

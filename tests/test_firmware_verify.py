@@ -16,6 +16,7 @@ from firmware_export.verify import Clip, CoreResult, Verification, compare, veri
 from kws.audio.files import read_audio, write_wav
 from kws.errors import KwsError
 from kws.evaluate import evaluate_folder
+from kws.model_file import resolve_model
 
 MODEL = "commands_en"
 WORDS = ("yes", "no", "stop", "bed")
@@ -142,6 +143,16 @@ def test_another_threshold_is_noticed_in_the_events_alone(
     assert "event" in host.first_difference
 
 
+def test_how_far_other_kernels_are_is_told(library: Path, clips: Path) -> None:
+    content = resolve_model(MODEL).read_bytes()
+    result = verify(MODEL, library, clips, cores=["host"], content=content)
+    assert result.equal and result.other_kernels is not None
+    assert result.other_kernels.steps == result.cores[0].steps
+    run = [check for check in result.other_kernels.checks if not check.not_checked]
+    assert run and all(check.largest_difference <= 8 for check in run)
+    assert any("LSB" in line or "bit for bit" in line for line in result.lines())
+
+
 def test_nothing_to_compare_on_is_said(library: Path) -> None:
     with pytest.raises(KwsError, match="neither clips nor a stream"):
         verify(MODEL, library)
@@ -195,6 +206,7 @@ def test_a_core_that_was_skipped_is_neither_equal_nor_silent() -> None:
         answers_changed=0,
         runner_events=0,
         events_alike=0,
+        other_kernels=None,
     )
     assert not result.equal and not result.to_dict()["cores"][0]["equal"]
     assert any("Cortex-M7: SKIPPED, no qemu-system-arm" in line for line in result.lines())

@@ -135,9 +135,19 @@ def _verify(
     from firmware_export.measure import measure
     from firmware_export.verify import verify
     from firmware_export.voice import signal
+    from kws.model_file import resolve_model
 
     twin = open_twin(model, threshold)
-    compared = verify(twin, out, clips, stream=stream, limit=most, cores=cores, progress=True)
+    compared = verify(
+        twin,
+        out,
+        clips,
+        stream=stream,
+        limit=most,
+        cores=cores,
+        content=resolve_model(model).read_bytes(),
+        progress=True,
+    )
     front_end = twin.card.front_end
     cost = measure(
         out,
