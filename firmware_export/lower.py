@@ -773,6 +773,8 @@ class _Lowering:
             if self._op.name == "LOGISTIC":
                 y = np.float32(1) / (np.float32(1) + exp_f32(-x))
             else:
+                # C libraries do not agree on the last bit of tanhf; in one entry of a million that
+                # decides between two integers.
                 y = np.tanh(x.astype(np.float64)).astype(np.float32)
             rescaled = np.float32(1) / o * y
             away = np.trunc(rescaled.astype(np.float64) + np.copysign(0.5, rescaled))
