@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -120,10 +120,23 @@ def write_tflm(model: str | Path, folder: Path, *, name: str | None = None) -> T
         f"{name}_settings.h": _settings(name, card, graph),
         f"{name}_op_resolver.h": _op_resolver(name, operators),
         f"{name}_arena.h": _arena(name, arena, not_measured),
-        "README.md": _readme(name, card, graph, operators, arena, not_measured),
     }
-    if check := _state_check(name, content):
+    parts = {card.form}
+    if card.form == "stream" and (check := _state_check(name, content)):
         texts[f"{name}_state_check.h"] = check
+        parts.add("state")
+    size = f"{arena:,} bytes, measured with TFLM's interpreter on a 64-bit computer"
+    source = graph.tensors[graph.inputs[0]]
+    texts["README.md"] = _readme(
+        parts,
+        name=name,
+        title=card.name,
+        license=card.license,
+        operators=str(len(operators)),
+        input=f"{source.dtype} {list(source.shape)}",
+        arena=size if arena else f"not measured, {not_measured}",
+        frames=str(card.receptive_field_frames),
+    )
     for file_name, text in texts.items():
         with atomic_write(folder / file_name, "w") as file:
             file.write(text)
@@ -358,7 +371,7 @@ namespace {name} {{
 
 
 def _state_check(name: str, content: bytes) -> str | None:
-    """Return a header with a few steps and their answers; None if the model keeps no state."""
+    """Return a header with a few steps and their answers; None without a state, or in float."""
     interpreter = open_interpreter(content)
     source, result = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
     if source["dtype"] != np.int8 or result["dtype"] != np.int8:
@@ -424,30 +437,12 @@ inline bool StateIsKept(tflite::MicroInterpreter& interpreter) {{
 """
 
 
-def _readme(
-    name: str,
-    card: ModelCard,
-    graph: Graph,
-    operators: Sequence[str],
-    arena: int,
-    not_measured: str,
-) -> str:
-    size = (
-        f"{arena:,} bytes, measured with TFLM's interpreter on a 64-bit computer"
-        if arena
-        else f"not measured, {not_measured}"
-    )
-    source = graph.tensors[graph.inputs[0]]
-    template = Path(__file__).with_name("tflm_readme.md").read_text(encoding="utf-8")
-    return Template(template).substitute(
-        name=name,
-        title=card.name,
-        license=card.license,
-        operators=len(operators),
-        input=f"{source.dtype} {list(source.shape)}",
-        arena=size,
-        frames=card.receptive_field_frames,
-    )
+def _readme(parts: Collection[str], **values: str) -> str:
+    """Fill in `tflm_readme.md`; of what stands between marks, only these parts stay."""
+    text = Path(__file__).with_name("tflm_readme.md").read_text(encoding="utf-8")
+    marked = re.compile(r"^<!-- (\w+) -->\n(.*?)^<!-- end -->\n", re.MULTILINE | re.DOTALL)
+    text = marked.sub(lambda found: found[2] if found[1] in parts else "", text)
+    return Template(text).substitute(values)
 
 
 def _banner(what: str) -> str:

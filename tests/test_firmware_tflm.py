@@ -182,6 +182,13 @@ def test_the_state_check_tells_a_kernel_that_forgets_from_one_that_remembers(
     assert apart(forgetful=True) > tolerance
 
 
+def test_the_readme_names_every_file_and_no_other(written: Path) -> None:
+    readme = (written / "README.md").read_text()
+    named = set(re.findall(rf"{NAME}_\w+\.h", readme))
+    assert named == {path.name for path in written.glob("*.h")}
+    assert "<!--" not in readme and "CMSIS-NN" in readme and "interpreter.Reset()" in readme
+
+
 def test_the_arena_is_just_large_enough() -> None:
     pytest.importorskip("tflite_micro")
     content = (STORED / "stream_int8.tflite").read_bytes()
@@ -200,6 +207,9 @@ def test_a_model_in_float_and_one_for_clips_can_be_had_too(tmp_path: Path) -> No
         text = (tmp_path / form / "own_settings.h").read_text()
         assert "AddUnidirectionalSequenceLSTM" in written.operators
         assert ("kOutputScale" in text) == int8
+        readme = (tmp_path / form / "README.md").read_text()
+        assert "<!--" not in readme and "state_check" not in readme
+        assert ("interpreter.Reset();   // else" in readme) == (form == "clip")
         assert f"kInputFrames = {5 if form == 'stream' else 49};" in text
 
 
