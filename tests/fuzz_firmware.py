@@ -115,6 +115,7 @@ def fuzz_feed(seconds: float, findings: Path, seed: int) -> int:
                 "seed": seed,
                 "max_len": 8192,
                 "timeout": 60,
+                "report_slow_units": 60,
                 "rss_limit_mb": 2048,
                 "print_final_stats": 1,
                 "artifact_prefix": f"{findings}/feed-{model}-",
