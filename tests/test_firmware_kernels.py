@@ -92,8 +92,8 @@ def ints(*numbers: int) -> bytes:
     return struct.pack(f"<{len(numbers)}i", *numbers)
 
 
-def program_of(case: Case) -> bytes:
-    """Return a case as firmware_driver.c reads it."""
+def program_of(case: Case, pointer: type = ctypes.c_void_p) -> bytes:
+    """Return a case as firmware_driver.c reads it, on a machine with such pointers."""
     graph, calls = case.graph, case.calls
     buffers: dict[int, bytes] = {}  # tensor -> alignment, size and first content
     for call in calls:
@@ -110,7 +110,7 @@ def program_of(case: Case) -> bytes:
     parts = [ints(len(buffers)), *buffers.values(), ints(len(calls))]
     for call in calls:
         members = [
-            (name, ctypes.c_void_p if isinstance(v, ConstArray) else ctypes.c_int32)
+            (name, pointer if isinstance(v, ConstArray) else ctypes.c_int32)
             for name, v in call.fields.items()
         ]
         layout = type("layout", (ctypes.Structure,), {"_fields_": members})
@@ -135,9 +135,9 @@ def program_of(case: Case) -> bytes:
     return b"".join(parts)
 
 
-def check(driver: Path, cases: Sequence[Case]) -> None:
+def check(driver: Path, cases: Sequence[Case], pointer: type = ctypes.c_void_p) -> None:
     """Run all cases through the kernels and compare every value."""
-    content = ints(len(cases)) + b"".join(program_of(case) for case in cases)
+    content = ints(len(cases)) + b"".join(program_of(case, pointer) for case in cases)
     done = subprocess.run([driver], input=content, capture_output=True)
     assert done.returncode == 0, done.stderr.decode()[-3000:]
     at = 0
