@@ -93,7 +93,10 @@ class Network:
 
     def reset(self) -> None:
         """Forget the past: the LSTM's state becomes zero."""
-        self._interpreter.reset_all_variables()
+        try:
+            self._interpreter.reset_all_variables()
+        except RuntimeError as error:
+            raise self._damaged(error) from error
 
     def prepare(self, features: NDArray[np.floating]) -> NDArray[np.generic]:
         """Return raw MFCC [..., n_mfcc] as the network's input: normalised, quantised if int8."""
@@ -112,7 +115,10 @@ class Network:
             Posteriors, float32 [steps, labels] (one step in stream form).
         """
         self._interpreter.set_tensor(self._input_index, prepared[np.newaxis])
-        self._interpreter.invoke()
+        try:
+            self._interpreter.invoke()
+        except RuntimeError as error:
+            raise self._damaged(error) from error
         return self.as_posteriors(self._interpreter.get_tensor(self._output_index)[0])
 
     def as_posteriors(self, output: NDArray[np.generic]) -> NDArray[np.float32]:
@@ -121,6 +127,13 @@ class Network:
             return np.asarray(output, np.float32)
         return (output.astype(np.float32) - self._output_zero_point) * np.float32(
             self._output_scale
+        )
+
+    def _damaged(self, error: RuntimeError) -> KwsError:
+        """Return what to say where an interpreter finds out only at work that a file is unsound."""
+        return KwsError(
+            f"The model {self.card.name!r} is damaged: its interpreter refuses to run it "
+            f"({' '.join(str(error).split())[:200]}). Copy or export it again"
         )
 
     def step(self, features: NDArray[np.floating]) -> NDArray[np.float32]:

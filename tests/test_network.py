@@ -202,6 +202,30 @@ def test_a_model_that_is_cut_off_behind_its_card_is_refused(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("method", ["invoke", "reset_all_variables"])
+def test_a_model_that_its_interpreter_refuses_only_at_work_is_refused_in_one_line(
+    models: dict[str, Path], monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    network = Network(models["stream_int8"])
+    features = np.zeros((9, network.card.front_end.n_mfcc), np.float32)
+    network.run(features)
+
+    class Unsound:
+        """Fails as LiteRT does on tensors without memory."""
+
+        def __getattr__(self, name: str) -> object:
+            return refuse if name == method else getattr(interpreter, name)
+
+    def refuse() -> None:
+        raise RuntimeError("tflite/core/subgraph.cc:1092\ntensor.data.raw != nullptr was not true.")
+
+    interpreter = network._interpreter
+    monkeypatch.setattr(network, "_interpreter", Unsound())
+    with pytest.raises(KwsError, match=r"damaged.*nullptr") as caught:
+        network.run(features)
+    assert "\n" not in str(caught.value)
+
+
 def python(code: str, *arguments: object) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-c", code, *map(str, arguments)], capture_output=True, text=True
