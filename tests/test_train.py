@@ -317,16 +317,31 @@ def test_the_jax_backend_trains_the_same_recipe(
     assert all(np.isfinite(w).all() for w in weights.values())
 
 
-def test_each_clip_is_answered_at_the_step_that_has_just_heard_it_to_its_end(
-    recipe: TrainingRecipe,
+def test_running_speech_and_nonwords_are_heard_in_training_and_in_the_stream_loss(
+    recipe: TrainingRecipe, real_speech: Path, tmp_path: Path
 ) -> None:
-    """By hand: frame f ends at sample 320 f + 512, step s at frame 2 s + 8 (R = 9, S = 2)."""
-    from kws.train.loop import clip_end_steps
+    from kws.train.loop import Batches, train
 
-    def end_sample(step: int) -> int:
-        return 320 * (2 * step + 8) + 512
+    changed = dataclasses.replace(
+        recipe,
+        data=dataclasses.replace(
+            recipe.data, speech=("sentences",), nonwords=40, stretch_share=0.5
+        ),
+        training=dataclasses.replace(recipe.training, epochs=1, stream_weight=0.5),
+    )
+    data = load_training_data(changed, real_speech)
+    clips = changed.training.context_clips
+    assert (data.training.words == "_nonword_").sum() == 40
+    assert data.stretches.shape[1] == clips * 16000 and len(data.stretches)
 
-    steps = clip_end_steps(recipe, 3)
-    assert steps == [20, 45, 70]
-    for clip, step in enumerate(steps, start=1):
-        assert end_sample(step) <= 16000 * clip < end_sample(step + 1)
+    chosen = np.arange(8 * clips).reshape(8, clips)
+    (pcm, variation), targets = Batches(data, changed).make(chosen, np.random.default_rng(0))
+    assert pcm.shape == (12, clips, 16000) and variation.shape == (12, clips, 3)
+    assert len(targets) == 12
+    pcm, clip_pcm = np.asarray(pcm), data.training.pcm[chosen]
+    np.testing.assert_array_equal(pcm[:8], clip_pcm)
+    # In each added sequence there is speech for one clip at least, on the clips' own grid.
+    stretches = data.stretches.reshape(-1, clips, 16000)
+    for sequence in pcm[8:]:
+        assert any((stretches[:, i] == sequence[i]).all(axis=1).any() for i in range(clips))
+    assert 0 < train(changed, data, RunFolder(tmp_path)).val_accuracy <= 1

@@ -28,6 +28,7 @@ from kws.train.layers import (  # noqa: E402
     SpecAugment,
     TrainingFeatures,
 )
+from kws.train.variation import draw_variation  # noqa: E402
 
 CONFIG = FrontEndConfig()
 RATE = CONFIG.sample_rate_hz
@@ -50,8 +51,14 @@ def noise(seed: int, *shape: int, level: float = 3000.0) -> np.ndarray:
 def varied_audio(x: np.ndarray, background: np.ndarray, seed: int = 1, **values: Any) -> np.ndarray:
     """Vary float [sequences, clips, samples]."""
     config = AugmentConfig(**{**STILL, **values})
-    layer = RandomAudio(config, background, sample_rate_hz=RATE, seed=seed)
-    return to_numpy(layer(x.astype(np.float32), training=True))
+    variation = draw_variation(config, np.random.default_rng(seed), x.shape[:2]).array()
+    layer = RandomAudio(config, background, seed=seed)
+    return to_numpy(layer(x.astype(np.float32), variation, training=True))
+
+
+def as_it_is(pcm: np.ndarray) -> np.ndarray:
+    """The variation that changes nothing."""
+    return np.broadcast_to(np.array([1, 0, 1], np.float32), (*pcm.shape[:2], 3))
 
 
 def features(
@@ -85,7 +92,10 @@ def test_without_training_the_features_are_those_of_the_runner() -> None:
     pcm[1] //= 500
     pcm[2] = 0
     np.testing.assert_allclose(
-        to_numpy(features()(pcm, training=False)), mfcc(pcm[:, 0], CONFIG), atol=1e-3, rtol=0
+        to_numpy(features()(pcm, as_it_is(pcm), training=False)),
+        mfcc(pcm[:, 0], CONFIG),
+        atol=1e-3,
+        rtol=0,
     )
 
 
@@ -93,14 +103,14 @@ def test_without_training_real_speech_has_the_features_of_the_runner(real_speech
     files = sorted(real_speech.glob("speech_commands/*/*.wav"))[::9][:32]
     clips = [read_audio(path)[:RATE] for path in files]
     pcm = np.stack([np.pad(clip, (0, RATE - len(clip))) for clip in clips])
-    found = to_numpy(features()(pcm[:, None], training=False))
+    found = to_numpy(features()(pcm[:, None], as_it_is(pcm[:, None]), training=False))
     assert len(found) == 32
     np.testing.assert_allclose(found, mfcc(pcm, CONFIG), atol=1e-3, rtol=0)
 
 
 def test_clips_in_a_row_are_one_stretch_of_audio() -> None:
     pcm = noise(2, 2, 3, RATE)
-    found = to_numpy(features(clips=3)(pcm, training=False))
+    found = to_numpy(features(clips=3)(pcm, as_it_is(pcm), training=False))
     np.testing.assert_allclose(found, mfcc(pcm.reshape(2, -1), CONFIG), atol=1e-3, rtol=0)
 
 
@@ -112,22 +122,24 @@ def test_another_definition_and_normalisation_are_the_runners_too() -> None:
         config, AugmentConfig(), noise(4, RATE), mean=mean, deviation=deviation, seed=1
     )
     expected = (mfcc(pcm[:, 0], config) - mean) / deviation
-    np.testing.assert_allclose(to_numpy(layer(pcm)), expected, atol=1e-3, rtol=0)
+    np.testing.assert_allclose(to_numpy(layer(pcm, as_it_is(pcm))), expected, atol=1e-3, rtol=0)
 
 
 def test_training_without_any_variation_changes_nothing() -> None:
     pcm = noise(5, 2, 2, RATE)
-    still = to_numpy(features(clips=2, **STILL)(pcm, training=True))
+    still = to_numpy(features(clips=2, **STILL)(pcm, as_it_is(pcm), training=True))
     np.testing.assert_allclose(still, mfcc(pcm.reshape(2, -1), CONFIG), atol=1e-3, rtol=0)
 
 
 def test_one_seed_gives_one_result_and_every_call_another() -> None:
     pcm = noise(6, 2, 1, RATE)
     first, same, other = features(seed=7), features(seed=7), features(seed=8)
-    a, b = to_numpy(first(pcm, training=True)), to_numpy(same(pcm, training=True))
+    a, b, c, d = (
+        to_numpy(layer(pcm, as_it_is(pcm), training=True)) for layer in (first, same, other, first)
+    )
     np.testing.assert_array_equal(a, b)
-    assert np.abs(to_numpy(other(pcm, training=True)) - a).max() > 0.1
-    assert np.abs(to_numpy(first(pcm, training=True)) - a).max() > 0.1
+    assert np.abs(c - a).max() > 0.1
+    assert np.abs(d - a).max() > 0.1
     assert np.abs(a[0] - a[1]).max() > 0.1
 
 
@@ -136,18 +148,19 @@ def test_features_are_finite_for_silence_before_silence_and_full_scale() -> None
     pcm[1] = -32768
     for background in (np.zeros(100, np.int16), noise(7, 100)):
         layer = features(clips=2, background=background, noise_share=1.0, room_share=1.0)
-        found = to_numpy(layer(pcm, training=True))
+        found = to_numpy(layer(pcm, as_it_is(pcm), training=True))
         assert found.shape == (2, 99, 13) and np.isfinite(found).all()
 
 
 def test_the_layer_works_in_a_model_with_batches_of_any_size() -> None:
     inputs = keras.Input((2, RATE), dtype="int16")
-    model = keras.Model(inputs, features(clips=2)(inputs))
+    variation = keras.Input((2, 3))
+    model = keras.Model([inputs, variation], features(clips=2)(inputs, variation))
     assert model.output_shape == (None, 99, 13)
     for n in (1, 3):
         pcm = noise(8, n, 2, RATE)
         np.testing.assert_allclose(
-            np.asarray(model.predict_on_batch(pcm)),
+            np.asarray(model.predict_on_batch([pcm, as_it_is(pcm)])),
             mfcc(pcm.reshape(n, -1), CONFIG),
             atol=1e-3,
             rtol=0,

@@ -1,4 +1,4 @@
-"""Where in a clip the word is, by energy: the target of training and the truth of streams rest on it.
+"""Where in a clip the word is, by energy: training targets and the truth of streams rest on it.
 
 A clip is taken to hold one word, louder than what surrounds it. Its level is measured in frames of
 20 ms every 10 ms; what exceeds a threshold between the quiet parts and the peak, and lies in one

@@ -18,6 +18,8 @@ from kws.data.arrays import (
 )
 from kws.data.clips import ClipIndex, check, scan
 from kws.data.home import data_home
+from kws.data.nonwords import backwards, spliced
+from kws.data.spans import word_spans
 from kws.errors import KwsError
 from kws.labels import SILENCE, UNKNOWN
 from kws.processes import usable_cores
@@ -39,6 +41,8 @@ class ClipSet:
     """int32 [n], positions in the label set; -1 for all that is not a wake word."""
     words: np.ndarray
     """str [n], the word as the folder names it, ``_silence_`` or ``_speech_``."""
+    spans: np.ndarray
+    """int32 [n, 2], where the word in it begins and ends, in samples; 0, 0 if it is no keyword."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -54,6 +58,9 @@ class TrainingData:
     """Clips of validation speakers and background cuts, never varied."""
     noise: np.ndarray
     """int16 [m], background that augmentation mixes in (the part that is for training)."""
+    stretches: np.ndarray
+    """int16 [k, context_clips x clip_samples], running speech of training speakers without a
+    keyword, as long as a sequence."""
 
 
 def find_clips(recipe: TrainingRecipe, data_dir: Path | None) -> Path:
@@ -100,6 +107,7 @@ def load_training_data(recipe: TrainingRecipe, data_dir: Path | None) -> Trainin
     validation = [_words(recipe, index, "validation")]
     if _takes_others(recipe):
         training += _speech(recipe, data_dir)
+        training.append(_nonwords(recipe, training[0], rng))
         if all(set(part.words) <= set(label_set.keywords) for part in training):
             tell(
                 f"{root} has no words beside the keywords: the network will take any word for one. "
@@ -125,6 +133,7 @@ def load_training_data(recipe: TrainingRecipe, data_dir: Path | None) -> Trainin
         training=_join(training),
         validation=_join(validation),
         noise=noise_bank(noise) if noise else np.zeros(recipe.clip_samples, np.int16),
+        stretches=_stretches(recipe, data_dir),
     )
 
 
@@ -156,22 +165,59 @@ def _words(recipe: TrainingRecipe, index: ClipIndex, split: str) -> ClipSet:
 
 def _speech(recipe: TrainingRecipe, data_dir: Path | None) -> list[ClipSet]:
     """Windows of running speech by training speakers, without the keywords."""
-    sets = []
+    windows = _cut_speech(recipe, data_dir, 1)
+    return [_clip_set(recipe, cuts, ["_speech_"] * len(cuts)) for cuts in windows]
+
+
+def _nonwords(recipe: TrainingRecipe, spoken: ClipSet, rng: np.random.Generator) -> ClipSet:
+    """Words that nobody says, made of the words in `spoken`."""
+    words, n = list(spoken.words), recipe.data.nonwords
+    spans = word_spans(spoken.pcm, sample_rate_hz=recipe.front_end.sample_rate_hz)
+    reverse = backwards(spoken.pcm, words, n // 2, rng)
+    rate = recipe.front_end.sample_rate_hz
+    joined = spliced(spoken.pcm, words, spans, n - n // 2, rng, sample_rate_hz=rate)
+    pcm = np.concatenate([reverse, joined])
+    return _clip_set(recipe, pcm, ["_nonword_"] * len(pcm))
+
+
+def _stretches(recipe: TrainingRecipe, data_dir: Path | None) -> np.ndarray:
+    """Running speech in pieces as long as a sequence."""
+    clips = recipe.training.context_clips
+    none = np.empty((0, clips * recipe.clip_samples), np.int16)
+    if not recipe.data.stretch_share:
+        return none
+    return np.concatenate([none, *_cut_speech(recipe, data_dir, clips)])
+
+
+def _cut_speech(recipe: TrainingRecipe, data_dir: Path | None, clips: int) -> list[np.ndarray]:
+    """Cut the recipe's running speech, training speakers only, into windows of so many clips."""
+    windows = []
     for name in recipe.data.speech:
         homes = [data_home()] if data_dir is None else [data_dir, data_home()]
         folder = next((home / name for home in homes if (home / name).is_dir()), None)
         if folder is None:
-            tell(f"no folder {name!r} of running speech found: training goes on without it")
+            if clips == 1:
+                tell(f"no folder {name!r} of running speech found: training goes on without it")
             continue
-        windows = cut_speech(folder, recipe.labels.keywords, clip_samples=recipe.clip_samples)
-        chosen = windows.select("training")
-        sets.append(_clip_set(recipe, chosen, ["_speech_"] * len(chosen)))
-    return sets
+        length = clips * recipe.clip_samples
+        found = cut_speech(
+            folder, recipe.labels.keywords, clip_samples=length, hop_samples=length // 2
+        )
+        windows.append(found.select("training"))
+    return windows
 
 
 def _clip_set(recipe: TrainingRecipe, pcm: np.ndarray, words: list[str]) -> ClipSet:
     labels = np.array(recipe.labels.indices_of(words), np.int32)
-    return ClipSet(pcm=pcm, labels=labels, words=np.array(words, object))
+    keywords = np.flatnonzero(np.isin(labels, keyword_labels(recipe)))
+    spans = np.zeros((len(words), 2), np.int32)
+    spans[keywords] = word_spans(pcm[keywords], sample_rate_hz=recipe.front_end.sample_rate_hz)
+    return ClipSet(pcm=pcm, labels=labels, words=np.array(words, object), spans=spans)
+
+
+def keyword_labels(recipe: TrainingRecipe) -> np.ndarray:
+    """Return which outputs are keywords: int64 [keywords]."""
+    return np.array([recipe.labels.index_of(word) for word in recipe.labels.keywords], np.int64)
 
 
 def _join(sets: list[ClipSet]) -> ClipSet:
@@ -179,6 +225,7 @@ def _join(sets: list[ClipSet]) -> ClipSet:
         pcm=np.concatenate([s.pcm for s in sets]),
         labels=np.concatenate([s.labels for s in sets]),
         words=np.concatenate([s.words for s in sets]),
+        spans=np.concatenate([s.spans for s in sets]),
     )
 
 
@@ -194,7 +241,7 @@ def epoch_order(data: ClipSet, recipe: TrainingRecipe, epoch: int) -> np.ndarray
     a resumed run goes on as if it had never stopped.
     """
     rng = np.random.default_rng((recipe.seed, epoch))
-    keywords = np.isin(data.labels, [recipe.labels.index_of(w) for w in recipe.labels.keywords])
+    keywords = np.isin(data.labels, keyword_labels(recipe))
     silence = data.words == SILENCE
     parts = [np.flatnonzero(keywords)]
     others, quiet = np.flatnonzero(~keywords & ~silence), np.flatnonzero(silence)

@@ -30,12 +30,20 @@ NOISE_GRID = 160
 TINY = 1e-12
 
 
-class Varying(keras.layers.Layer):
-    """A layer with its own random numbers that passes its input on unchanged outside training."""
+class Random(keras.layers.Layer):
+    """A layer with its own random numbers."""
 
     def __init__(self, seed: int, **kwargs: Any) -> None:
         super().__init__(trainable=False, **kwargs)
         self.random = keras.random.SeedGenerator(seed)
+
+    def uniform(self, shape: tuple[Any, ...], low: float, high: float) -> Any:
+        """Draw float32 numbers between `low` and `high`."""
+        return keras.random.uniform(shape, low, high, seed=self.random)
+
+
+class Varying(Random):
+    """A layer that passes its input on unchanged outside training."""
 
     def call(self, x: Any, training: bool = False) -> Any:
         return self.vary(x) if training else x
@@ -44,17 +52,15 @@ class Varying(keras.layers.Layer):
         """Return the varied input, of the same shape."""
         raise NotImplementedError
 
-    def uniform(self, shape: tuple[Any, ...], low: float, high: float) -> Any:
-        """Draw float32 numbers between `low` and `high`."""
-        return keras.random.uniform(shape, low, high, seed=self.random)
 
-
-class RandomAudio(Varying):
+class RandomAudio(Random):
     """Vary timing, speed and level of each clip, and mix background into each sequence.
 
-    Speed and pitch change together, about the clip's centre; what the clip does not hold is zero.
-    One pass does it all, with no sum over its result: the levels are those of the clips as they
-    came, and of the background as tabulated. A sum would make compilers repeat the pass.
+    How clips are varied is given (`kws.train.variation`), since the targets depend on it; the
+    background is drawn here. Speed and pitch change together, about the clip's centre; what the
+    clip does not hold is zero. One pass does it all, with no sum over its result: the levels are
+    those of the clips as they came, and of the background as tabulated. A sum would make compilers
+    repeat the pass.
     """
 
     def __init__(
@@ -62,14 +68,12 @@ class RandomAudio(Varying):
         config: AugmentConfig,
         noise: np.ndarray,
         *,
-        sample_rate_hz: int,
         seed: int,
         **kwargs: Any,
     ) -> None:
         """Keep int16 [m] of background; it is repeated if it is shorter than a sequence."""
         super().__init__(seed, **kwargs)
         self.config, self.noise = config, noise
-        self.shift_samples = config.shift_ms * sample_rate_hz / 1000
 
     def build(self, shape: tuple[int, ...]) -> None:
         """Tabulate the level of every piece of background as long as a sequence of this shape."""
@@ -82,21 +86,22 @@ class RandomAudio(Varying):
         self.bank = noise
         self.levels = np.sqrt(np.maximum(mean_square, 0) + TINY).astype(np.float32)
 
-    def vary(self, x: Any) -> Any:
-        """float32 [sequences, clips, samples] → the same, clipped as by a converter."""
-        gain = _ratio(self.uniform((ops.shape(x)[0], x.shape[1], 1), *self.config.gain_db))
+    def call(self, x: Any, variation: Any, training: bool = False) -> Any:
+        """float32 [sequences, clips, samples] → the same, clipped as by a converter.
+
+        `variation` is float32 [sequences, clips, 3] as in `kws.train.variation.Variation`.
+        """
+        if not training:
+            return x
+        speed, shift, gain = (variation[..., i : i + 1] for i in range(3))
         level = ops.sqrt(
             ops.mean(ops.mean(x * x, 2, keepdims=True) * gain * gain, 1, keepdims=True)
         )
-        return ops.clip(gain * self._timing(x) + self._noise(x, level), -1.0, 1.0)
+        return ops.clip(gain * self._moved(x, speed, shift) + self._noise(x, level), -1.0, 1.0)
 
-    def _timing(self, x: Any) -> Any:
+    def _moved(self, x: Any, speed: Any, shift: Any) -> Any:
         """Shift and stretch by linear interpolation."""
         sequences, (clips, samples) = ops.shape(x)[0], x.shape[1:]
-        # A change by a factor is as likely up as down, so it is drawn on a logarithmic scale.
-        limit = math.log1p(self.config.speed)
-        speed = ops.exp(self.uniform((sequences, clips, 1), -limit, limit))
-        shift = self.uniform((sequences, clips, 1), -self.shift_samples, self.shift_samples)
         centre = (samples - 1) / 2
         at = (ops.arange(samples, dtype="float32") - centre) * speed + (centre + shift)
         held = ops.clip(at, 0.0, samples - 1.0)
@@ -293,8 +298,7 @@ class TrainingFeatures(keras.layers.Layer):
         super().__init__(trainable=False, dtype="float32", **kwargs)
         frame_ms = 1000 * front_end.hop_length / front_end.sample_rate_hz
         seeds = range(seed * 100, seed * 100 + 4)
-        rate = front_end.sample_rate_hz
-        self.audio = RandomAudio(augment, noise, sample_rate_hz=rate, seed=seeds[0])
+        self.audio = RandomAudio(augment, noise, seed=seeds[0])
         self.mel_energies = MelEnergies(front_end)
         self.spectrum: list[Varying] = [RandomEqualiser(augment, seed=seeds[1])]
         if augment.room_share:
@@ -310,21 +314,23 @@ class TrainingFeatures(keras.layers.Layer):
 
             self._compiled = tensorflow.function(self._features, jit_compile=True, autograph=False)
 
-    def build(self, shape: tuple[int, ...]) -> None:
+    def build(self, pcm_shape: tuple[int, ...], variation_shape: tuple[int, ...]) -> None:
         """Build the stage that asks for it, so that it is not built while being compiled."""
-        self.audio.build(shape)
+        self.audio.build(pcm_shape)
 
-    def compute_output_shape(self, shape: tuple[int, ...]) -> tuple[int, ...]:
+    def compute_output_shape(
+        self, pcm_shape: tuple[int, ...], variation_shape: tuple[int, ...]
+    ) -> tuple[int, ...]:
         """[sequences, clips, samples] → [sequences, frames, n_mfcc]."""
-        frames = self._front_end.n_frames(shape[1] * shape[2])
-        return (shape[0], frames, self._front_end.n_mfcc)
+        frames = self._front_end.n_frames(pcm_shape[1] * pcm_shape[2])
+        return (pcm_shape[0], frames, self._front_end.n_mfcc)
 
-    def call(self, pcm: Any, training: bool = False) -> Any:
-        return self._compiled(pcm, bool(training))
+    def call(self, pcm: Any, variation: Any, training: bool = False) -> Any:
+        return self._compiled(pcm, variation, bool(training))
 
-    def _features(self, pcm: Any, training: bool) -> Any:
+    def _features(self, pcm: Any, variation: Any, training: bool) -> Any:
         x = ops.cast(pcm, "float32") / FULL_SCALE
-        x = self.audio(x, training=training)
+        x = self.audio(x, variation, training=training)
         x = self.mel_energies(ops.reshape(x, (-1, pcm.shape[1] * pcm.shape[2])))
         for layer in self.spectrum:
             x = layer(x, training=training)

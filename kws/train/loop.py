@@ -22,7 +22,14 @@ from kws.native import heed_interrupts, quiet_stderr
 from kws.processes import usable_cores
 from kws.progress import Progress, duration
 from kws.recipe import TrainingRecipe, to_toml
-from kws.train.dataset import ClipSet, TrainingData, describe, environment, epoch_order
+from kws.train.dataset import (
+    ClipSet,
+    TrainingData,
+    describe,
+    environment,
+    epoch_order,
+    keyword_labels,
+)
 from kws.train.layers import TrainingFeatures
 from kws.train.run_folder import (
     RunFolder,
@@ -32,6 +39,8 @@ from kws.train.run_folder import (
     write_json,
     write_text,
 )
+from kws.train.targets import Steps, step_targets
+from kws.train.variation import draw_gain, draw_stretches, draw_variation
 
 CURVES = ("loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "seconds")
 CALIBRATION_CLIPS = 400
@@ -66,17 +75,20 @@ def device_name() -> str:
     return f"{keras.backend.backend()} on {devices}"
 
 
-def clip_end_steps(recipe: TrainingRecipe, n_clips: int) -> list[int]:
-    """Return the LSTM step at which each of `n_clips` clips in a row has been heard to its end.
-
-    For the first clip this is the last step of its clip form.
-    """
+def sequence_steps(recipe: TrainingRecipe) -> Steps:
+    """Return when the network answers within a sequence of clips."""
     net, front_end = recipe.model.create(), recipe.front_end
-    steps = []
-    for clip in range(1, n_clips + 1):
-        frames = front_end.n_frames(clip * recipe.clip_samples)
-        steps.append((frames - net.receptive_field_frames) // net.stride_frames)
-    return steps
+    frames = front_end.n_frames(recipe.training.context_clips * recipe.clip_samples)
+    steps = np.arange((frames - net.receptive_field_frames) // net.stride_frames + 1)
+    newest = steps * net.stride_frames + net.receptive_field_frames - 1
+    return Steps(
+        ends=newest * front_end.hop_length + front_end.frame_length,
+        clip_samples=recipe.clip_samples,
+        sample_rate_hz=front_end.sample_rate_hz,
+        n_labels=len(recipe.labels.labels),
+        keywords=keyword_labels(recipe),
+        stream_weight=recipe.training.stream_weight,
+    )
 
 
 def feature_statistics(pcm: np.ndarray, recipe: TrainingRecipe) -> tuple[np.ndarray, np.ndarray]:
@@ -91,8 +103,8 @@ def build_trainer(
     """Build the model that is trained and the network inside it.
 
     Returns:
-        The trainer, int16 [sequences, context_clips, clip_samples] → posteriors
-        [sequences, context_clips, n_labels] at the end of each clip; and the network,
+        The trainer, int16 [sequences, context_clips, clip_samples] and their variation
+        [sequences, context_clips, 3] → posteriors [sequences, steps, n_labels]; and the network,
         features [batch, frames, n_mfcc] → [batch, steps, n_labels], sharing its weights.
     """
     clips, samples = recipe.training.context_clips, recipe.clip_samples
@@ -102,7 +114,8 @@ def build_trainer(
         n_labels=len(recipe.labels.labels),
         head=recipe.data.head,
     )
-    inputs = keras.Input((clips, samples), dtype="int16", name="pcm")
+    pcm = keras.Input((clips, samples), dtype="int16", name="pcm")
+    variation = keras.Input((clips, 3), name="variation")
     x = TrainingFeatures(
         recipe.front_end,
         recipe.augment,
@@ -111,10 +124,57 @@ def build_trainer(
         deviation=std,
         seed=recipe.seed,
         clips=clips,
-    )(inputs)
-    x = network(x)
-    outputs = keras.ops.stack([x[:, step] for step in clip_end_steps(recipe, clips)], axis=1)
-    return keras.Model(inputs, outputs, name="trainer"), network
+    )(pcm, variation)
+    return keras.Model([pcm, variation], network(x), name="trainer"), network
+
+
+class StreamLoss(keras.losses.Loss):
+    """Minus the logarithm of the probability of what is right (`kws.train.targets.Targets`).
+
+    For steps by themselves that is the cross-entropy, with the probabilities summed where several
+    answers are right; for a keyword's name it is that of the mean over the steps at which it is to
+    be named. Label smoothing takes a share of the loss from the mean over all answers.
+    """
+
+    def __init__(self, n_labels: int, label_smoothing: float) -> None:
+        super().__init__(name="stream_loss")
+        self.n_labels, self.label_smoothing = n_labels, label_smoothing
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        """Return the loss of each sequence [sequences].
+
+        Args:
+            y_true: [sequences, steps, n_labels + 1 + clips]: answers, weights and named.
+            y_pred: posteriors [sequences, steps, n_labels].
+        """
+        ops, n, tiny = keras.ops, self.n_labels, keras.config.epsilon()
+        answers, weights, named = y_true[..., :n], y_true[..., n], y_true[..., n + 1 :]
+        if n == 1:
+            right = ops.where(answers > 0, y_pred, 1.0 - y_pred)[..., 0]
+        else:
+            right = ops.sum(answers * y_pred, axis=-1)
+        asked = ops.sum(named, axis=1)  # [sequences, clips]
+        by_name = ops.sum(right[..., None] * named, axis=1) / ops.maximum(asked, tiny)
+        log = lambda p: ops.log(ops.clip(p, tiny, 1.0))  # noqa: E731
+        loss = -ops.sum(asked * log(by_name), axis=1) - ops.sum(weights * log(right), axis=1)
+        if self.label_smoothing:
+            everything = y_pred if n > 1 else ops.concatenate([y_pred, 1.0 - y_pred], axis=-1)
+            weights = weights + ops.sum(named, axis=-1)
+            spread = -ops.sum(weights * ops.mean(log(everything), axis=-1), axis=1)
+            loss = (1 - self.label_smoothing) * loss + self.label_smoothing * spread
+        return loss / named.shape[-1]
+
+
+def right_answers(y_true: Any, y_pred: Any) -> Any:
+    """Return the share of steps, by their weights, with a right answer, for each sequence."""
+    ops, n = keras.ops, y_pred.shape[-1]
+    answers, weights = y_true[..., :n], y_true[..., n]
+    if n == 1:
+        right = ops.cast((y_pred > 0.5) == (answers > 0.5), "float32")[..., 0]
+    else:
+        best = ops.max(y_pred, axis=-1, keepdims=True)
+        right = ops.max(ops.where(y_pred >= best, answers, 0.0), axis=-1)
+    return ops.sum(weights * right, axis=1) / ops.sum(weights, axis=1)
 
 
 def compile_trainer(trainer: Any, recipe: TrainingRecipe, steps_per_epoch: int) -> None:
@@ -131,15 +191,10 @@ def compile_trainer(trainer: Any, recipe: TrainingRecipe, steps_per_epoch: int) 
         schedule, weight_decay=training.weight_decay, global_clipnorm=training.gradient_clip
     )
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
-    kind = (
-        keras.losses.BinaryCrossentropy
-        if recipe.data.head == "sigmoid"
-        else keras.losses.CategoricalCrossentropy
-    )
     trainer.compile(
         optimizer=optimizer,
-        loss=kind(label_smoothing=training.label_smoothing),
-        metrics=["accuracy"],
+        loss=StreamLoss(len(recipe.labels.labels), training.label_smoothing),
+        metrics=[keras.metrics.MeanMetricWrapper(right_answers, name="accuracy")],
         # On TensorFlow, XLA made these small steps seven times slower on a CPU and keeps the fused
         # LSTM kernel from being used on a GPU; jax compiles in any case.
         jit_compile=keras.backend.backend() != "tensorflow",
@@ -250,13 +305,13 @@ def train(
         first_epoch, history = _load_state(trainer, run)
     _say(f"{describe(data, recipe)}; {network.count_params():,} parameters; {device}")
 
-    pick = clip_source(data.training.pcm)
+    batches = Batches(data, recipe)
     epochs, done = recipe.training.epochs, first_epoch - 1
     started = time.monotonic()
     for epoch in range(first_epoch, epochs + 1):
         try:
             with heed_interrupts():
-                figures = _epoch(trainer, pick, data.training, recipe, epoch)
+                figures = _epoch(trainer, batches, data.training, recipe, epoch)
                 figures["val_loss"], figures["val_accuracy"] = validation.measure(network)
                 _check_loss(figures["val_loss"], recipe, epoch)
                 for name in CURVES:
@@ -317,7 +372,7 @@ def clip_source(pcm: np.ndarray) -> Callable[[np.ndarray], Any]:
         take = tensorflow.function(take, jit_compile=True, autograph=False)
     try:
         held = keras.ops.convert_to_tensor(pcm)
-        take(held, np.zeros((1, 1), np.int32))
+        take(held, np.zeros(1, np.int32))
     except Exception as error:  # each backend has its own for memory that is used up
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         _say(f"the clips stay in main memory, since they do not fit on the device ({reason[:200]})")
@@ -325,9 +380,50 @@ def clip_source(pcm: np.ndarray) -> Callable[[np.ndarray], Any]:
     return lambda chosen: take(held, chosen.astype(np.int32))
 
 
+class Batches:
+    """Lays clips into sequences and says what the network should answer."""
+
+    def __init__(self, data: TrainingData, recipe: TrainingRecipe) -> None:
+        self.recipe, self.clips, self.steps = recipe, data.training, sequence_steps(recipe)
+        self._clip = clip_source(data.training.pcm)
+        self._stretch = clip_source(data.stretches)
+        self._n_stretches = len(data.stretches)
+
+    def make(
+        self, chosen: np.ndarray, rng: np.random.Generator
+    ) -> tuple[tuple[Any, np.ndarray], np.ndarray]:
+        """Lay the clips `chosen`, int [sequences, clips], and add sequences with running speech.
+
+        Returns:
+            What the trainer takes (int16 [n, clips, clip_samples] and the variation [n, clips, 3]),
+            and the targets as `StreamLoss` takes them.
+        """
+        recipe = self.recipe
+        n = round(len(chosen) * recipe.data.stretch_share) if self._n_stretches else 0
+        # Speech comes between clips of the same batch. In sequences of its own it would teach the
+        # network to tell by what it heard seconds ago whether a keyword can come at all.
+        chosen = np.concatenate([chosen, chosen[rng.integers(len(chosen), size=n)]])
+        pcm, varied = self._clip(chosen), draw_variation(recipe.augment, rng, chosen.shape)
+        labels, variation = self.clips.labels[chosen], varied.array()
+        spans = varied.moved(self.clips.spans[chosen], recipe.clip_samples)
+        if n:
+            speech = np.zeros(chosen.shape, bool)
+            speech[-n:] = draw_stretches(rng, (n, chosen.shape[1]))
+            stretches = self._stretch(rng.integers(self._n_stretches, size=n))
+            stretches = keras.ops.reshape(stretches, (n, *pcm.shape[1:]))
+            mixed = keras.ops.where(speech[-n:, :, None], stretches, pcm[-n:])
+            pcm = keras.ops.concatenate([pcm[:-n], mixed])
+            level = draw_gain(recipe.augment, rng, chosen.shape).array()
+            variation = np.where(speech[..., None], level, variation)
+            labels = np.where(speech, -1, labels)
+        right = step_targets(self.steps, labels, spans)
+        packed = [right.answers, right.weights[..., None], right.named]
+        return (pcm, variation), np.concatenate(packed, axis=-1)
+
+
 def _epoch(
     trainer: Any,
-    pick: Callable[[np.ndarray], Any],
+    batches: Batches,
     training: ClipSet,
     recipe: TrainingRecipe,
     epoch: int,
@@ -335,6 +431,7 @@ def _epoch(
     """Train one epoch and return its figures."""
     size = recipe.training.batch_size
     order = epoch_order(training, recipe, epoch)
+    rng = np.random.default_rng((recipe.seed, epoch, 1))
     # Keras forgets its metrics with every batch; the epoch's figures are means over them.
     sums = {"loss": 0.0, "accuracy": 0.0}
     start = time.monotonic()
@@ -343,9 +440,8 @@ def _epoch(
     ) as progress:
         for i in range(0, len(order), size):
             chosen = order[i : i + size].reshape(-1, recipe.training.context_clips)
-            targets = one_hot(training.labels[chosen], len(recipe.labels.labels))
             with heed_interrupts():
-                logs = trainer.train_on_batch(pick(chosen), targets, return_dict=True)
+                logs = trainer.train_on_batch(*batches.make(chosen, rng), return_dict=True)
             _check_loss(logs["loss"], recipe, epoch)
             sums = {name: total + float(logs[name]) for name, total in sums.items()}
             progress.advance(size, note=f"loss {float(logs['loss']):.3f}")

@@ -1,0 +1,101 @@
+"""Words that nobody says, made of words that somebody said: what a network must not take for one.
+
+A data set with few other words teaches a network that anything it has not heard in earnest is a
+keyword. Real voices saying real sounds in an order that means nothing are other words without end:
+a word played backwards, and the beginning of one word before the end of another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import numpy.typing as npt
+
+FADE_MS = 10
+"""The halves of a spliced word overlap by this much."""
+CUT = (0.35, 0.65)
+"""Where words are cut for splicing, as a share of their length."""
+
+# Backwards, or half and half, these are each other.
+NOT_BACKWARDS = frozenset({"no", "on"})
+ALIKE = (frozenset({"no", "go"}), frozenset({"on", "off"}), frozenset({"on", "no"}))
+
+Clips = npt.NDArray[np.int16]
+
+
+def backwards(clips: Clips, words: Sequence[str], n: int, rng: np.random.Generator) -> Clips:
+    """Play `n` clips backwards, drawn from those whose word is then no word.
+
+    Args:
+        clips: int16 [m, samples].
+        words: what is said in each [m].
+        n: how many.
+        rng: of the draw.
+
+    Returns:
+        int16 [n, samples]; fewer if there are fewer to draw from.
+    """
+    usable = np.flatnonzero([word not in NOT_BACKWARDS for word in words])
+    return clips[rng.permutation(usable)[:n], ::-1]
+
+
+def spliced(
+    clips: Clips,
+    words: Sequence[str],
+    spans: npt.NDArray[np.integer],
+    n: int,
+    rng: np.random.Generator,
+    *,
+    sample_rate_hz: int = 16000,
+) -> Clips:
+    """Put the beginning of one word before the end of another, by another speaker or the same.
+
+    Args:
+        clips: int16 [m, samples], of at least two words that do not sound alike.
+        words: what is said in each [m].
+        spans: where each word begins and ends, in samples [m, 2].
+        n: how many.
+        rng: of the draw.
+        sample_rate_hz: of the clips.
+
+    Returns:
+        int16 [n, samples]; the second half has the level of the first.
+    """
+    names = sorted(set(words))
+    number = {word: i for i, word in enumerate(names)}
+    ids = np.array([number[word] for word in words])
+    apart = np.array([[not _alike(a, b) for b in names] for a in names])
+    if not n or not apart.any():
+        return clips[:0]
+    samples, fade = clips.shape[1], FADE_MS * sample_rate_hz // 1000
+    up = np.linspace(0, 1, fade, dtype=np.float32)
+    made = np.zeros((n, samples), np.int16)
+    for row in made:
+        while True:
+            first, second = rng.integers(len(ids), size=2)
+            if apart[ids[first], ids[second]]:
+                break
+        (a0, a1), (b0, b1) = spans[first], spans[second]
+        head = clips[first, : a0 + round(rng.uniform(*CUT) * (a1 - a0)) + fade].astype(np.float32)
+        tail = clips[second, b0 + round(rng.uniform(*CUT) * (b1 - b0)) :].astype(np.float32)
+        tail *= _rms(clips[first, a0:a1]) / _rms(clips[second, b0:b1])
+        head[-fade:] *= up[::-1]
+        tail[:fade] *= up[: len(tail)]
+        joined = np.zeros(len(head) + max(0, len(tail) - fade), np.float32)
+        joined[: len(head)] = head
+        joined[len(head) - fade :][: len(tail)] += tail[: len(joined) - len(head) + fade]
+        # The middle of what was laid together comes to the middle of the clip.
+        start = max(0, (len(joined) - samples) // 2)
+        piece = joined[start : start + samples]
+        at = (samples - len(piece)) // 2
+        row[at : at + len(piece)] = np.clip(np.rint(piece), -32768, 32767)
+    return made
+
+
+def _alike(a: str, b: str) -> bool:
+    return a == b or any({a, b} <= pair for pair in ALIKE)
+
+
+def _rms(samples: Clips) -> float:
+    return max(1.0, float(np.sqrt(np.mean(np.square(samples, dtype=np.float64)))))

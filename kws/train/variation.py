@@ -1,0 +1,76 @@
+"""How clips are moved, stretched and amplified when they are laid into a sequence.
+
+Drawn here and not on the device, because what the network should say, and when, depends on where
+a word comes to lie.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from kws.recipe import AugmentConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variation:
+    """What is done to each clip; all float32 [sequences, clips]."""
+
+    speed: npt.NDArray[np.float32]
+    """1.1 is a tenth faster (and higher), about the clip's centre."""
+    shift: npt.NDArray[np.float32]
+    """In samples: how far from the clip's centre the sample was that comes to lie there."""
+    gain: npt.NDArray[np.float32]
+    """Factor on the samples."""
+
+    def array(self) -> npt.NDArray[np.float32]:
+        """Return float32 [sequences, clips, 3], as `kws.train.layers.RandomAudio` takes it."""
+        return np.stack([self.speed, self.shift, self.gain], axis=-1)
+
+    def moved(self, places: npt.NDArray[np.integer], clip_samples: int) -> npt.NDArray[np.float64]:
+        """Return where samples of the recordings come to lie, [sequences, clips, n] → the same."""
+        centre = (clip_samples - 1) / 2
+        shift, speed = (x[..., None].astype(np.float64) for x in (self.shift, self.speed))
+        return (places - centre - shift) / speed + centre
+
+
+def draw_variation(
+    config: AugmentConfig,
+    rng: np.random.Generator,
+    shape: tuple[int, int],
+    *,
+    sample_rate_hz: int = 16000,
+) -> Variation:
+    """Draw for clips of `shape` (sequences, clips); factors are as likely up as down."""
+    limit, shift = np.log1p(config.speed), config.shift_ms * sample_rate_hz / 1000
+    gain_db = rng.uniform(*config.gain_db, shape)
+    return Variation(
+        speed=np.exp(rng.uniform(-limit, limit, shape)).astype(np.float32),
+        shift=rng.uniform(-shift, shift, shape).astype(np.float32),
+        gain=(10 ** (gain_db / 20)).astype(np.float32),
+    )
+
+
+def draw_gain(config: AugmentConfig, rng: np.random.Generator, shape: tuple[int, int]) -> Variation:
+    """Draw one gain for all clips of a sequence, and leave them where they are: one stretch."""
+    gain_db = rng.uniform(*config.gain_db, (shape[0], 1))
+    return Variation(
+        speed=np.ones(shape, np.float32),
+        shift=np.zeros(shape, np.float32),
+        gain=np.broadcast_to(10 ** (gain_db / 20), shape).astype(np.float32),
+    )
+
+
+def draw_stretches(rng: np.random.Generator, shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
+    """Draw for each sequence which clips in a row, one to all, are replaced by running speech.
+
+    Returns:
+        bool [sequences, clips].
+    """
+    sequences, clips = shape
+    length = rng.integers(1, clips + 1, size=(sequences, 1))
+    first = rng.integers(0, clips - length + 1)
+    place = np.arange(clips)
+    return (place >= first) & (place < first + length)
