@@ -11,10 +11,8 @@ from __future__ import annotations
 
 import json
 import os
-import queue
 import subprocess
 import sys
-import threading
 from collections.abc import Generator, Sequence
 from contextlib import closing, suppress
 from pathlib import Path
@@ -28,7 +26,7 @@ from kws.errors import KwsError
 from kws.frontend import mfcc
 from kws.model_file import ModelCard
 from kws.network import Network
-from kws.processes import start_worker
+from kws.processes import share_out
 from kws.progress import Progress
 
 _BATCH = 32
@@ -170,58 +168,13 @@ def _hear_here(network: Network, batches: Sequence[list[str]]) -> _Batches:
 
 
 def _hear_with(workers: int, model: str | Path, batches: Sequence[list[str]]) -> _Batches:
-    """Hear batches in `workers` processes; a thread for each hands them over and takes answers."""
-    waiting: queue.SimpleQueue[tuple[int, list[str]]] = queue.SimpleQueue()
-    for numbered in enumerate(batches):
-        waiting.put(numbered)
-    done: queue.SimpleQueue[tuple[int, _Heard] | BaseException] = queue.SimpleQueue()
-    running: list[subprocess.Popen[bytes]] = []
-    stopped = threading.Event()
-
-    def keep_busy() -> None:
-        try:
-            with start_worker(_WORKER, str(model)) as process:
-                running.append(process)
-                assert process.stdin is not None
-                try:
-                    while not stopped.is_set():
-                        number, batch = waiting.get_nowait()
-                        done.put((number, _ask(process, batch)))
-                except queue.Empty:
-                    pass
-                finally:
-                    process.kill()
-                    # What a worker that died never took would else be written once more.
-                    with suppress(BrokenPipeError):
-                        process.stdin.close()
-        except BaseException as error:
-            done.put(error)
-
-    threads = [threading.Thread(target=keep_busy) for _ in range(workers)]
-    try:
-        for thread in threads:
-            thread.start()
-        for _ in batches:
-            item = _taken(done)
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-    finally:
-        stopped.set()
-        for process in running:
-            process.kill()
-        for thread in threads:
-            if thread.ident is not None:
-                thread.join()
-
-
-def _taken(
-    done: queue.SimpleQueue[tuple[int, _Heard] | BaseException],
-) -> tuple[int, _Heard] | BaseException:
-    while True:
-        # A timeout, because Windows cannot interrupt an endless wait.
-        with suppress(queue.Empty):
-            return done.get(timeout=0.5)
+    return share_out(
+        range(len(batches)),
+        lambda process, number: _ask(process, batches[number]),
+        workers=workers,
+        code=_WORKER,
+        arguments=[str(model)],
+    )
 
 
 def _ask(process: subprocess.Popen[bytes], paths: list[str]) -> _Heard:

@@ -3,9 +3,17 @@
 from __future__ import annotations
 
 import os
+import queue
 import subprocess
 import sys
+import threading
+from collections.abc import Callable, Generator, Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import TypeVar
+
+_T = TypeVar("_T")
+_Answer = TypeVar("_Answer")
 
 
 def usable_cores() -> int:
@@ -45,3 +53,77 @@ def start_worker(code: str, *arguments: str) -> subprocess.Popen[bytes]:
         start_new_session=True,
         creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
     )
+
+
+def share_out(
+    order: Sequence[int],
+    ask: Callable[[subprocess.Popen[bytes], int], _Answer],
+    *,
+    workers: int,
+    code: str,
+    arguments: Sequence[str],
+) -> Generator[tuple[int, _Answer], None, None]:
+    """Have tasks done by worker processes; a thread for each hands them over and takes answers.
+
+    Args:
+        order: the tasks' numbers, in the order in which they are begun.
+        ask: gives a worker the task of this number and returns its answer.
+        workers: how many processes.
+        code: what each runs, as for `start_worker`.
+        arguments: its ``sys.argv[1:]``.
+
+    Yields:
+        A task's number and its answer, as they become ready.
+
+    Raises:
+        Whatever `ask` raises; the workers are gone by then, as they are when the caller stops.
+    """
+    waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
+    for number in order:
+        waiting.put(number)
+    done: queue.SimpleQueue[tuple[int, _Answer] | BaseException] = queue.SimpleQueue()
+    running: list[subprocess.Popen[bytes]] = []
+    stopped = threading.Event()
+
+    def keep_busy() -> None:
+        try:
+            with start_worker(code, *arguments) as process:
+                running.append(process)
+                assert process.stdin is not None
+                try:
+                    while not stopped.is_set():
+                        number = waiting.get_nowait()
+                        done.put((number, ask(process, number)))
+                except queue.Empty:
+                    pass
+                finally:
+                    process.kill()
+                    # What a worker that died never took would else be written once more.
+                    with suppress(BrokenPipeError):
+                        process.stdin.close()
+        except BaseException as error:
+            done.put(error)
+
+    threads = [threading.Thread(target=keep_busy) for _ in range(workers)]
+    try:
+        for thread in threads:
+            thread.start()
+        for _ in order:
+            item = wait_for(done)
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        stopped.set()
+        for process in running:
+            process.kill()
+        for thread in threads:
+            if thread.ident is not None:
+                thread.join()
+
+
+def wait_for(waiting: queue.Queue[_T] | queue.SimpleQueue[_T]) -> _T:
+    """Return the next item; Ctrl-C interrupts the wait on Windows too, which an endless one not."""
+    while True:
+        with suppress(queue.Empty):
+            return waiting.get(timeout=0.5)

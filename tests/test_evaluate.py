@@ -346,7 +346,7 @@ def test_a_worker_that_dies_ends_the_work_in_one_line(
     if when == "at work":
         code = "import os; os.read(0, 1); os._exit(7)"
     else:
-        monkeypatch.setattr("kws.answers.start_worker", start_dead)
+        monkeypatch.setattr("kws.processes.start_worker", start_dead)
     monkeypatch.setattr("kws.answers._WORKER", code)
     with pytest.raises(KwsError, match=r"ended without a word.*exit status 7") as caught:
         evaluate_folder(model, data, workers=2)

@@ -115,7 +115,7 @@ def test_whoever_stops_listening_leaves_no_process_behind(
         started.append(start_worker(code, *arguments))
         return started[-1]
 
-    monkeypatch.setattr("kws.recordings.hear.start_worker", start)
+    monkeypatch.setattr("kws.processes.start_worker", start)
     paths = [tmp_path / f"{i}.wav" for i in range(6)]
     for i, path in enumerate(paths):
         write_wav(path, sound(i, 2), RATE)

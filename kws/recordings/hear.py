@@ -28,7 +28,7 @@ from kws.errors import KwsError
 from kws.frontend import FrontEnd
 from kws.model_file import ModelCard
 from kws.network import Network
-from kws.processes import start_worker, usable_cores
+from kws.processes import share_out, usable_cores, wait_for
 from kws.progress import Progress
 from kws.recordings.micro import open_network
 
@@ -111,8 +111,14 @@ def hear_each(
         if workers > 1:
             # The longest first, so that no process is left with one while the others are done.
             order = sorted(range(len(paths)), key=lambda i: -(lengths[i] or 0.0))
-            start = [str(model), runtime]
-            work = _hear_with(workers, start, paths, order, len(network.card.labels), bar.advance)
+            n_labels = len(network.card.labels)
+            work = share_out(
+                order,
+                lambda process, i: _ask(process, paths[i], n_labels, bar.advance),
+                workers=workers,
+                code=_WORKER,
+                arguments=[str(model), runtime],
+            )
         else:
             work = _hear_here(network, paths, bar.advance)
         with closing(work):
@@ -190,7 +196,7 @@ def _ahead(items: Iterable[_T]) -> Iterator[_T]:
     thread.start()
     try:
         while True:
-            item, error = _taken(made)
+            item, error = wait_for(made)
             if error is not None:
                 raise error
             if item is None:
@@ -201,67 +207,7 @@ def _ahead(items: Iterable[_T]) -> Iterator[_T]:
         thread.join()
 
 
-def _taken(waiting: queue.Queue[_T] | queue.SimpleQueue[_T]) -> _T:
-    while True:
-        # A timeout, because Windows cannot interrupt an endless wait.
-        with suppress(queue.Empty):
-            return waiting.get(timeout=0.5)
-
-
 # ---- several recordings, several processes
-
-
-def _hear_with(
-    workers: int,
-    start: Sequence[str],
-    paths: Sequence[str],
-    order: Sequence[int],
-    n_labels: int,
-    advance: Callable[[int], None],
-) -> _Hearing:
-    """Hear recordings in processes; a thread for each hands them over and takes answers."""
-    waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
-    for i in order:
-        waiting.put(i)
-    done: queue.SimpleQueue[tuple[int, Heard] | BaseException] = queue.SimpleQueue()
-    running: list[subprocess.Popen[bytes]] = []
-    stopped = threading.Event()
-
-    def keep_busy() -> None:
-        try:
-            with start_worker(_WORKER, *start) as process:
-                running.append(process)
-                assert process.stdin is not None
-                try:
-                    while not stopped.is_set():
-                        i = waiting.get_nowait()
-                        done.put((i, _ask(process, paths[i], n_labels, advance)))
-                except queue.Empty:
-                    pass
-                finally:
-                    process.kill()
-                    # What a worker that died never took would else be written once more.
-                    with suppress(BrokenPipeError):
-                        process.stdin.close()
-        except BaseException as error:
-            done.put(error)
-
-    threads = [threading.Thread(target=keep_busy) for _ in range(workers)]
-    try:
-        for thread in threads:
-            thread.start()
-        for _ in paths:
-            item = _taken(done)
-            if isinstance(item, BaseException):
-                raise item
-            yield item
-    finally:
-        stopped.set()
-        for process in running:
-            process.kill()
-        for thread in threads:
-            if thread.ident is not None:
-                thread.join()
 
 
 def _ask(
