@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import subprocess
 import tracemalloc
@@ -507,11 +508,15 @@ def test_a_recording_is_never_whole_in_memory(eager: Path, tmp_path: Path) -> No
         pcm = np.tile(sound(1, 60 * RATE), minutes)
         write_wav(tmp_path / "long.wav", pcm, RATE)
         del pcm
-        tracemalloc.start()
-        evaluate_stream(eager, tmp_path / "long.wav", [])
-        _, most = tracemalloc.get_traced_memory()
-        tracemalloc.stop()
-        return most
+        found = []
+        # The least of two: what waits to be collected, and how far a thread is ahead, is chance.
+        for _ in range(2):
+            gc.collect()
+            tracemalloc.start()
+            evaluate_stream(eager, tmp_path / "long.wav", [])
+            found.append(tracemalloc.get_traced_memory()[1])
+            tracemalloc.stop()
+        return min(found)
 
     # Three minutes of audio more are 5.8 MB; their posteriors and what is made of them 0.5 MB.
     assert peak(4) - peak(1) < 2e6
