@@ -100,7 +100,6 @@ def test_a_wake_words_accuracy_counts_its_few_clips_as_much_as_all_others() -> N
         pcm=np.zeros((100, 16000), np.int16),
         labels=labels,
         words=np.array([""] * 100),
-        spans=np.zeros((100, 2), np.int32),
     )
     recipe = TrainingRecipe(name="wake", data=DataConfig(words=("stop",), head="sigmoid"))
     validation = Validation(clips, recipe, np.zeros(13), np.ones(13))

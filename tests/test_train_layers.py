@@ -51,7 +51,8 @@ def noise(seed: int, *shape: int, level: float = 3000.0) -> np.ndarray:
 def varied_audio(x: np.ndarray, background: np.ndarray, seed: int = 1, **values: Any) -> np.ndarray:
     """Vary float [sequences, clips, samples]."""
     config = AugmentConfig(**{**STILL, **values})
-    variation = draw_variation(config, np.random.default_rng(seed), x.shape[:2]).array()
+    rng = np.random.default_rng(seed)
+    variation = draw_variation(config, rng, x.shape[:2], sample_rate_hz=16000).array()
     layer = RandomAudio(config, background, seed=seed)
     return to_numpy(layer(x.astype(np.float32), variation, training=True))
 

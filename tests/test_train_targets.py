@@ -103,7 +103,7 @@ def test_where_variation_moves_a_sample_the_audio_layer_moves_it_too() -> None:
     clicks = rng.integers(4000, 12000, (8, 2))
     for (i, j), at in np.ndenumerate(clicks):
         pcm[i, j, at - 2 : at + 3] = [0.1, 0.2, 0.3, 0.2, 0.1]
-    variation = draw_variation(config, rng, (8, 2))
+    variation = draw_variation(config, rng, (8, 2), sample_rate_hz=RATE)
     layer = RandomAudio(config, np.ones(2 * RATE, np.int16), seed=1)
     found = np.asarray(layer(pcm, variation.array(), training=True))
     expected = variation.moved(clicks[..., None], RATE)[..., 0]

@@ -41,8 +41,6 @@ class ClipSet:
     """int32 [n], positions in the label set; -1 for all that is not a wake word."""
     words: np.ndarray
     """str [n], the word as the folder names it, ``_silence_`` or ``_speech_``."""
-    spans: np.ndarray
-    """int32 [n, 2], where the word in it begins and ends, in samples; 0, 0 if it is no keyword."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -54,6 +52,9 @@ class TrainingData:
 
     training: ClipSet
     """Clips of training speakers, other words, speech windows and background cuts."""
+    spans: np.ndarray
+    """int32 [len(training), 2], where the keyword in each training clip begins and ends, in
+    samples; zeros for other clips, and for all where no ``stream_weight`` asks for them."""
     validation: ClipSet
     """Clips of validation speakers and background cuts, never varied."""
     noise: np.ndarray
@@ -107,7 +108,8 @@ def load_training_data(recipe: TrainingRecipe, data_dir: Path | None) -> Trainin
     validation = [_words(recipe, index, "validation")]
     if _takes_others(recipe):
         training += _speech(recipe, data_dir)
-        training.append(_nonwords(recipe, training[0], rng))
+        if recipe.data.nonwords:
+            training.append(_nonwords(recipe, training[0], rng))
         if all(set(part.words) <= set(label_set.keywords) for part in training):
             tell(
                 f"{root} has no words beside the keywords: the network will take any word for one. "
@@ -129,8 +131,10 @@ def load_training_data(recipe: TrainingRecipe, data_dir: Path | None) -> Trainin
         if held_out:
             cuts = silence_clips(held_out, n_held_out, length, (low, high), seeds[1])
             validation.append(_clip_set(recipe, cuts, [SILENCE] * n_held_out))
+    joined = _join(training)
     return TrainingData(
-        training=_join(training),
+        training=joined,
+        spans=_keyword_spans(recipe, joined),
         validation=_join(validation),
         noise=noise_bank(noise) if noise else np.zeros(recipe.clip_samples, np.int16),
         stretches=_stretches(recipe, data_dir),
@@ -172,9 +176,9 @@ def _speech(recipe: TrainingRecipe, data_dir: Path | None) -> list[ClipSet]:
 def _nonwords(recipe: TrainingRecipe, spoken: ClipSet, rng: np.random.Generator) -> ClipSet:
     """Words that nobody says, made of the words in `spoken`."""
     words, n = list(spoken.words), recipe.data.nonwords
-    spans = word_spans(spoken.pcm, sample_rate_hz=recipe.front_end.sample_rate_hz)
-    reverse = backwards(spoken.pcm, words, n // 2, rng)
     rate = recipe.front_end.sample_rate_hz
+    spans = word_spans(spoken.pcm, sample_rate_hz=rate)
+    reverse = backwards(spoken.pcm, words, n // 2, rng)
     joined = spliced(spoken.pcm, words, spans, n - n // 2, rng, sample_rate_hz=rate)
     pcm = np.concatenate([reverse, joined])
     return _clip_set(recipe, pcm, ["_nonword_"] * len(pcm))
@@ -209,10 +213,17 @@ def _cut_speech(recipe: TrainingRecipe, data_dir: Path | None, clips: int) -> li
 
 def _clip_set(recipe: TrainingRecipe, pcm: np.ndarray, words: list[str]) -> ClipSet:
     labels = np.array(recipe.labels.indices_of(words), np.int32)
-    keywords = np.flatnonzero(np.isin(labels, keyword_labels(recipe)))
-    spans = np.zeros((len(words), 2), np.int32)
-    spans[keywords] = word_spans(pcm[keywords], sample_rate_hz=recipe.front_end.sample_rate_hz)
-    return ClipSet(pcm=pcm, labels=labels, words=np.array(words, object), spans=spans)
+    return ClipSet(pcm=pcm, labels=labels, words=np.array(words, object))
+
+
+def _keyword_spans(recipe: TrainingRecipe, clips: ClipSet) -> np.ndarray:
+    """Find the keyword in each clip, where the targets depend on it."""
+    spans = np.zeros((len(clips), 2), np.int32)
+    if recipe.training.stream_weight:
+        keywords = np.flatnonzero(np.isin(clips.labels, keyword_labels(recipe)))
+        rate = recipe.front_end.sample_rate_hz
+        spans[keywords] = word_spans(clips.pcm[keywords], sample_rate_hz=rate)
+    return spans
 
 
 def keyword_labels(recipe: TrainingRecipe) -> np.ndarray:
@@ -225,7 +236,6 @@ def _join(sets: list[ClipSet]) -> ClipSet:
         pcm=np.concatenate([s.pcm for s in sets]),
         labels=np.concatenate([s.labels for s in sets]),
         words=np.concatenate([s.words for s in sets]),
-        spans=np.concatenate([s.spans for s in sets]),
     )
 
 

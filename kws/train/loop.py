@@ -384,10 +384,10 @@ class Batches:
     """Lays clips into sequences and says what the network should answer."""
 
     def __init__(self, data: TrainingData, recipe: TrainingRecipe) -> None:
-        self.recipe, self.clips, self.steps = recipe, data.training, sequence_steps(recipe)
+        self.recipe, self.data, self.steps = recipe, data, sequence_steps(recipe)
         self._clip = clip_source(data.training.pcm)
-        self._stretch = clip_source(data.stretches)
-        self._n_stretches = len(data.stretches)
+        # Nothing is taken from a set of none, which a device would not even hold.
+        self._stretch = clip_source(data.stretches) if len(data.stretches) else None
 
     def make(
         self, chosen: np.ndarray, rng: np.random.Generator
@@ -398,18 +398,19 @@ class Batches:
             What the trainer takes (int16 [n, clips, clip_samples] and the variation [n, clips, 3]),
             and the targets as `StreamLoss` takes them.
         """
-        recipe = self.recipe
-        n = round(len(chosen) * recipe.data.stretch_share) if self._n_stretches else 0
+        recipe, clips = self.recipe, self.data.training
+        n = round(len(chosen) * recipe.data.stretch_share) if self._stretch else 0
         # Speech comes between clips of the same batch. In sequences of its own it would teach the
         # network to tell by what it heard seconds ago whether a keyword can come at all.
         chosen = np.concatenate([chosen, chosen[rng.integers(len(chosen), size=n)]])
-        pcm, varied = self._clip(chosen), draw_variation(recipe.augment, rng, chosen.shape)
-        labels, variation = self.clips.labels[chosen], varied.array()
-        spans = varied.moved(self.clips.spans[chosen], recipe.clip_samples)
-        if n:
+        rate = recipe.front_end.sample_rate_hz
+        varied = draw_variation(recipe.augment, rng, chosen.shape, sample_rate_hz=rate)
+        pcm, labels, variation = self._clip(chosen), clips.labels[chosen], varied.array()
+        spans = varied.moved(self.data.spans[chosen], recipe.clip_samples)
+        if self._stretch and n:
             speech = np.zeros(chosen.shape, bool)
             speech[-n:] = draw_stretches(rng, (n, chosen.shape[1]))
-            stretches = self._stretch(rng.integers(self._n_stretches, size=n))
+            stretches = self._stretch(rng.integers(len(self.data.stretches), size=n))
             stretches = keras.ops.reshape(stretches, (n, *pcm.shape[1:]))
             mixed = keras.ops.where(speech[-n:, :, None], stretches, pcm[-n:])
             pcm = keras.ops.concatenate([pcm[:-n], mixed])

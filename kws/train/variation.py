@@ -41,7 +41,7 @@ def draw_variation(
     rng: np.random.Generator,
     shape: tuple[int, int],
     *,
-    sample_rate_hz: int = 16000,
+    sample_rate_hz: int,
 ) -> Variation:
     """Draw for clips of `shape` (sequences, clips); factors are as likely up as down."""
     limit, shift = np.log1p(config.speed), config.shift_ms * sample_rate_hz / 1000
