@@ -52,8 +52,14 @@ class DataConfig:
     """``"twelve"``, ``"thirty_five"`` (the sets of Speech Commands) or your own words."""
     head: str = "softmax"
     """``"softmax"`` for several words, ``"sigmoid"`` for one wake word."""
-    clips: str = "speech_commands"
-    """Folder of <label>/<clip>, below --data or among the fetched data sets."""
+    clips: str | tuple[str, ...] = "speech_commands"
+    """Folders of <label>/<clip>, below --data or among the fetched data sets."""
+    generated: tuple[str, ...] = ()
+    """More such folders, whose clips a synthesiser spoke. There is no end of them, so they are
+    dealt out by ``generated_share`` and not by their number."""
+    generated_share: float = 0.5
+    """Share of generated clips among those of a word, and among other words, in an epoch; of use
+    where there are both generated and recorded ones."""
     speech: tuple[str, ...] = ()
     """Folders of running speech, cut into windows that are taught as ``_unknown_``."""
     clip_ms: int = 1000
@@ -76,6 +82,12 @@ class DataConfig:
     silence_dbfs: tuple[float, float] = (-60.0, -10.0)
     """RMS levels of the background cuts; training goes 15 dB lower as well."""
 
+    @property
+    def folders(self) -> tuple[str, ...]:
+        """All folders of clips, the generated ones last."""
+        clips = (self.clips,) if isinstance(self.clips, str) else self.clips
+        return clips + self.generated
+
     def __post_init__(self) -> None:
         if self.head not in ("softmax", "sigmoid"):
             raise KwsError(f'[data] head is "softmax" or "sigmoid". Received: {self.head!r}')
@@ -85,6 +97,7 @@ class DataConfig:
             clip_ms=(100, 10_000),
             unknown_share=(0.0, 0.9),
             silence_share=(0.0, 0.9),
+            generated_share=(0.0, 1.0),
             nonwords=(0, 1_000_000),
             stretch_share=(0.0, 10.0),
             silence_clips=(0, 1_000_000),
@@ -96,6 +109,8 @@ class DataConfig:
                 f"they may be 0.9. Received: {self.unknown_share} and {self.silence_share}"
             )
         _check_pairs(self, "data", "silence_dbfs")
+        if not self.folders:
+            raise KwsError("[data] clips names the folders to learn from. Received: none")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,6 +197,9 @@ class TrainingConfig:
     """Largest norm of all gradients together."""
     context_clips: int = 4
     """Clips in a row that the LSTM hears without a reset, so that it learns to forget."""
+    unfreeze_epochs: float = 0.0
+    """A network that starts from another trains its answers first; each so many epochs the next
+    layer below joins in."""
     stream_weight: float = 0.0
     """How much it counts that a word is named from its end on, and that nothing is where none
     ended, each beside the answer at a clip's end, which counts 1. Fewer false accepts in running
@@ -199,6 +217,7 @@ class TrainingConfig:
             label_smoothing=(0.0, 0.9),
             gradient_clip=(1e-9, 1e9),
             context_clips=(1, 60),
+            unfreeze_epochs=(0, 100_000),
             stream_weight=(0.0, 100.0),
         )
         if self.batch_size % self.context_clips:

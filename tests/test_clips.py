@@ -57,7 +57,7 @@ def test_a_data_set_for_measuring_is_all_for_testing_and_training_refuses_it(
     index = scan(root)
     assert {index.split(i) for i in range(80)} == {"testing"}
     with pytest.raises(KwsError, match="keeps all of it for measuring"):
-        check(index, ["yes", "no"])
+        check([index], ["yes", "no"])
 
 
 @pytest.mark.parametrize("content", ['{"split": "speaker_hash"}', "[]", "no JSON", ""])
@@ -140,7 +140,7 @@ def test_few_speakers_are_split_by_clip_so_that_no_part_is_empty(tmp_path: Path)
     for word in ("hey", "ho"):
         for part in ("training", "validation", "testing"):
             assert len(index.select(split=part, words=[word])) > 2
-    assert check(index, ["hey", "ho"]) == []
+    assert check([index], ["hey", "ho"]) == []
 
 
 def test_selecting_keeps_columns_together(tmp_path: Path) -> None:
@@ -235,12 +235,12 @@ def test_labels_that_cannot_be_trained_on_are_named_with_their_number(tmp_path: 
     names = {"yes": speakers(100), "go": ["a.wav", "b.wav"], "no": speakers(5)}
     index = scan(make(tmp_path / "data", names))
     with pytest.raises(KwsError, match=r"Received: go has 2; each label needs at least 5"):
-        check(index, ["yes", "go"])
+        check([index], ["yes", "go"])
     with pytest.raises(KwsError, match="No clips of left"):
-        check(index, ["yes", "left"])
+        check([index], ["yes", "left"])
     with pytest.raises(KwsError, match="go has 2, no has 5; each label needs at least 8"):
-        check(index, ["yes", "go", "no"], minimum=8)
-    assert check(index, ["yes"]) == []
+        check([index], ["yes", "go", "no"], minimum=8)
+    assert check([index], ["yes"]) == []
 
 
 def test_a_word_without_validation_clips_is_a_warning_and_all_of_them_an_error(
@@ -250,9 +250,9 @@ def test_a_word_without_validation_clips_is_a_warning_and_all_of_them_an_error(
     testing = [name for name in speakers(200) if split_of(name) == "testing"][:20]
     names = {"yes": speakers(100), "no": training, "go": testing}
     index = scan(make(tmp_path / "data", names))
-    warnings = check(index, ["yes", "no"])
+    warnings = check([index], ["yes", "no"])
     assert len(warnings) == 1 and warnings[0].startswith("no: none of its 20 clips")
     with pytest.raises(KwsError, match="validation part"):
-        check(index, ["no"])
+        check([index], ["no"])
     with pytest.raises(KwsError, match=r"No clip of go .* training part"):
-        check(index, ["yes", "go"])
+        check([index], ["yes", "go"])

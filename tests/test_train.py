@@ -345,3 +345,77 @@ def test_running_speech_and_nonwords_are_heard_in_training_and_in_the_stream_los
     for sequence in pcm[8:]:
         assert any((stretches[:, i] == sequence[i]).all(axis=1).any() for i in range(clips))
     assert 0 < train(changed, data, RunFolder(tmp_path)).val_accuracy <= 1
+
+
+@pytest.fixture(scope="module")
+def exported(finished: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    pytest.importorskip("tf_keras")
+    model = tmp_path_factory.mktemp("model") / "tiny.tflite"
+    assert kws(["export", str(finished), "-o", str(model), "--runtimes", "none"]) == 0
+    return model
+
+
+def no_learning(recipe: TrainingRecipe) -> TrainingRecipe:
+    """One epoch that changes nothing."""
+    still = dataclasses.replace(recipe.training, epochs=1, learning_rate=1e-9)
+    return dataclasses.replace(recipe, training=still)
+
+
+@pytest.mark.parametrize("kind", ["run", "int8 file"])
+def test_training_that_starts_from_a_model_begins_where_that_one_ended(
+    recipe: TrainingRecipe, data: TrainingData, finished: Path, exported: Path, kind: str,
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    from kws.export.recover import recover_start
+    from kws.train.loop import train
+
+    start = recover_start(finished if kind == "run" else exported)
+    result = train(no_learning(recipe), data, RunFolder(tmp_path), start=start)
+    wanted = json.loads((finished / "metrics.json").read_text())["val_accuracy"]
+    # The statistics of its normalisations are measured anew, on other clips.
+    assert result.val_accuracy == pytest.approx(wanted, abs=0.08)
+    ours, theirs = (read_arrays(path / "best.npz") for path in (tmp_path, finished))
+    for layer in ("lstm", "posteriors"):
+        half_a_step = np.abs(theirs[f"{layer}/0"]).max() / 254
+        np.testing.assert_allclose(
+            ours[f"{layer}/0"],
+            theirs[f"{layer}/0"],
+            atol=1e-6 + (half_a_step if kind == "int8 file" else 0.0),
+        )
+
+
+def test_other_words_get_answers_of_their_own_and_layers_join_in_from_the_top(
+    real_speech: Path, finished: Path, tmp_path: Path
+) -> None:
+    from kws.export.recover import recover_start
+
+    path = tmp_path / "other.toml"
+    path.write_text(
+        RECIPE.replace('words = ["yes", "no", "stop"]', 'words = ["go"]\nhead = "sigmoid"')
+        + "unfreeze_epochs = 2.0\nweight_decay = 0.0\n"
+    )
+    out = tmp_path / "run"
+    command = ["train", str(path), "--data", str(real_speech), "--from", str(finished)]
+    assert kws([*command, "--out", str(out), "--epochs", "3"]) == 0
+    # After two epochs the LSTM joined in, after four the convolution above would have.
+    start, last = recover_start(finished).weights, read_arrays(out / "best.npz")
+    assert last["posteriors/0"].shape == (8, 1)
+    np.testing.assert_array_equal(last["conv_1/0"], start["conv_1"][0])
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "table"),
+    [
+        ("lstm_units = 8", "lstm_units = 12", "[model] must have the sizes"),
+        ("[training]", "[front_end]\nn_mels = 32\n[training]", "[front_end] must be that"),
+    ],
+)
+def test_a_start_that_does_not_fit_is_refused_in_one_line(
+    old: str, new: str, table: str, real_speech: Path, finished: Path, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    path = tmp_path / "other.toml"
+    path.write_text(RECIPE.replace(old, new))
+    command = ["train", str(path), "--data", str(real_speech), "--out", str(tmp_path / "run")]
+    assert kws([*command, "--from", str(finished)]) == 1
+    assert f"{table} of {finished} to start from it" in capsys.readouterr().err.splitlines()[-1]

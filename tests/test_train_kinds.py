@@ -11,7 +11,7 @@ import pytest
 from kws.cli import run as kws
 from kws.errors import KwsError
 from kws.recipe import DataConfig, TrainingRecipe, load_recipe
-from kws.train.dataset import epoch_order, find_clips, load_training_data
+from kws.train.dataset import ClipSet, epoch_order, find_clips, load_training_data
 
 pytest.importorskip("keras")
 pytest.importorskip("tensorflow")
@@ -83,7 +83,6 @@ def test_a_wake_word_in_longer_clips_goes_from_recipe_to_a_model_that_tells_it_a
 
 
 def test_a_wake_words_accuracy_counts_its_few_clips_as_much_as_all_others() -> None:
-    from kws.train.dataset import ClipSet
     from kws.train.loop import Validation
 
     class Network:
@@ -100,6 +99,7 @@ def test_a_wake_words_accuracy_counts_its_few_clips_as_much_as_all_others() -> N
         pcm=np.zeros((100, 16000), np.int16),
         labels=labels,
         words=np.array([""] * 100),
+        generated=np.zeros(100, bool),
     )
     recipe = TrainingRecipe(name="wake", data=DataConfig(words=("stop",), head="sigmoid"))
     validation = Validation(clips, recipe, np.zeros(13), np.ones(13))
@@ -154,12 +154,62 @@ def test_the_folder_given_is_trained_on_and_not_fetched_data_of_the_recipes_name
     given.mkdir()
     monkeypatch.setenv("KWS_DATA", str(home))
     recipe = load_recipe("commands_en")
-    assert find_clips(recipe, None) == home / "speech_commands"
-    assert find_clips(recipe, given) == given
+    assert find_clips(recipe, None) == [home / "speech_commands"]
+    assert find_clips(recipe, given) == [given]
     (given / "speech_commands").mkdir()
-    assert find_clips(recipe, given) == given / "speech_commands"
+    assert find_clips(recipe, given) == [given / "speech_commands"]
     with pytest.raises(KwsError, match="nowhere"):
         find_clips(recipe, tmp_path / "nowhere")
     (home / "speech_commands").rmdir()
     with pytest.raises(KwsError, match="--data"):
         find_clips(recipe, None)
+
+
+def clips_of(labels: list[int], generated: list[bool]) -> ClipSet:
+    """Clips without sound, for what only counts them."""
+    words = np.array(["lamp" if label == 0 else "other" for label in labels], object)
+    pcm = np.zeros((len(labels), 160), np.int16)
+    return ClipSet(
+        pcm=pcm, labels=np.array(labels, np.int32), words=words, generated=np.array(generated)
+    )
+
+
+@pytest.mark.parametrize(("recorded", "generated"), [(6, 90), (90, 6), (40, 40)])
+def test_generated_clips_make_up_their_share_of_a_word_however_many_there_are(
+    recorded: int, generated: int
+) -> None:
+    of_word = recorded + generated
+    data = clips_of(
+        [0] * of_word + [-1] * 400,
+        [False] * recorded + [True] * generated + [False] * 300 + [True] * 100,
+    )
+    config = DataConfig(words=("lamp",), head="sigmoid", generated=("voices",), generated_share=0.3)
+    order = epoch_order(data, TrainingRecipe(name="lamp", data=config), 1)
+    assert set(range(of_word)) <= set(order)
+    spoken, others = order[order < of_word], order[order >= of_word]
+    # The last batch is filled up with some clips again.
+    assert data.generated[spoken].mean() == pytest.approx(0.3, abs=0.06)
+    assert data.generated[others].mean() == pytest.approx(0.3, abs=0.06)
+
+
+def test_recordings_and_generated_voices_come_from_folders_of_their_own(
+    real_speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, given = tmp_path / "home", tmp_path / "given"
+    words_of(real_speech, home / "fetched", "yes", "_background_noise_")
+    words_of(real_speech, given / "mine", "stop")
+    shutil.copytree(real_speech / "speech_commands" / "go", given / "voices" / "stop")
+    monkeypatch.setenv("KWS_DATA", str(home))
+    recipe = recipe_of(
+        tmp_path,
+        'words = ["stop"]\nhead = "sigmoid"\nclips = ["mine", "fetched"]\ngenerated = ["voices"]\n'
+        "silence_clips = 10\nvalidation_silence_clips = 5",
+    )
+    folders = [given / "mine", home / "fetched", given / "voices"]
+    assert find_clips(recipe, given) == folders
+    training = load_training_data(recipe, given).training
+    kinds = set(zip(training.labels.tolist(), training.generated.tolist(), strict=True))
+    assert kinds == {(0, False), (0, True), (-1, False)}
+    shutil.rmtree(home / "fetched")
+    with pytest.raises(KwsError, match="'fetched'"):
+        find_clips(recipe, given)

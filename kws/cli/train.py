@@ -33,6 +33,13 @@ def train(
         metavar="RUN",
         help="Folder for the run. [default: runs/<recipe's name>]",
     ),
+    start: str | None = typer.Option(
+        None,
+        "--from",
+        metavar="MODEL",
+        help="Start from the weights of this network instead of from nothing: a run's folder, a "
+        ".tflite of this kit, or the name of a pretrained model.",
+    ),
     epochs: int | None = typer.Option(
         None,
         "--epochs",
@@ -83,7 +90,12 @@ def train(
             "again, or another --out"
         )
     choose_backend(backend)
-    result = run_training(wanted, data, folder, resume=resume)
+    begin = None
+    if start is not None:
+        from kws.export.recover import recover_start
+
+        begin = recover_start(start)
+    result = run_training(wanted, data, folder, start=begin, resume=resume)
     if as_json:
         typer.echo(json.dumps({**dataclasses.asdict(result), "run": str(folder)}))
     else:

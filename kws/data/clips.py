@@ -13,6 +13,7 @@ import json
 import os
 import time
 import zipfile
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -214,13 +215,15 @@ def scan(root: str | os.PathLike[str], *, cached: bool = True) -> ClipIndex:
     return index
 
 
-def check(index: ClipIndex, words: Iterable[str], *, minimum: int = MINIMUM_CLIPS) -> list[str]:
+def check(
+    indexes: Sequence[ClipIndex], words: Iterable[str], *, minimum: int = MINIMUM_CLIPS
+) -> list[str]:
     """Make sure that a network can be trained on `words` and measured.
 
     Args:
-        index: all clips of the data.
+        indexes: all clips of the data, one index for each folder.
         words: the keywords.
-        minimum: fewest clips that each word must have.
+        minimum: fewest clips that each word must have, in all folders together.
 
     Returns:
         Warnings for the user, one line each: words without a clip in the validation part.
@@ -230,39 +233,49 @@ def check(index: ClipIndex, words: Iterable[str], *, minimum: int = MINIMUM_CLIP
             there is not one validation clip of any word.
     """
     words = list(words)
-    counts = index.counts()
+    where = " and ".join(str(index.root) for index in indexes)
+    rule = " or ".join(dict.fromkeys(_RULES[index.split_rule] for index in indexes))
+    counts = _counts(indexes)
     missing = [word for word in words if word not in counts]
     if missing:
         raise KwsError(
-            f"No clips of {some(missing)} in {index.root}. Received labels: "
-            f"{some(list(index.labels), 8)}. Add them with `kws data record` or `kws data add`, "
+            f"No clips of {some(missing)} in {where}. Received labels: "
+            f"{some(sorted(counts), 8)}. Add them with `kws data record` or `kws data add`, "
             "or leave them out of the recipe"
         )
     few = [f"{word} has {counts[word]}" for word in words if counts[word] < minimum]
     if few:
         raise KwsError(
-            f"Too few clips in {index.root} to train on. Received: {some(few)}; each label needs "
-            f"at least {minimum}. Add clips with `kws data record` or `kws data add`"
+            f"Too few clips in {where} to train on. Received: {some(few)}; each label needs "
+            f"at least {minimum}. Add clips with `kws data record`, `kws data add` or "
+            "`kws data synth`"
         )
-    training = index.select(split=SPLITS[0]).counts()
-    validation = index.select(split=SPLITS[1]).counts()
+    training, validation = (_counts(indexes, split) for split in SPLITS[:2])
     untrained = [word for word in words if not training[word]]
     if untrained:
         raise KwsError(
-            f"No clip of {some(untrained)} in {index.root} falls to the training part. Received: "
-            f"a split by {_RULES[index.split_rule]}. Add clips, of more speakers"
+            f"No clip of {some(untrained)} in {where} falls to the training part. Received: "
+            f"a split by {rule}. Add clips, of more speakers"
         )
     unmeasured = [word for word in words if not validation[word]]
     if len(unmeasured) == len(words):
         raise KwsError(
-            f"No clip of {some(words)} in {index.root} falls to the validation part. Received: "
-            f"a split by {_RULES[index.split_rule]}. Add clips, of more speakers"
+            f"No clip of {some(words)} in {where} falls to the validation part. Received: "
+            f"a split by {rule}. Add clips, of more speakers"
         )
     return [
         f"{word}: none of its {counts[word]} clips falls to the validation part, "
         "so its accuracy is not measured"
         for word in unmeasured
     ]
+
+
+def _counts(indexes: Sequence[ClipIndex], split: str | None = None) -> Counter[str]:
+    """Count the clips of each label in all folders."""
+    counts: Counter[str] = Counter()
+    for index in indexes:
+        counts.update(index.select(split=split).counts())
+    return counts
 
 
 _RULES = {

@@ -357,7 +357,7 @@ def _card(
             "recipe": recipe.name,
             "description": recipe.description,
             "recipe_sha256": run.recipe_sha256,
-            "dataset": recipe.data.clips,
+            "dataset": ", ".join(recipe.data.folders),
             "architecture": recipe.model.architecture,
             "seed": recipe.seed,
             "kws_version": __version__,

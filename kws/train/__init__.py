@@ -12,13 +12,19 @@ from kws.errors import KwsError
 if TYPE_CHECKING:
     from kws.recipe import TrainingRecipe
     from kws.train.loop import Result
+    from kws.train.start import Start
 
 BACKENDS = ("tensorflow", "jax")
 """Backends of Keras that training works on; the first is the default."""
 
 
 def run_training(
-    recipe: TrainingRecipe, data_dir: Path | None, folder: Path, *, resume: bool = False
+    recipe: TrainingRecipe,
+    data_dir: Path | None,
+    folder: Path,
+    *,
+    start: Start | None = None,
+    resume: bool = False,
 ) -> Result:
     """Load the data, train, and draw the pictures of the run.
 
@@ -26,6 +32,7 @@ def run_training(
         recipe: what to learn and how.
         data_dir: holds the recipe's folders, see `kws.train.dataset.find_clips`.
         folder: of the run; made if need be.
+        start: the network to start from, if any.
         resume: go on with an interrupted run.
 
     Raises:
@@ -42,11 +49,13 @@ def run_training(
     check_picture(run / "curves.png")
     if resume:
         check_resumable(run, to_toml(recipe))
+    if start is not None:
+        start.check(recipe)
     data = load_training_data(recipe, data_dir)
     with heed_interrupts(), quiet_stderr():
         from kws.train.loop import train
     folder.mkdir(parents=True, exist_ok=True)
-    result = train(recipe, data, run, resume=resume)
+    result = train(recipe, data, run, start=start, resume=resume)
     plot_curves(read_json(run.history), run / "curves.png")
     return result
 

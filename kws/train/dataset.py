@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,6 +42,8 @@ class ClipSet:
     """int32 [n], positions in the label set; -1 for all that is not a wake word."""
     words: np.ndarray
     """str [n], the word as the folder names it, ``_silence_`` or ``_speech_``."""
+    generated: np.ndarray
+    """bool [n], whether a synthesiser spoke it."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -64,29 +67,39 @@ class TrainingData:
     keyword, as long as a sequence."""
 
 
-def find_clips(recipe: TrainingRecipe, data_dir: Path | None) -> Path:
-    """Find the recipe's folder of <label>/<clip>.
+def find_folder(name: str, data_dir: Path | None) -> Path | None:
+    """Find a folder of the recipe's in `data_dir`, else among the data sets that were fetched."""
+    homes = [data_home()] if data_dir is None else [data_dir, data_home()]
+    return next((home / name for home in homes if (home / name).is_dir()), None)
 
-    With `data_dir` it is the folder of the recipe's name in there, or `data_dir` itself; else the
-    data set of that name among those fetched.
+
+def find_clips(recipe: TrainingRecipe, data_dir: Path | None) -> list[Path]:
+    """Find the recipe's folders of <label>/<clip>, the recorded ones before the generated ones.
+
+    A folder lies in `data_dir` or among the fetched data sets. Where the recipe names one folder
+    only, `data_dir` itself may be it.
 
     Raises:
         KwsError: there is no such folder.
     """
-    name = recipe.data.clips
-    if data_dir is not None:
-        if not data_dir.is_dir():
-            raise KwsError(
-                f"--data must be a folder of recordings. Received: {data_dir}. Check the path"
-            )
-        return data_dir / name if (data_dir / name).is_dir() else data_dir
-    root = data_home() / name
-    if not root.is_dir():
+    if data_dir is not None and not data_dir.is_dir():
         raise KwsError(
-            f"No clips to train on. Received: no --data, and no fetched data set {name!r}. "
-            'Name a folder, for example: --data "$(kws data fetch speech_commands_v0.02)"'
+            f"--data must be a folder of recordings. Received: {data_dir}. Check the path"
         )
-    return root
+    names = recipe.data.folders
+    if data_dir is not None and len(names) == 1:
+        return [data_dir / names[0] if (data_dir / names[0]).is_dir() else data_dir]
+    folders = []
+    for name in names:
+        folder = find_folder(name, data_dir)
+        if folder is None:
+            given = "no --data" if data_dir is None else f"--data {data_dir}"
+            raise KwsError(
+                f"No clips to train on. Received: {given}, and no fetched data set {name!r}. "
+                'Name a folder, for example: --data "$(kws data fetch speech_commands_v0.02)"'
+            )
+        folders.append(folder)
+    return folders
 
 
 def load_training_data(recipe: TrainingRecipe, data_dir: Path | None) -> TrainingData:
@@ -100,28 +113,30 @@ def load_training_data(recipe: TrainingRecipe, data_dir: Path | None) -> Trainin
         KwsError: a folder is missing or has too few clips, or noise too short to cut.
     """
     label_set, rng = recipe.labels, np.random.default_rng(recipe.seed)
-    root = find_clips(recipe, data_dir)
-    index = scan(root)
-    for warning in check(index, label_set.keywords):
+    roots = find_clips(recipe, data_dir)
+    indexes = [scan(root) for root in roots]
+    for warning in check(indexes, label_set.keywords):
         tell(warning)
-    training = [_words(recipe, index, "training")]
-    validation = [_words(recipe, index, "validation")]
+    first_generated = len(roots) - len(recipe.data.generated)
+    sources = [(index, i >= first_generated) for i, index in enumerate(indexes)]
+    training = _words(recipe, sources, "training")
+    validation = _words(recipe, sources, "validation")
     if _takes_others(recipe):
-        training += _speech(recipe, data_dir)
         if recipe.data.nonwords:
-            training.append(_nonwords(recipe, training[0], rng))
+            training.append(_nonwords(recipe, _join(training), rng))
+        training += _speech(recipe, data_dir)
         if all(set(part.words) <= set(label_set.keywords) for part in training):
             tell(
-                f"{root} has no words beside the keywords: the network will take any word for one. "
-                "Add folders of other words"
+                f"{roots[0]} has no words beside the keywords: the network will take any word for "
+                "one. Add folders of other words"
             )
 
-    recordings = read_noise(index)
+    recordings = [noise for index in indexes for noise in read_noise(index)]
     noise, held_out = split_noise(recordings)
     low, high = recipe.data.silence_dbfs
     if SILENCE in label_set.labels or recipe.data.head == "sigmoid":
         if not recordings:
-            tell(f"{root} has no _background_noise_ folder: silence is taught from zeros alone")
+            tell(f"{roots[0]} has no _background_noise_ folder: silence is taught from zeros alone")
         n, n_held_out = recipe.data.silence_clips, recipe.data.validation_silence_clips
         seeds = [int(s) for s in rng.integers(2**31, size=2)]
         length, levels = recipe.clip_samples, (low - EXTRA_QUIET_DB, high)
@@ -159,12 +174,19 @@ def _takes_others(recipe: TrainingRecipe) -> bool:
     return UNKNOWN in recipe.labels.labels or recipe.data.head == "sigmoid"
 
 
-def _words(recipe: TrainingRecipe, index: ClipIndex, split: str) -> ClipSet:
+def _words(
+    recipe: TrainingRecipe, sources: Sequence[tuple[ClipIndex, bool]], split: str
+) -> list[ClipSet]:
     """Clips of the keywords, and of the other words where the network has a place for them."""
     words = None if _takes_others(recipe) else recipe.labels.keywords
-    chosen = index.select(split=split, words=words)
-    pcm, kept = load_good_clips(index.root, chosen.paths, recipe.clip_samples)
-    return _clip_set(recipe, pcm, chosen.take(kept).words)
+    sets = []
+    for index, generated in sources:
+        chosen = index.select(split=split, words=words)
+        if len(chosen):
+            pcm, kept = load_good_clips(index.root, chosen.paths, recipe.clip_samples)
+            said = chosen.take(kept).words
+            sets.append(_clip_set(recipe, pcm, said, generated=generated))
+    return sets
 
 
 def _speech(recipe: TrainingRecipe, data_dir: Path | None) -> list[ClipSet]:
@@ -197,8 +219,7 @@ def _cut_speech(recipe: TrainingRecipe, data_dir: Path | None, clips: int) -> li
     """Cut the recipe's running speech, training speakers only, into windows of so many clips."""
     windows = []
     for name in recipe.data.speech:
-        homes = [data_home()] if data_dir is None else [data_dir, data_home()]
-        folder = next((home / name for home in homes if (home / name).is_dir()), None)
+        folder = find_folder(name, data_dir)
         if folder is None:
             if clips == 1:
                 tell(f"no folder {name!r} of running speech found: training goes on without it")
@@ -211,9 +232,15 @@ def _cut_speech(recipe: TrainingRecipe, data_dir: Path | None, clips: int) -> li
     return windows
 
 
-def _clip_set(recipe: TrainingRecipe, pcm: np.ndarray, words: list[str]) -> ClipSet:
-    labels = np.array(recipe.labels.indices_of(words), np.int32)
-    return ClipSet(pcm=pcm, labels=labels, words=np.array(words, object))
+def _clip_set(
+    recipe: TrainingRecipe, pcm: np.ndarray, words: list[str], *, generated: bool = False
+) -> ClipSet:
+    return ClipSet(
+        pcm=pcm,
+        labels=np.array(recipe.labels.indices_of(words), np.int32),
+        words=np.array(words, object),
+        generated=np.full(len(words), generated),
+    )
 
 
 def _keyword_spans(recipe: TrainingRecipe, clips: ClipSet) -> np.ndarray:
@@ -236,6 +263,7 @@ def _join(sets: list[ClipSet]) -> ClipSet:
         pcm=np.concatenate([s.pcm for s in sets]),
         labels=np.concatenate([s.labels for s in sets]),
         words=np.concatenate([s.words for s in sets]),
+        generated=np.concatenate([s.generated for s in sets]),
     )
 
 
@@ -246,28 +274,61 @@ def _zeros(n: int, length: int) -> np.ndarray:
 def epoch_order(data: ClipSet, recipe: TrainingRecipe, epoch: int) -> np.ndarray:
     """Choose and shuffle the clips of one epoch: int64 [n], a multiple of the batch size.
 
-    Every keyword clip comes once; other speech and background are drawn anew for each epoch so that
-    they make up the shares that the recipe asks for. The order depends on seed and epoch alone, so
-    a resumed run goes on as if it had never stopped.
+    Every keyword clip comes at least once, recorded and generated ones of a word in the shares that
+    the recipe asks for; other speech and background are drawn anew for each epoch so that they make
+    up theirs. The order depends on seed and epoch alone, so a resumed run goes on as if it had
+    never stopped.
     """
     rng = np.random.default_rng((recipe.seed, epoch))
     keywords = np.isin(data.labels, keyword_labels(recipe))
     silence = data.words == SILENCE
-    parts = [np.flatnonzero(keywords)]
+    share = recipe.data.generated_share
+    spoken = [np.flatnonzero(keywords)]
+    if data.generated[keywords].any():
+        spoken = [
+            _every(*_by_origin(data, data.labels == label), share, rng)
+            for label in keyword_labels(recipe)
+        ]
     others, quiet = np.flatnonzero(~keywords & ~silence), np.flatnonzero(silence)
-    shares = [
-        (others, recipe.data.unknown_share if len(others) else 0.0),
-        (quiet, recipe.data.silence_share if len(quiet) else 0.0),
-    ]
-    total = len(parts[0]) / (1 - sum(share for _, share in shares))
-    for pool, share in shares:
-        wanted = round(total * share)
-        draws = [rng.permutation(pool) for _ in range(-(-wanted // max(1, len(pool))))]
-        parts.append(np.concatenate([pool[:0], *draws])[:wanted])
+    unknown_share = recipe.data.unknown_share if len(others) else 0.0
+    silence_share = recipe.data.silence_share if len(quiet) else 0.0
+    total = sum(map(len, spoken)) / (1 - unknown_share - silence_share)
+    wanted = round(total * unknown_share)
+    recorded, generated = _by_origin(data, ~keywords & ~silence)
+    if len(recorded) and len(generated):
+        n = round(wanted * share)
+        unknown = [_draw(recorded, wanted - n, rng), _draw(generated, n, rng)]
+    else:
+        unknown = [_draw(others, wanted, rng)]
+    parts = [*spoken, *unknown, _draw(quiet, round(total * silence_share), rng)]
     order = rng.permutation(np.concatenate(parts))
     size = recipe.training.batch_size
     # A last partial batch is filled up from the front of the same epoch.
     return np.resize(order, -(-len(order) // size) * size)
+
+
+def _by_origin(data: ClipSet, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return the positions of recorded and of generated clips among those `wanted`, bool [n]."""
+    return np.flatnonzero(wanted & ~data.generated), np.flatnonzero(wanted & data.generated)
+
+
+def _every(
+    recorded: np.ndarray, generated: np.ndarray, share: float, rng: np.random.Generator
+) -> np.ndarray:
+    """Take every clip at least once, and some again until `share` of them is generated."""
+    if not len(recorded) or not len(generated):
+        return np.concatenate([recorded, generated])
+    if share in (0.0, 1.0):
+        return generated if share else recorded
+    total = max(len(recorded) / (1 - share), len(generated) / share)
+    n = round(total * share)
+    return np.concatenate([_draw(recorded, round(total) - n, rng), _draw(generated, n, rng)])
+
+
+def _draw(pool: np.ndarray, wanted: int, rng: np.random.Generator) -> np.ndarray:
+    """Draw so many of `pool`, none a second time before all were drawn."""
+    draws = [rng.permutation(pool) for _ in range(-(-wanted // max(1, len(pool))))]
+    return np.concatenate([pool[:0], *draws])[:wanted]
 
 
 def environment() -> dict[str, object]:

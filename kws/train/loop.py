@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -39,6 +39,7 @@ from kws.train.run_folder import (
     write_json,
     write_text,
 )
+from kws.train.start import Start, ThawingAdamW, start_from, thaw_steps
 from kws.train.targets import Steps, step_targets
 from kws.train.variation import draw_gain, draw_stretches, draw_variation
 
@@ -177,7 +178,9 @@ def right_answers(y_true: Any, y_pred: Any) -> Any:
     return ops.sum(weights * right, axis=1) / ops.sum(weights, axis=1)
 
 
-def compile_trainer(trainer: Any, recipe: TrainingRecipe, steps_per_epoch: int) -> None:
+def compile_trainer(
+    trainer: Any, recipe: TrainingRecipe, steps_per_epoch: int, thawing: Sequence[int]
+) -> None:
     """Give the trainer its loss and optimiser: AdamW, linear warm-up, cosine to zero."""
     training = recipe.training
     warmup = round(training.warmup_epochs * steps_per_epoch)
@@ -187,8 +190,11 @@ def compile_trainer(trainer: Any, recipe: TrainingRecipe, steps_per_epoch: int) 
         warmup_target=training.learning_rate if warmup else None,
         warmup_steps=warmup,
     )
-    optimizer = keras.optimizers.AdamW(
-        schedule, weight_decay=training.weight_decay, global_clipnorm=training.gradient_clip
+    optimizer = ThawingAdamW(
+        schedule,
+        weight_decay=training.weight_decay,
+        global_clipnorm=training.gradient_clip,
+        thaw_steps=thawing,
     )
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
     trainer.compile(
@@ -262,7 +268,12 @@ def load_network_weights(network: Any, weights: dict[str, np.ndarray]) -> None:
 
 
 def train(
-    recipe: TrainingRecipe, data: TrainingData, run: RunFolder, *, resume: bool = False
+    recipe: TrainingRecipe,
+    data: TrainingData,
+    run: RunFolder,
+    *,
+    start: Start | None = None,
+    resume: bool = False,
 ) -> Result:
     """Train a network and leave everything about it in the run's folder.
 
@@ -270,6 +281,7 @@ def train(
         recipe: what to do.
         data: the clips.
         run: the folder; files of an earlier run in it are replaced unless `resume`.
+        start: the network to start from; None to start from nothing.
         resume: go on after the last whole epoch in the folder, which `check_resumable` has seen.
 
     Raises:
@@ -289,15 +301,23 @@ def train(
             stale.unlink(missing_ok=True)
         rng = np.random.default_rng(recipe.seed)
         sample = rng.permutation(epoch_order(data.training, recipe, 0))[:STATISTICS_CLIPS]
-        mean, std = feature_statistics(data.training.pcm[sample], recipe)
+        if start is None:
+            mean, std = feature_statistics(data.training.pcm[sample], recipe)
+        else:
+            mean, std = (x.astype(np.float32) for x in (start.mean, start.std))
         write_json(run.features, {"mean": mean.tolist(), "std": std.tolist()})
         write_text(run.recipe, to_toml(recipe))
         _save_clips(run, data, sample[:CALIBRATION_CLIPS])
     write_json(run / "environment.json", {**environment(), "device": device})
 
     trainer, network = build_trainer(recipe, mean, std, data.noise)
+    if start is not None and not resume:
+        heard = mfcc(data.training.pcm[sample[:CALIBRATION_CLIPS]], recipe.front_end)
+        start_from(network, start, recipe, ((heard - mean) / std).astype(np.float32))
     n_clips = len(epoch_order(data.training, recipe, 1))
-    compile_trainer(trainer, recipe, n_clips // recipe.training.batch_size)
+    steps = n_clips // recipe.training.batch_size
+    every = 0 if start is None else round(recipe.training.unfreeze_epochs * steps)
+    compile_trainer(trainer, recipe, steps, thaw_steps(network, every))
     trainer.optimizer.build(trainer.trainable_variables)
     validation = Validation(data.validation, recipe, mean, std)
     first_epoch = 1

@@ -1,0 +1,153 @@
+"""Training on top of a network that was trained before: what it heard is not learnt again.
+
+The convolutions and the LSTM are taken over; the answers too, if they have the same labels. Then
+training begins with the answers and goes downwards layer by layer (J. Howard, S. Ruder, "Universal
+Language Model Fine-tuning for Text Classification", arXiv 1801.06146, section 3.3: gradual
+unfreezing), so that the first large gradients of a head that knows nothing do not spoil the rest.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+import numpy.typing as npt
+
+from kws.errors import KwsError
+from kws.frontend import FrontEndConfig
+from kws.recipe import TrainingRecipe
+
+HEAD = "posteriors"
+"""The layer that answers, in every architecture."""
+_NORM = "_norm"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Start:
+    """A network to start from."""
+
+    name: str
+    """How the user named it."""
+    labels: tuple[str, ...]
+    """Its outputs."""
+    head: str
+    """``"softmax"`` or ``"sigmoid"``."""
+    front_end: FrontEndConfig
+    """The features it was trained on."""
+    mean: npt.NDArray[np.float64]
+    """Mean of each of them [n_mfcc], with which they were normalised."""
+    std: npt.NDArray[np.float64]
+    """Standard deviation of each of them [n_mfcc]."""
+    weights: dict[str, list[npt.NDArray[np.float32]]]
+    """For each layer its weights in Keras' order, batch normalisation folded."""
+
+    def check(self, recipe: TrainingRecipe) -> None:
+        """Make sure that a recipe can start here.
+
+        Raises:
+            KwsError: its front end is another.
+        """
+        if self.front_end != recipe.front_end:
+            raise KwsError(
+                f"[front_end] must be that of {self.name} to start from it. "
+                f"Received: {recipe.front_end}. Expected: {self.front_end}"
+            )
+
+    def same_answers(self, recipe: TrainingRecipe) -> bool:
+        """Whether the recipe's network answers with the very same labels."""
+        return (self.labels, self.head) == (recipe.labels.labels, recipe.data.head)
+
+
+def start_from(
+    network: Any, start: Start, recipe: TrainingRecipe, features: npt.NDArray[np.float32]
+) -> None:
+    """Give `network` the weights of `start`; the head only if it has the same labels.
+
+    A folded convolution has no batch normalisation left. It gets one again that changes nothing:
+    with the mean and variance that its outputs have on `features`, scaled and shifted back.
+
+    Args:
+        network: as an architecture builds it for training.
+        start: the weights.
+        recipe: of the network.
+        features: normalised features to measure on [n, frames, n_mfcc].
+
+    Raises:
+        KwsError: the sizes differ.
+    """
+    for layer in network.layers:
+        found = start.weights.get(layer.name, [])
+        if layer.name == HEAD and not start.same_answers(recipe):
+            continue
+        if layer.name.endswith(_NORM) or not (layer.get_weights() or found):
+            continue
+        normalised = any(other.name == layer.name + _NORM for other in network.layers)
+        wanted = [w.shape for w in layer.get_weights()]
+        taken = found[:1] if normalised else found
+        if wanted != [w.shape for w in taken]:
+            raise KwsError(
+                f"[model] must have the sizes of {start.name} to start from it: its layer "
+                f"{layer.name!r} has {[w.shape for w in taken]}. Received: {wanted}"
+            )
+        layer.set_weights(taken)
+        if normalised:
+            _undo_norm(network, layer.name, found[1], features)
+
+
+class ThawingAdamW(keras.optimizers.AdamW):
+    """AdamW that leaves each variable alone until its time has come."""
+
+    def __init__(self, *arguments: Any, thaw_steps: Sequence[int], **options: Any) -> None:
+        """Make the optimiser.
+
+        Args:
+            arguments: for AdamW.
+            thaw_steps: for each variable, in the order in which they are given to `build`, from
+                which step on it is trained.
+            options: for AdamW.
+        """
+        super().__init__(*arguments, **options)
+        self.thaw_steps = list(thaw_steps)
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Train one variable, or not yet."""
+        at = self.thaw_steps[self._get_variable_index(variable)]
+        if at:
+            learning_rate = learning_rate * keras.ops.cast(self.iterations >= at, "float32")
+        super().update_step(gradient, variable, learning_rate)
+
+
+def thaw_steps(network: Any, every: int) -> list[int]:
+    """Say when each layer of a network that starts from another joins in.
+
+    The head is trained from the beginning, the layer below it after `every` steps, the next after
+    twice as many. A normalisation joins in with its convolution.
+
+    Returns:
+        The step for each of the network's trainable variables, in their order.
+    """
+    steps: list[list[int]] = []
+    at = 0
+    for layer in reversed([layer for layer in network.layers if layer.trainable_variables]):
+        steps.append([at] * len(layer.trainable_variables))
+        if not layer.name.endswith(_NORM):
+            at += every
+    return [step for of_layer in reversed(steps) for step in of_layer]
+
+
+def _undo_norm(
+    network: Any,
+    name: str,
+    bias: npt.NDArray[np.float32],
+    features: npt.NDArray[np.float32],
+) -> None:
+    """Let the normalisation after the convolution `name` add `bias` and nothing else."""
+    norm = network.get_layer(name + _NORM)
+    outputs = keras.Model(network.input, network.get_layer(name).output)
+    values = np.asarray(outputs.predict_on_batch(features), np.float64)
+    axes = tuple(range(values.ndim - 1))
+    mean, variance = values.mean(axis=axes), values.var(axis=axes)
+    norm.set_weights([np.sqrt(variance + norm.epsilon), bias + mean, mean, variance])
