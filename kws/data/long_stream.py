@@ -145,10 +145,25 @@ class Built:
     """Length, in seconds."""
     words: Mapping[str, int]
     """How often each keyword is spoken."""
-    shares: Mapping[str, float]
-    """Share of the time for each kind of item, 0 to 1; pauses make up the rest."""
-    truth: tuple[SpokenWord, ...] = field(repr=False)
-    """The keywords with their times."""
+    items: tuple[LaidItem, ...] = field(repr=False)
+    """All that was laid, by time."""
+
+    @property
+    def shares(self) -> dict[str, float]:
+        """Share of the time for each kind of item, 0 to 1; pauses make up the rest."""
+        spent: Counter[str] = Counter()
+        for item in self.items:
+            spent[item.kind] += round((item.end_s - item.start_s) * RATE_HZ)
+        return {kind: spent[kind] / RATE_HZ / self.seconds for kind in sorted(spent)}
+
+    @property
+    def truth(self) -> tuple[SpokenWord, ...]:
+        """The keywords with their times."""
+        return tuple(
+            SpokenWord(start_s=item.start_s, end_s=item.end_s, keyword=item.text)
+            for item in self.items
+            if item.kind == "keyword"
+        )
 
 
 def build_stream(
@@ -174,8 +189,7 @@ def build_stream(
     Raises:
         KwsError: the plan asks for what the material has not, or a recording cannot be read.
     """
-    words: list[SpokenWord] = []
-    spent: Counter[str] = Counter()
+    items: list[LaidItem] = []
     with (
         atomic_write(audio) as wav,
         atomic_write(labels, "w") as table,
@@ -192,19 +206,17 @@ def build_stream(
             at += len(pcm)
             if item is None:
                 continue
-            spent[item.kind] += round((item.end_s - item.start_s) * RATE_HZ)
+            items.append(item)
             if item.kind == "keyword":
-                words.append(SpokenWord(start_s=item.start_s, end_s=item.end_s, keyword=item.text))
                 table.write(
                     f"{item.start_s:.3f}\t{item.end_s:.3f}\t{item.text}\t{item.source}\t"
                     f"{item.level_dbfs:.1f}\t{item.snr_db:.1f}\n"
                 )
-    counts = Counter(word.keyword for word in words)
+    counts = Counter(item.text for item in items if item.kind == "keyword")
     return Built(
         seconds=at / RATE_HZ,
         words={word: counts[word] for word in material.words},
-        shares={kind: spent[kind] / at for kind in sorted(spent)},
-        truth=tuple(words),
+        items=tuple(items),
     )
 
 

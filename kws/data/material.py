@@ -37,13 +37,17 @@ class Material:
         )
 
 
+Folders = str | Path | Sequence[str | Path]
+"""One folder or several."""
+
+
 def gather(
-    clips: str | Path,
+    clips: Folders,
     keywords: Sequence[str],
     *,
     commands: bool = True,
     parts: Collection[str] = ("validation",),
-    sentences: str | Path | None = None,
+    sentences: Folders | None = None,
     sentence_parts: Collection[str] | None = None,
     speakers: Collection[str] | None = None,
     noise: str | Path | None = None,
@@ -51,13 +55,13 @@ def gather(
     """Find what streams are built of.
 
     Args:
-        clips: a folder of <label>/<clip>. Labels that are no keyword (nor a form of one) give the
+        clips: folders of <label>/<clip>. Labels that are no keyword (nor a form of one) give the
             other words.
         keywords: the words that a model listens for.
         commands: whether there must be clips of each of them; they are left out of the other words
             and of the sentences in any case.
         parts: parts of the clips' speakers: training, validation, testing.
-        sentences: a folder of <speaker>/<recording> with transcripts.tsv. Sentences that may hold
+        sentences: folders of <speaker>/<recording> with transcripts.tsv. Sentences that may hold
             a keyword (`kws.data.transcripts`) are left out.
         sentence_parts: parts of the sentences' speakers, by their hash; as `parts` by default.
         speakers: these speakers of sentences instead.
@@ -70,13 +74,14 @@ def gather(
     for part in (*parts, *(sentence_parts or ())):
         if part not in SPLITS:
             raise KwsError(f"No such part of the data. Received: {part!r}. Use {', '.join(SPLITS)}")
-    index = scan(clips)
-    chosen = [index.select(split=part) for part in SPLITS if part in parts]
+    indexes = [scan(folder) for folder in _each(clips)]
+    where = " and ".join(str(index.root) for index in indexes)
+    chosen = [index.select(split=part) for index in indexes for part in SPLITS if part in parts]
     here = {word: n for one in chosen for word, n in one.counts().items() if n}
     missing = [word for word in keywords if word not in here]
     if missing and commands:
         raise KwsError(
-            f"No clips of {some(missing)} in the {', '.join(parts)} part of {index.root}. "
+            f"No clips of {some(missing)} in the {', '.join(parts)} part of {where}. "
             f"Received: {some(sorted(here))}. Choose other --keywords or another --part"
         )
     unlike = frozenset().union(*(forms_of(word) for word in keywords))
@@ -85,29 +90,39 @@ def gather(
     for one in chosen:
         for word, path in zip(one.words, one.paths, strict=True):
             if word in by_word:
-                by_word[word].append(index.root / path)
+                by_word[word].append(one.root / path)
             elif word not in (SILENCE, UNKNOWN) and word.lower() not in unlike:
-                others.append(index.root / path)
+                others.append(one.root / path)
     found: tuple[Path, ...] = ()
     if sentences is not None:
-        found = _sentences(Path(sentences), keywords, sentence_parts or parts, speakers)
+        of_parts = sentence_parts or parts
+        found = tuple(
+            path
+            for folder in _each(sentences)
+            for path in _sentences(Path(folder), keywords, of_parts, speakers)
+        )
     elif speakers is not None or sentence_parts is not None:
         raise KwsError("Speakers of sentences were chosen, but no folder. Add --sentences DIR")
     if noise is not None:
         recordings = [read_audio(path) for path in _audio_in(Path(noise))]
     else:
-        if not index.noise:
+        recordings = [noise for index in indexes for noise in read_noise(index)]
+        if not recordings:
             raise KwsError(
-                f"{index.root} has no _background_noise_ folder. Give recordings of noise with "
+                f"{where} has no _background_noise_ folder. Give recordings of noise with "
                 "--noise DIR"
             )
-        recordings = split_noise(read_noise(index))[set(parts) != {TRAINING}]
+        recordings = split_noise(recordings)[set(parts) != {TRAINING}]
     return Material(
         words={word: tuple(paths) for word, paths in by_word.items() if commands},
         others=tuple(others),
         sentences=found,
         noise=tuple(recordings),
     )
+
+
+def _each(folders: Folders) -> list[str | Path]:
+    return [folders] if isinstance(folders, (str, Path)) else list(folders)
 
 
 def _sentences(
