@@ -155,7 +155,8 @@ def utterance(start_s: float, end_s: float, level: float = -20.0) -> Utterance:
     ],
 )
 def test_a_clip_has_a_margin_and_lasts_a_second_where_the_recording_does(word, seconds, clip):
-    cut = cut_around(utterance(*word), round(seconds * RATE))
+    first, last, samples = (round(RATE * s) for s in (*word, seconds))
+    cut = cut_around(first, last, samples)
     assert cut == (round(clip[0] * RATE), round(clip[1] * RATE))
 
 
@@ -221,7 +222,8 @@ def test_real_words_in_real_noise_are_where_they_were_put(real_speech: Path, snr
         utterances = find_utterances(mixed.astype(np.int16))
         tried += 1
         if utterances:
-            start, end = cut_around(strongest(utterances), len(mixed))
+            one = strongest(utterances)
+            start, end = cut_around(one.start, one.end, len(mixed))
             inside = word[max(0, start - put) : max(0, end - put)]
             right += (inside**2).sum() >= 0.9 * (word**2).sum()
     assert tried >= 40

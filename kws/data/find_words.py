@@ -201,21 +201,20 @@ def utterance_at(
     return replace(found, start=max(found.start, end - round(longest_s * SAMPLE_RATE_HZ)), end=end)
 
 
-def cut_around(
-    utterance: Utterance, n_samples: int, *, margin_s: float = MARGIN_S
-) -> tuple[int, int]:
+def cut_around(start: int, end: int, n_samples: int) -> tuple[int, int]:
     """Return what to cut out of a recording for a clip: first sample and the one after the last.
 
+    A clip holds `MARGIN_S` before and after the word, more where it would be shorter than
+    `SHORTEST_CLIP_S`.
+
     Args:
-        utterance: the word.
+        start: the word's first sample.
+        end: the one after its last.
         n_samples: length of the recording.
-        margin_s: kept before and after the word; more for a word so short that the clip would
-            not last a second.
     """
     shortest = SHORTEST_CLIP_S * SAMPLE_RATE_HZ
-    length = utterance.end - utterance.start
-    margin = math.ceil(max(margin_s * SAMPLE_RATE_HZ, (shortest - length) / 2))
-    start, end = utterance.start - margin, utterance.end + margin
+    margin = math.ceil(max(MARGIN_S * SAMPLE_RATE_HZ, (shortest - (end - start)) / 2))
+    start, end = start - margin, end + margin
     # At an edge of the recording the other side makes up for a clip that would be too short.
     if start < 0:
         end = max(end, min(round(shortest), end - start))

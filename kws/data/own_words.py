@@ -179,7 +179,7 @@ def cut_words(
             )
     cuts = []
     for word in words:
-        start, end = cut_around(word, len(pcm))
+        start, end = cut_around(word.start, word.end, len(pcm))
         cuts.append(Cut(start=start, end=end, word=word))
     return cuts
 
