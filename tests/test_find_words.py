@@ -117,6 +117,10 @@ def test_words_anywhere_and_at_any_level_are_found_alike(start, length, gain_db)
     )
 
 
+def test_beside_a_word_a_bump_in_the_noise_is_no_other():
+    assert close(spans(recording((1, 0.5, 6000), (2, 0.5, 950), noise=300)), (1, 1.5))
+
+
 def test_a_background_that_changes_over_a_long_recording_is_followed():
     quiet, loud = (
         recording((5, 0.5, 6000), (12, 0.5, 6000), seconds=30, noise=noise) for noise in (5, 300)
@@ -182,7 +186,7 @@ def test_the_word_that_was_just_heard_is_the_one_that_began_before():
 
 
 def test_of_running_speech_the_part_is_taken_that_ends_where_the_word_was_heard():
-    pcm = recording((0.5, 1.1, 6000), (1.7, 0.6, 6000), (2.4, 1.0, 6000), seconds=4)
+    pcm = recording((0.5, 1.1, 6000), (1.7, 0.6, 6000), (2.4, 1.0, 6000), seconds=3.45)
     (speech,) = find_utterances(pcm)
     assert speech.length_s > 2.8
     found = utterance_at(pcm, [speech], 2.35, longest_s=1.2)

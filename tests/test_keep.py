@@ -177,6 +177,17 @@ def test_a_file_in_place_of_the_folder_is_refused_at_once(eager, tmp_path):
         Keeper(Spotter(eager), tmp_path / "kept")
 
 
+def test_silence_that_nobody_recorded_is_heard_and_not_kept(eager, tmp_path):
+    event = Spotter(eager).feed(PCM)[3]
+    heard = PCM[: round((event.time_s + 0.1) * RATE)]
+    keeper = Keeper(Spotter(eager), tmp_path)
+    keeper.feed(heard)
+    keeper.feed(np.zeros(RATE // 2, np.int16), real=False)
+    keeper.finish()
+    assert f"_{event.score:.2f}" in keeper.clips[3].name
+    np.testing.assert_array_equal(read_audio(keeper.clips[3]), heard[-2 * RATE :])
+
+
 # ---- the commands
 
 

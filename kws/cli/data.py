@@ -180,7 +180,8 @@ def add(
         metavar="NAME",
         help="Who says it. All clips of a speaker go to the same part of the data, so that a "
         "model is measured on voices that it has not heard. By default every recording counts "
-        "as a speaker of its own, unless its name says it: <speaker>_nohash_<n>.",
+        "as a speaker of its own, unless its name says it: <speaker>_nohash_<n>. For somebody who "
+        "also used `kws data record`, give the code that it named.",
     ),
     several: bool = typer.Option(
         False, "--several", help="The word is said several times in each file: cut each of them."
