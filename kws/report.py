@@ -1,4 +1,4 @@
-"""Pictures: confusion matrix, curves of a training run, misses over false accepts, time line.
+"""Pictures: confusion, curves of a training run, misses over false accepts, time line, cuts.
 
 Colours are those of M. Okabe and K. Ito, "Color Universal Design" (2008), which people with any
 kind of colour vision can tell apart; right and wrong differ in shape as well.
@@ -9,12 +9,16 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
+from kws.audio.files import SAMPLE_RATE_HZ
+from kws.data.find_words import Utterance, levels_dbfs
+from kws.data.own_words import Cut
 from kws.decide import Event, decision_limits
 from kws.errors import KwsError, require
 from kws.files import atomic_write
@@ -595,6 +599,76 @@ def _hertz(hz: float) -> str:
 
 def _percent(share: float | None) -> str:
     return "–" if share is None else f"{100 * share:.1f}"
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class CutRecording:
+    """A recording and what was cut out of it, for `plot_cuts`."""
+
+    name: str
+    """How it is called in the picture."""
+    pcm: npt.NDArray[np.int16]
+    """Its samples at 16 kHz [n]."""
+    found: Sequence[Utterance]
+    """All that stands out in it."""
+    cuts: Sequence[Cut]
+    """What was cut."""
+
+
+MOST_CUT_RECORDINGS = 24
+"""More recordings than this are not drawn by `plot_cuts`."""
+
+
+def plot_cuts(recordings: Sequence[CutRecording], path: str | Path) -> None:
+    """Draw recordings one below the other: level and wave, the cuts and the words in them.
+
+    Args:
+        recordings: the first `MOST_CUT_RECORDINGS` are drawn.
+        path: .png, .pdf or .svg; written whole or not at all.
+
+    Raises:
+        KwsError: matplotlib is missing, or an unknown suffix.
+    """
+    shown = recordings[:MOST_CUT_RECORDINGS]
+    columns = 1 if len(shown) < 6 else 2
+    rows = -(-len(shown) // columns)
+    with _picture(path, (6.0 * columns + 1.0, 1.25 * rows + 1.0)) as figure:
+        panels = figure.subplots(rows, columns, squeeze=False)
+        for panel in panels.flat[len(shown) :]:
+            panel.set_axis_off()
+        for panel, one in zip(panels.flat, shown, strict=False):
+            _cut_panel(panel, one)
+        more = len(recordings) - len(shown)
+        _title(
+            figure,
+            "What was cut",
+            "blue: level, dBFS   pale: clip   orange: word   grey: found, not taken"
+            + (f"   ({more} more recordings are not drawn)" if more else ""),
+        )
+
+
+def _cut_panel(axes: Any, one: CutRecording) -> None:
+    level = levels_dbfs(one.pcm)
+    # As many points as can be told apart, each the highest of its stretch.
+    width = max(1, len(level) // 2000)
+    kept = len(level) // width * width
+    level = level[:kept].reshape(-1, width).max(axis=1)
+    seconds = len(one.pcm) / SAMPLE_RATE_HZ
+    words = [cut.word for cut in one.cuts]
+    for cut in one.cuts:
+        axes.axvspan(
+            cut.start / SAMPLE_RATE_HZ, cut.end / SAMPLE_RATE_HZ, color=_PALE, alpha=0.5, lw=0
+        )
+        if cut.word is not None:
+            axes.axvspan(cut.word.start_s, cut.word.end_s, color=_ORANGE, alpha=0.45, lw=0)
+    for other in one.found:
+        if other not in words:
+            axes.axvspan(other.start_s, other.end_s, ymax=0.12, color=_GREY, alpha=0.7, lw=0)
+    axes.plot((np.arange(len(level)) + 0.5) * width / 100, level, color=_BLUE, lw=0.8)
+    axes.set_xlim(0, seconds)
+    axes.set_ylim(-78, 0)
+    axes.set_title(one.name, size=7.5, pad=2)
+    axes.tick_params(labelsize=6.5, length=2)
 
 
 @contextmanager

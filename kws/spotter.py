@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kws.decide import Decider, Event
+from kws.decide import Decider, DecisionConfig, Event
 from kws.errors import KwsError
 from kws.frontend import FrontEnd
 from kws.model_file import ModelCard
@@ -35,6 +35,8 @@ class Spotter:
 
     card: ModelCard
     """What the model says about itself (with its own thresholds, not those given here)."""
+    decision: DecisionConfig
+    """The settings that it decides with, thresholds given here among them."""
     posteriors: NDArray[np.float32]
     """Posteriors of the steps that the latest `feed` completed, [steps, labels]."""
     step_times_s: NDArray[np.float64]
@@ -62,11 +64,9 @@ class Spotter:
         self.card = self._network.card
         self._network.require_stream_form()
         self._front_end = FrontEnd(self.card.front_end)
+        self.decision = replace(self.card.decision, thresholds=self._thresholds(thresholds))
         self._decider = Decider(
-            replace(self.card.decision, thresholds=self._thresholds(thresholds)),
-            self.card.labels,
-            self.card.keywords,
-            self.card.step_ms,
+            self.decision, self.card.labels, self.card.keywords, self.card.step_ms
         )
         self.reset()
 

@@ -300,7 +300,7 @@ def test_add_makes_clips_as_training_expects_them_and_says_what_it_did(
     write_wav(tmp_path / "one.wav", tone(1.0), RATE)
     write_wav(tmp_path / "two.wav", tone(0.5, 880), RATE)
     sources = [str(tmp_path / "one.wav"), str(tmp_path / "two.wav")]
-    assert run(["data", "add", "computer", *sources]) == 0
+    assert run(["data", "add", "computer", *sources, "--whole"]) == 0
     out = capsys.readouterr().out.splitlines()
     assert [line.split(":")[0] for line in out] == ["added", "added"]
     clips = sorted((home / "own_words" / "computer").glob("*_nohash_0.wav"))
@@ -316,7 +316,8 @@ def test_adding_the_same_recording_again_writes_nothing(
     write_wav(tmp_path / "one.wav", tone(1.0), RATE)
     target = tmp_path / "words"
     for options in ([], ["--speaker", "anna"]):
-        command = ["data", "add", "yes", str(tmp_path / "one.wav"), "--to", str(target), *options]
+        command = ["data", "add", "yes", "--whole", str(tmp_path / "one.wav"), *options]
+        command += ["--to", str(target)]
         assert run(command) == 0
         before = files_in(target / "yes")
         capsys.readouterr()
@@ -328,7 +329,8 @@ def test_adding_the_same_recording_again_writes_nothing(
 def test_a_copy_under_another_name_gets_the_same_clip_name(home: Path, tmp_path: Path) -> None:
     for name in ("a/one.wav", "b/other.wav"):
         write_wav(tmp_path / name, tone(1.0), RATE)
-        assert run(["data", "add", "yes", str(tmp_path / name), "--to", str(tmp_path / "w")]) == 0
+        command = ["data", "add", "yes", "--whole", str(tmp_path / name)]
+        assert run([*command, "--to", str(tmp_path / "w")]) == 0
     assert len(files_in(tmp_path / "w" / "yes")) == 1
 
 
@@ -340,7 +342,10 @@ def test_clips_of_a_speaker_are_numbered_and_never_overwritten(home: Path, tmp_p
     mine.parent.mkdir(parents=True)
     mine.write_bytes(b"not even a sound file")
     sources = [str(tmp_path / f"{i}.wav") for i in range(3)]
-    assert run(["data", "add", "yes", *sources, "--to", str(target), "--speaker", "anna"]) == 0
+    assert (
+        run(["data", "add", "yes", *sources, "--whole", "--to", str(target), "--speaker", "anna"])
+        == 0
+    )
     assert files_in(target / "yes") == [f"anna_nohash_{i}.wav" for i in range(4)]
     assert mine.read_bytes() == b"not even a sound file"
     np.testing.assert_array_equal(
@@ -351,7 +356,7 @@ def test_clips_of_a_speaker_are_numbered_and_never_overwritten(home: Path, tmp_p
 def test_a_clip_with_a_speaker_in_its_name_keeps_it(home: Path, tmp_path: Path) -> None:
     source = tmp_path / "0a7c2a8d_nohash_3.wav"
     write_wav(source, tone(1.0), RATE)
-    assert run(["data", "add", "yes", str(source), "--to", str(tmp_path / "w")]) == 0
+    assert run(["data", "add", "yes", "--whole", str(source), "--to", str(tmp_path / "w")]) == 0
     assert files_in(tmp_path / "w" / "yes") == ["0a7c2a8d_nohash_3.wav"]
 
 
@@ -365,7 +370,8 @@ def test_silent_short_and_broken_recordings_are_refused_by_name_and_the_others_a
     (tmp_path / "text.wav").write_text("this is no sound")
     names = ["short.wav", "silent.wav", "offset.wav", "text.wav", "missing.wav", "good.wav"]
     target = tmp_path / "w"
-    command = ["data", "add", "yes", *(str(tmp_path / name) for name in names), "--to", str(target)]
+    command = ["data", "add", "yes", "--whole", *(str(tmp_path / name) for name in names)]
+    command += ["--to", str(target)]
     assert run(command) == 1
     out, talk = capsys.readouterr()
     refused = [line for line in talk.splitlines() if line.startswith("refused: ")]
@@ -379,11 +385,11 @@ def test_silent_short_and_broken_recordings_are_refused_by_name_and_the_others_a
 
 def test_a_quiet_but_audible_recording_is_added(home: Path, tmp_path: Path) -> None:
     write_wav(tmp_path / "quiet.wav", tone(1.0, level=0.003), RATE)
-    assert run(["data", "add", "yes", str(tmp_path / "quiet.wav")]) == 0
+    assert run(["data", "add", "yes", "--whole", str(tmp_path / "quiet.wav")]) == 0
 
 
 @pytest.mark.parametrize(
-    "word", ["", " ", "a/b", "a\\b", "..", "_unknown_", ".hidden", "a\nb", "x" * 65, " a", "a:b"]
+    "word", ["", " ", "a/b", "a\\b", "..", "_silence_", ".hidden", "a\nb", "x" * 65, " a", "a:b"]
 )
 def test_a_word_that_cannot_be_a_folder_is_refused(
     home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], word: str
@@ -407,7 +413,7 @@ def test_a_bad_speaker_is_refused(
 @pytest.mark.parametrize("word", ["computer", "grüezi", "hey snips", "x-ray"])
 def test_words_of_any_language_are_names(home: Path, tmp_path: Path, word: str) -> None:
     write_wav(tmp_path / "one.wav", tone(1.0), RATE)
-    assert run(["data", "add", word, str(tmp_path / "one.wav")]) == 0
+    assert run(["data", "add", word, "--whole", str(tmp_path / "one.wav")]) == 0
     assert files_in(home / "own_words") == [word]
 
 

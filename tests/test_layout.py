@@ -28,7 +28,7 @@ FLOORS = (
     ("report",),
     ("evaluate", "benchmark"),
     ("answers", "benchmark_process", "recipe", "recordings"),
-    ("data", "models"),
+    ("data", "keep", "models"),
     ("spotter", "matching"),
     ("network",),
     ("model_file", "runtime"),

@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import csv
 import io
 import math
+import re
 import wave
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +14,7 @@ from fake_sounddevice import FakeInput, install
 
 from kws.audio.files import read_audio
 from kws.cli import run
+from kws.data.clips import scan
 from kws.data.record import clip_of, judge_take, save_clip, speaker_id
 from kws.data.split import speaker_of
 from kws.errors import KwsError
@@ -36,8 +40,9 @@ def take(
 def test_a_good_take_has_its_word_located_and_its_levels_measured():
     report = judge_take(take())
     assert report.good and report.faults == ()
-    assert report.start_s == pytest.approx(0.7, abs=0.03)
-    assert report.end_s == pytest.approx(1.2, abs=0.03)
+    assert report.start / 16000 == pytest.approx(0.7, abs=0.03)
+    assert report.end / 16000 == pytest.approx(1.2, abs=0.03)
+    assert report.length_s == pytest.approx(0.5, abs=0.03)
     # RMS of the sine: 6000 / sqrt(2); of the noise: 10.
     assert report.level_dbfs == pytest.approx(20 * math.log10(6000 / math.sqrt(2) / 32768), abs=0.3)
     assert report.noise_dbfs == pytest.approx(20 * math.log10(10 / 32768), abs=1.5)
@@ -54,7 +59,9 @@ def test_a_good_take_has_its_word_located_and_its_levels_measured():
         (take(amplitude=0, noise=400), "no word stands out"),
         (take(start_s=0.0), "cut off at the beginning"),
         (take(start_s=1.6), "cut off at the end"),
-        (take(start_s=0.3, length_s=1.4), "1.4 s long"),
+        (take(start_s=0.5, length_s=3.5, total_s=5), "3.5 s long"),
+        (np.concatenate([take(), take()]), "said 2 times"),
+        (take(length_s=0.02), "a click"),
     ],
 )
 def test_each_fault_is_told_from_the_others(pcm, fault):
@@ -71,7 +78,7 @@ def test_a_word_that_is_cut_on_both_sides_has_all_its_faults():
 
 def test_a_gain_that_is_within_limits_changes_nothing_but_the_level():
     loud, soft = judge_take(take(amplitude=12000, noise=20)), judge_take(take())
-    assert (loud.start_s, loud.end_s, loud.faults) == (soft.start_s, soft.end_s, soft.faults)
+    assert (loud.start, loud.end, loud.faults) == (soft.start, soft.end, soft.faults)
     assert loud.level_dbfs - soft.level_dbfs == pytest.approx(6.02, abs=0.05)
 
 
@@ -81,7 +88,7 @@ def test_real_recordings_are_good_and_found_out_when_they_are_cut_through_the_wo
     assert len(whole) >= 0.8 * len(clips) > 9
     cut_late = cut_early = 0
     for pcm, report in whole:
-        middle = round((report.start_s + report.end_s) / 2 * 16000)
+        middle = (report.start + report.end) // 2
         rest = np.concatenate([pcm[middle:], pcm[-4800:]])
         cut_late += any("beginning" in fault for fault in judge_take(rest).faults)
         part = np.concatenate([pcm[:4800], pcm[:middle]])
@@ -96,15 +103,21 @@ def test_a_take_that_is_too_short_to_judge_is_refused():
         judge_take(np.zeros(1600, np.int16))
 
 
-@pytest.mark.parametrize("start_s", [0.1, 0.7, 1.4])
-def test_the_clip_is_one_second_of_the_take_with_the_word_whole_in_it(start_s):
-    pcm = take(start_s=start_s, noise=1)
-    clip = clip_of(pcm, judge_take(pcm))
-    assert len(clip) == 16000
+@pytest.mark.parametrize("length_s", [0.2, 0.5, 1.4, 2.6])
+def test_the_clip_is_the_word_with_a_margin_whatever_its_length(length_s):
+    pcm = take(start_s=0.7, length_s=length_s, noise=1, total_s=4)
+    report = judge_take(pcm)
+    assert report.good
+    clip = clip_of(pcm, report)
+    assert len(clip) / 16000 == pytest.approx(max(1.0, length_s + 0.6), abs=0.03)
     assert (np.abs(clip.astype(int)) > 3000).sum() == (np.abs(pcm.astype(int)) > 3000).sum()
-    if start_s == 0.7:
-        loud = np.flatnonzero(np.abs(clip.astype(int)) > 1000)
-        assert (loud[0] + loud[-1]) / 2 == pytest.approx(8000, abs=400)
+    loud = np.flatnonzero(np.abs(clip.astype(int)) > 1000)
+    assert (loud[0] + loud[-1]) / 2 == pytest.approx(len(clip) / 2, abs=400)
+
+
+def test_a_take_in_which_no_word_was_found_is_kept_whole_if_at_all():
+    pcm = take(amplitude=0, noise=400)
+    assert len(clip_of(pcm, judge_take(pcm))) == len(pcm)
 
 
 def test_a_speaker_is_the_same_however_the_name_is_typed():
@@ -161,14 +174,15 @@ def test_the_command_keeps_takes_as_the_speaker_decides(monkeypatch, capsys, tmp
     assert [path.name for path in paths] == [
         f"{speaker_id('Ada')}_nohash_{n}.wav" for n in range(2)
     ]
-    assert paths == sorted((tmp_path / "marvin").iterdir())
+    assert paths == sorted((tmp_path / "marvin").glob("*.wav"))
     assert err.count("say 'marvin' now") == 3
     assert err.count("good: -18 dBFS") == 3
     for path in paths:
         pcm = read_audio(path)
-        assert len(pcm) == 16000
+        assert len(pcm) / 16000 == pytest.approx(1.1, abs=0.03)
         loud = np.flatnonzero(np.abs(pcm.astype(int)) > 1000)
-        assert (loud[0] + loud[-1]) / 2 == pytest.approx(8000, abs=400)
+        assert (loud[0] + loud[-1]) / 2 == pytest.approx(len(pcm) / 2, abs=400)
+    assert "marvin: 2 clips by 1 speaker, 0.5" in err
     assert speaker_of(paths[0].name) == speaker_id("Ada")
 
 
@@ -189,8 +203,59 @@ def test_the_next_session_goes_on_where_the_last_one_stopped(monkeypatch, tmp_pa
     install(monkeypatch, FakeInput(name="Mic", audio=after_the_count_in(take())))
     for _ in range(2):
         assert record(monkeypatch, "\n\n\nq\n", "go", "--to", str(tmp_path), "-n", "1") == 0
-    assert len(list((tmp_path / "go").iterdir())) == 2
+    assert len(list((tmp_path / "go").glob("*.wav"))) == 2
     capsys.readouterr()
+
+
+def test_each_clip_is_noted_with_its_session_and_stays_with_its_speaker(
+    monkeypatch, tmp_path, capsys
+):
+    install(monkeypatch, FakeInput(name="Mic", audio=after_the_count_in(take())))
+    arguments = ("go", "--to", str(tmp_path), "-n", "1", "--speaker", "Ada")
+    for session in (["--session", "kitchen, headset"], []):
+        assert record(monkeypatch, "\n\n", *arguments, *session) == 0
+    capsys.readouterr()
+    table = tmp_path / "go" / "recordings.tsv"
+    with table.open(encoding="utf-8") as file:
+        rows = list(csv.DictReader(file, delimiter="\t"))
+    ada = speaker_id("Ada")
+    assert [row["clip"] for row in rows] == [f"{ada}_nohash_{n}.wav" for n in range(2)]
+    assert {row["speaker"] for row in rows} == {speaker_of(row["clip"]) for row in rows} == {ada}
+    assert rows[0]["session"] == "kitchen, headset"
+    assert re.fullmatch(r"\d{4}-\d\d-\d\d \d\d:\d\d", rows[1]["session"])
+    assert float(rows[0]["level_dbfs"]) == pytest.approx(-17.8, abs=0.5)
+    assert float(rows[0]["word_s"]) == pytest.approx(0.5, abs=0.03)
+    assert datetime.fromisoformat(rows[0]["recorded"]).tzinfo is not None
+    assert scan(tmp_path, cached=False).paths == [f"go/{row['clip']}" for row in rows]
+
+
+def test_a_longer_word_gets_longer_takes(monkeypatch, capsys, tmp_path):
+    long = take(start_s=0.4, length_s=2.2, total_s=3.2)
+    install(monkeypatch, FakeInput(name="Mic", audio=after_the_count_in(long)))
+    arguments = ("abracadabra", "--to", str(tmp_path), "-n", "1")
+    assert record(monkeypatch, "\nq\n", *arguments) == 0
+    assert "cut off at the end" in capsys.readouterr().err
+    assert record(monkeypatch, "\n\n", *arguments, "--seconds", "3.2") == 0
+    (clip,) = tmp_path.rglob("*.wav")
+    assert len(read_audio(clip)) / 16000 == pytest.approx(2.8, abs=0.03)
+    assert record(monkeypatch, "\n", *arguments, "--seconds", "0.5") == 2
+
+
+@pytest.mark.parametrize("session", ["", "a\tb", "x" * 65])
+def test_a_session_that_does_not_fit_a_table_is_one_line(monkeypatch, capsys, tmp_path, session):
+    install(monkeypatch, FakeInput(name="Mic"))
+    assert record(monkeypatch, "", "go", "--to", str(tmp_path), "--session", session) == 1
+    assert capsys.readouterr().err.startswith("kws: A session's name is one line")
+
+
+def test_somebody_elses_table_is_not_written_into(monkeypatch, capsys, tmp_path):
+    install(monkeypatch, FakeInput(name="Mic", audio=after_the_count_in(take())))
+    table = tmp_path / "go" / "recordings.tsv"
+    table.parent.mkdir()
+    table.write_text("my\town\n")
+    assert record(monkeypatch, "\n\n", "go", "--to", str(tmp_path)) == 1
+    assert "is another table" in capsys.readouterr().err
+    assert table.read_text() == "my\town\n" and not list(tmp_path.rglob("*.wav"))
 
 
 def test_nobody_at_the_keyboard_ends_it_with_what_was_kept(monkeypatch, capsys, tmp_path):

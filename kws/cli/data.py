@@ -21,9 +21,6 @@ data_app = typer.Typer(
     rich_markup_mode=None,
 )
 
-_LONG_S = 2.0
-"""Training looks at about a second; a recording much longer than that deserves a word."""
-
 
 def register(app: typer.Typer) -> None:
     """Add the `data` group to `app`; kws.cli.voices adds `record` and `synth` to it."""
@@ -174,7 +171,7 @@ def add(
     files: list[Path] = typer.Argument(
         ...,
         metavar="FILE",
-        help="Recordings of it: WAV, FLAC, OGG, Opus or MP3, one utterance each.",
+        help="Recordings of it: WAV, FLAC, OGG, Opus or MP3, of any rate and length.",
     ),
     folder: Path | None = OWN_WORDS,
     speaker: str | None = typer.Option(
@@ -183,45 +180,83 @@ def add(
         metavar="NAME",
         help="Who says it. All clips of a speaker go to the same part of the data, so that a "
         "model is measured on voices that it has not heard. By default every recording counts "
-        "as a speaker of its own, unless its name says it: <speaker>_nohash_<n>.",
+        "as a speaker of its own, unless its name says it: <speaker>_nohash_<n>. For somebody who "
+        "also used `kws data record`, give the code that it named.",
+    ),
+    several: bool = typer.Option(
+        False, "--several", help="The word is said several times in each file: cut each of them."
+    ),
+    model: str | None = typer.Option(
+        None,
+        "--model",
+        "-m",
+        metavar="MODEL",
+        help="A .tflite file or the name of a pretrained model. WORD is one of its keywords and is "
+        "cut where it hears it, also out of running speech.",
+    ),
+    whole: bool = typer.Option(
+        False, "--whole", help="The files are clips already: take them as they are."
+    ),
+    longest: float | None = typer.Option(
+        None,
+        "--longest",
+        metavar="S",
+        min=0.2,
+        max=60.0,
+        help="What lasts longer is no word. [default: 3; with --model 1.5]",
+        show_default=False,
+    ),
+    pause: float = typer.Option(
+        0.25,
+        "--pause",
+        metavar="S",
+        min=0.0,
+        max=5.0,
+        help="A pause so long ends a word; more for words with pauses in them.",
+    ),
+    plot: Path | None = typer.Option(
+        None,
+        "--plot",
+        metavar="FILE",
+        help="Draw what was cut: .png, .pdf or .svg.",
+        show_default=False,
+    ),
+    dry_run: bool = typer.Option(
+        False, "--dry-run", help="Only say (and draw) what would be cut; write no clips."
     ),
 ) -> None:
-    """Add recordings of a word to a data set.
+    """Cut recordings to the word and add them to a data set.
 
-    They are copied as 16 kHz mono WAV to DIR/<word>/<speaker>_nohash_<n>.wav. Nothing is
-    overwritten; a recording that is there already is left alone. Silent and too short recordings
+    In each recording the word is what stands out of the background the most; with --several all
+    that is alike, with --model where the model hears it. It is cut with 0.3 s around it, at least
+    a second, and stored as 16 kHz mono WAV: DIR/<word>/<speaker>_nohash_<n>.wav. Nothing is
+    overwritten; a clip that is there already is left alone. Recordings in which no word is found
     are refused by name, the others are added.
 
-    Example: kws data add computer recordings/*.wav --to my_words --speaker anna
-    """
-    from kws.data.home import own_words
-    from kws.data.own_words import add_recording, check_speaker, check_word
-    from kws.errors import KwsError
+    What a model wrongly fired on goes to the label _unknown_, for training: it is cut into
+    seconds, and no word is looked for. What it missed is added to its word.
 
-    check_word(word)
-    if speaker is not None:
-        check_speaker(speaker)
-    target = own_words(folder)
-    refused = 0
-    for path in files:
-        try:
-            done = add_recording(word, path, target, speaker=speaker)
-        except KwsError as error:
-            typer.echo(f"refused: {' '.join(str(error).split())}", err=True)
-            refused += 1
-            continue
-        what = "there already" if done.already else "added"
-        typer.echo(f"{what}: {done.clip} ({done.length_s:.2f} s, from {path})")
-        if done.length_s > _LONG_S:
-            typer.echo(
-                f"note: {path} is {done.length_s:.1f} s long; training looks at about one second. "
-                "Cut it to the word",
-                err=True,
-            )
-    if refused:
-        raise KwsError(
-            f"{refused} of {len(files)} recordings were refused (see above). "
-            f"Received for the word {word!r}; the others are in {target / word}"
-            if refused < len(files)
-            else f"None of the recordings could be added (see above). Received: {len(files)}"
-        )
+    \b
+    Examples:
+      kws data add computer recordings/*.wav --to my_words --plot cuts.png
+      kws data add computer session.flac --several --speaker anna --to my_words
+      kws data add _unknown_ kept/computer/*.wav --to my_words
+      kws data add computer kept/almost/computer/*.wav --to my_words
+    """
+    from kws.cli.add import add_files
+
+    if whole and (several or model is not None):
+        raise typer.BadParameter("--whole cuts nothing: leave --several and --model out.")
+    add_files(
+        word,
+        files,
+        folder,
+        speaker=speaker,
+        several=several,
+        model=model,
+        uncut=whole,
+        longest_s=longest if longest is not None else 3.0 if model is None else 1.5,
+        pause_s=pause,
+        plot=plot,
+        dry_run=dry_run,
+    )

@@ -10,16 +10,18 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from kws.cli.events import event_line
-from kws.cli.options import DEVICE, JSON_LINES, LISTENING_MODEL, THRESHOLD
+from kws.cli.events import event_line, keeper_for, kept_line
+from kws.cli.options import DEVICE, JSON_LINES, KEEP, KEEP_ALMOST, LISTENING_MODEL, THRESHOLD
 
 if TYPE_CHECKING:
     from kws.audio.microphone import Device, Microphone
     from kws.decide import Event
+    from kws.keep import Keeper
 
 # More commands than this at a time are a runaway, not a wish.
 _MOST_COMMANDS = 8
@@ -44,6 +46,8 @@ def listen(
         "$KWS_TIME_S in its environment. What it prints goes to stderr.",
     ),
     threshold: float | None = THRESHOLD,
+    keep: Path | None = KEEP,
+    keep_almost: bool = KEEP_ALMOST,
     meter: bool | None = typer.Option(
         None, "--meter/--no-meter", help="Level meter on stderr; by default on a terminal."
     ),
@@ -53,7 +57,15 @@ def listen(
 
     Put CMD in single quotes, so that your shell leaves the variables to the command's own.
 
-    Example: kws listen --exec 'notify-send "$KWS_KEYWORD"'
+    What --keep kept is for you to listen to. What was false goes back into training with
+    `kws data add _unknown_ FILES --to DATA`, a word that was missed with `kws data add WORD FILES`.
+
+    \b
+    Examples:
+      kws listen --exec 'notify-send "$KWS_KEYWORD"'
+      kws listen --keep kept --keep-almost
+      kws data add _unknown_ kept/yes/20260131-0712*.wav --to my_words
+      kws data add yes kept/almost/yes/20260131-0800*.wav --to my_words
     """
     if list_devices:
         _print_devices(as_json)
@@ -64,26 +76,37 @@ def listen(
 
     spotter = Spotter(model, thresholds=threshold)
     keywords = spotter.card.keywords
+    keeper = keeper_for(spotter, keep, keep_almost)
 
     display = _Meter(sys.stderr.isatty() if meter is None else meter)
-    session = _Session(display, command, as_json)
+    session = _Session(display, command, as_json, keeper)
     with open_microphone(device) as microphone:
         display.say(
             f"listening to {_describe(microphone)} for: {', '.join(keywords)} (Ctrl-C ends)"
         )
+        if keeper:
+            keeper.begin()
         try:
-            session.run(microphone, spotter.feed)
+            session.run(microphone, keeper.feed if keeper else spotter.feed)
         except KeyboardInterrupt:
             pass  # The way to end it.
         finally:
             session.finish(microphone)
+            if keeper and keep:
+                keeper.finish()
+                session.check_keeping()
+                display.say(kept_line(keeper, keep))
 
 
 class _Session:
     """One run of `kws listen`: what was heard, and what has to be said about it."""
 
-    def __init__(self, display: _Meter, command: str | None, as_json: bool) -> None:
+    def __init__(
+        self, display: _Meter, command: str | None, as_json: bool, keeper: Keeper | None = None
+    ) -> None:
         self._display = display
+        self._keeper = keeper
+        self._keeping = keeper is not None
         self._commands = _Commands(command, display.say) if command else None
         self._as_json = as_json
         self._counts: Counter[str] = Counter()
@@ -105,6 +128,7 @@ class _Session:
             if fault:
                 self._display.say(f"kws: {fault}")
             self._check_losses(microphone)
+            self.check_keeping()
             if self._commands:
                 self._commands.check()
             self._display.show(level_dbfs(block))
@@ -117,6 +141,12 @@ class _Session:
         sys.stdout.flush()
         if self._commands:
             self._commands.start(event)
+
+    def check_keeping(self) -> None:
+        """Say it once when clips can no longer be kept; listening goes on."""
+        if self._keeping and self._keeper and self._keeper.failed:
+            self._keeping = False
+            self._display.say(f"kws: {self._keeper.failed}")
 
     def _check_losses(self, microphone: Microphone) -> None:
         if microphone.overflows > self._overflows:

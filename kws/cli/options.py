@@ -35,3 +35,16 @@ DEVICE: Any = typer.Option(
 )
 JSON: Any = typer.Option(False, "--json", help="Print one JSON object.")
 JSON_LINES: Any = typer.Option(False, "--json", help="Print one JSON object per event and line.")
+KEEP: Any = typer.Option(
+    None,
+    "--keep",
+    metavar="DIR",
+    help="Keep the sound around each event, 2 s: DIR/<keyword>/<time>_<score>.wav.",
+    show_default=False,
+)
+KEEP_ALMOST: Any = typer.Option(
+    False,
+    "--keep-almost",
+    help="With --keep, keep also what came to half of the threshold and was not reported: "
+    "DIR/almost/<keyword>/.",
+)

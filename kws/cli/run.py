@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from kws.cli.events import event_line
-from kws.cli.options import JSON_LINES, LISTENING_MODEL, THRESHOLD
+from kws.cli.events import event_line, keeper_for, kept_line
+from kws.cli.options import JSON_LINES, KEEP, KEEP_ALMOST, LISTENING_MODEL, THRESHOLD
 
 if TYPE_CHECKING:
-    from kws.spotter import Spotter
+    from kws.decide import Event
 
 # Enough to keep NumPy's calls few, and little memory for any length of file.
 _FILE_BLOCK = 16_000
@@ -35,12 +36,17 @@ def run(
     ),
     model: str = LISTENING_MODEL,
     threshold: float | None = THRESHOLD,
+    keep: Path | None = KEEP,
+    keep_almost: bool = KEEP_ALMOST,
     as_json: bool = JSON_LINES,
 ) -> None:
     """Print the keywords found in sound files, as they are found.
 
     A file that cannot be read is reported and the others still run; the exit status is then 1.
     After each file half a second of silence is heard, so that a word at its very end counts.
+
+    Listen to what --keep kept: what was false goes back into training with
+    `kws data add _unknown_ FILES --to DATA`, a word that was missed with `kws data add WORD FILES`.
 
     Example: kws run --model commands_en recording.wav
 
@@ -52,27 +58,40 @@ def run(
     from kws.spotter import Spotter
 
     spotter = Spotter(model, thresholds=threshold)
+    keeper = keeper_for(spotter, keep, keep_almost)
+    feed = keeper.feed if keeper else spotter.feed
     rate = spotter.card.front_end.sample_rate_hz
     failed = 0
     heard_samples = 0
     events = 0
     for file in files:
         spotter.reset()
+        if keeper:
+            keeper.begin(None if file == "-" else file)
         try:
             for block in _blocks(file, rate):
                 heard_samples += len(block)
-                events += _report(file, spotter, block, as_json)
+                events += _report(file, feed(block), as_json)
             if file != "-":
-                events += _report(file, spotter, np.zeros(_TAIL_SAMPLES, np.int16), as_json)
+                silence = np.zeros(_TAIL_SAMPLES, np.int16)
+                found = keeper.feed(silence, real=False) if keeper else feed(silence)
+                events += _report(file, found, as_json)
         except KwsError as error:
             failed += 1
             typer.echo(f"kws: {error}", err=True)
+        finally:
+            if keeper:
+                keeper.finish()
     if failed < len(files):
         typer.echo(
             f"{_count(len(files) - failed, 'file')}, {heard_samples / rate:.1f} s of audio, "
             f"{_count(events, 'event')}{f', {failed} not readable' if failed else ''}",
             err=True,
         )
+    if keeper and keep:
+        typer.echo(kept_line(keeper, keep), err=True)
+        if keeper.failed:
+            raise KwsError(keeper.failed)
     if failed:
         raise typer.Exit(1)
 
@@ -87,9 +106,8 @@ def _blocks(file: str, sample_rate_hz: int) -> Iterable[Any]:
     return iter_audio(file, _FILE_BLOCK, sample_rate_hz)
 
 
-def _report(file: str, spotter: Spotter, block: Any, as_json: bool) -> int:
-    """Feed one block, print its events (echo flushes each line) and return their number."""
-    events = spotter.feed(block)
+def _report(file: str, events: Sequence[Event], as_json: bool) -> int:
+    """Print the events (echo flushes each line) and return their number."""
     for event in events:
         typer.echo(event_line(event, as_json=as_json, file=file))
     return len(events)

@@ -30,17 +30,30 @@ def record(
         metavar="NAME",
         help="Who speaks; only a short code of it is stored. [default: the user]",
     ),
+    session: str | None = typer.Option(
+        None,
+        "--session",
+        metavar="NAME",
+        help="What these takes have in common, such as the room or the microphone; it stands "
+        "beside each clip in DIR/WORD/recordings.tsv. [default: date and time]",
+    ),
+    seconds: float = typer.Option(
+        2.0, "--seconds", metavar="S", min=1.0, max=10.0, help="Length of a take."
+    ),
     device: str | None = DEVICE,
 ) -> None:
     """Record a word with the microphone, take by take.
 
-    Each take is checked at once, and not kept if it is quiet, clipped, noisy or cut off.
+    Each take is checked at once, and not kept if it is quiet, clipped, noisy or cut off. What is
+    kept is cut to the word and 0.3 s around it.
 
-    Example: kws data record marvin --to my_words --count 20 --speaker Ada
+    Example: kws data record marvin --to my_words --count 20 --speaker Ada --session kitchen
     """
     import getpass
+    from datetime import datetime
 
     from kws.data.home import own_words
+    from kws.data.lengths import word_lengths
     from kws.data.record import record_word, speaker_id
 
     to = own_words(folder)
@@ -51,6 +64,8 @@ def record(
         to,
         count=count,
         speaker=person,
+        session=f"{datetime.now():%Y-%m-%d %H:%M}" if session is None else session,
+        seconds=seconds,
         device=device,
         ask=meter.ask,
         say=meter.say,
@@ -59,6 +74,8 @@ def record(
     for path in kept:
         typer.echo(str(path))
     meter.say(f"kept {len(kept)} clips of {word!r} by speaker {person} in {to / word}")
+    if kept:
+        meter.say(str(word_lengths(to, word)))
 
 
 def synth(

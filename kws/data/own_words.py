@@ -1,17 +1,30 @@
-"""Recordings of words of one's own, put into the layout that training reads."""
+"""Recordings of words of one's own, cut to the word and put into the layout that training reads."""
 
 from __future__ import annotations
 
 import hashlib
+import itertools
 import os
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from kws.audio.files import SAMPLE_RATE_HZ, Pcm, read_audio, write_wav
+from kws.audio.files import SAMPLE_RATE_HZ, Pcm, read_audio, wav_header, write_wav
+from kws.audio.microphone import level_dbfs
+from kws.data.find_words import (
+    LONGEST_S,
+    Utterance,
+    alike,
+    cut_around,
+    strongest,
+    utterance_at,
+)
+from kws.data.split import training_speaker
 from kws.errors import KwsError
+from kws.labels import UNKNOWN
 
 SHORTEST_S = 0.2
 """No word is shorter; such a file is a slip of the recording button."""
@@ -19,21 +32,41 @@ SHORTEST_S = 0.2
 SILENT_PEAK = 33
 """A recording that never leaves ±33 of 32,768 (-60 dBFS) around its mean holds no word."""
 
+LONGEST_OTHER_S = 60.0
+"""A longer recording of other speech is cut by `kws mine`, at what matters."""
+OTHER_CLIP_S, OTHER_HOP_S = 1.0, 0.5
+"""Other speech is cut to clips of this length, one so much after the other."""
+_HEADER_BYTES = len(wav_header(1))
+_PAUSE_DB = 25.0
+"""A clip so much weaker than the loudest of its recording holds a pause."""
+
 _CLIP_NAME = re.compile(r"(?P<speaker>.+)_nohash_(?P<number>\d{1,6})")
 _SPEAKER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
 _FORBIDDEN = frozenset('/\\:*?"<>|')
 
 
 @dataclass(frozen=True, kw_only=True)
-class Recording:
-    """What `add_recording` did with one file."""
+class Cut:
+    """A piece of a recording that becomes a clip."""
 
-    source: Path
-    """The file that was given."""
-    clip: Path
+    start: int
+    """Its first sample."""
+    end: int
+    """The sample after its last."""
+    word: Utterance | None
+    """The word in it; None where none was looked for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AddedClip:
+    """What became of one piece of a recording."""
+
+    path: Path
     """The clip in the data set."""
-    length_s: float
-    """Its length in seconds."""
+    cut: Cut
+    """Which part of the recording it is."""
+    level_dbfs: float
+    """RMS of its word's loudest syllable, or of the clip where no word was looked for."""
     already: bool
     """The same clip was there before, and nothing was written."""
 
@@ -79,54 +112,165 @@ def check_speaker(speaker: str) -> str:
     return speaker
 
 
-def add_recording(
-    word: str,
-    source: str | os.PathLike[str],
-    folder: str | os.PathLike[str],
-    *,
-    speaker: str | None = None,
-) -> Recording:
-    """Copy a recording of `word` to ``folder/<word>/<speaker>_nohash_<n>.wav``, 16 kHz mono 16 bit.
-
-    The speaker decides in which part (training, validation, testing) a clip lands. Without
-    `speaker` it is taken from a name that has this form already; else it is the first eight digits
-    of the SHA-256 of the file, so the same recording always gets the same name. Nothing is ever
-    overwritten: the number counts up until the name is free, or the clip there is the same.
-
-    Args:
-        word: the label.
-        source: the recording, in any format that `read_audio` reads.
-        folder: the data set; made if need be.
-        speaker: who says it.
+def open_recording(path: str | os.PathLike[str]) -> Pcm:
+    """Read a recording in any format that `read_audio` reads; int16 [n] at 16 kHz.
 
     Raises:
-        KwsError: a bad word or speaker; the file cannot be read, is shorter than `SHORTEST_S`
-            or silent.
+        KwsError: it cannot be read, is shorter than `SHORTEST_S` or silent.
     """
-    check_word(word)
-    path = Path(source)
+    path = Path(path)
     if path.is_dir():
         raise KwsError(f"A recording must be a file. Received: {path}, a folder. Try {path}/*.wav")
     pcm = read_audio(path)
     _check_recording(path, pcm)
-    named = _CLIP_NAME.fullmatch(path.stem)
-    number = 0
+    return pcm
+
+
+def uncut(pcm: Pcm) -> list[Cut]:
+    """Take a recording as it is."""
+    return [Cut(start=0, end=len(pcm), word=None)]
+
+
+def cut_words(
+    path: str | os.PathLike[str],
+    pcm: Pcm,
+    utterances: Sequence[Utterance],
+    *,
+    several: bool = False,
+    times_s: Sequence[float] | None = None,
+    longest_s: float = LONGEST_S,
+) -> list[Cut]:
+    """Cut the word that a recording holds: the utterance with the most energy.
+
+    Args:
+        path: the recording, for what is said about it.
+        pcm: its samples.
+        utterances: what `find_utterances` found in it.
+        several: cut all utterances that are alike in length and level.
+        times_s: cut the utterances at these times instead, each the end of the audio after which
+            a model was surest of the word.
+        longest_s: no word is longer. In running speech so much is cut at most.
+
+    Raises:
+        KwsError: no word stands out, or what does is too long for one.
+    """
+    if times_s is not None:
+        at = [utterance_at(pcm, utterances, time_s, longest_s=longest_s) for time_s in times_s]
+        words = list(dict.fromkeys(word for word in at if word is not None))
+    elif several:
+        words = alike([one for one in utterances if one.length_s <= longest_s])
+    else:
+        words = [strongest(utterances)] if utterances else []
+    if not words and times_s is None and utterances:
+        words = [strongest(utterances)]
+    if not words:
+        raise KwsError(
+            f"{path} holds no word that stands out of its background by 10 dB. Received: "
+            f"{len(pcm) / SAMPLE_RATE_HZ:.1f} s at {level_dbfs(pcm):.0f} dBFS. Record it again in "
+            "a quieter place, or take the file as it is with --whole"
+        )
+    for word in words:
+        if word.length_s > longest_s:
+            raise KwsError(
+                f"{path} holds no single word: somebody speaks for {word.length_s:.1f} s on end, "
+                f"from {word.start_s:.1f} s on. Received: {len(pcm) / SAMPLE_RATE_HZ:.1f} s. Say "
+                "the word with pauses around it, name a model that knows it (--model), or allow "
+                "longer words (--longest)"
+            )
+    cuts = []
+    for word in words:
+        start, end = cut_around(word.start, word.end, len(pcm))
+        cuts.append(Cut(start=start, end=end, word=word))
+    return cuts
+
+
+def cut_other_speech(path: str | os.PathLike[str], pcm: Pcm) -> list[Cut]:
+    """Cut a recording of something that is none of the words: a second each, half overlapping.
+
+    Pauses are left out. What is shorter than a second is taken whole.
+
+    Raises:
+        KwsError: the recording is longer than `LONGEST_OTHER_S`.
+    """
+    length, hop = (round(s * SAMPLE_RATE_HZ) for s in (OTHER_CLIP_S, OTHER_HOP_S))
+    if len(pcm) > LONGEST_OTHER_S * SAMPLE_RATE_HZ:
+        raise KwsError(
+            f"{path} is too long to be taken for other speech second by second. Received: "
+            f"{len(pcm) / SAMPLE_RATE_HZ:.0f} s, at most {LONGEST_OTHER_S:.0f} s. `kws mine` takes "
+            "from it what a model wrongly fires on; [data] speech of a recipe names folders of "
+            "running speech"
+        )
+    if len(pcm) <= length:
+        return uncut(pcm)
+    starts = [*range(0, len(pcm) - length, hop), len(pcm) - length]
+    levels = [level_dbfs(pcm[start : start + length]) for start in starts]
+    return [
+        Cut(start=start, end=start + length, word=None)
+        for start, level in zip(starts, levels, strict=True)
+        if level >= max(levels) - _PAUSE_DB
+    ]
+
+
+def add_cuts(
+    label: str,
+    source: str | os.PathLike[str],
+    pcm: Pcm,
+    cuts: Sequence[Cut],
+    folder: str | os.PathLike[str],
+    *,
+    speaker: str | None = None,
+    planned: set[Path] | None = None,
+) -> list[AddedClip]:
+    """Write ``folder/<label>/<speaker>_nohash_<n>.wav`` for each cut, 16 kHz mono 16 bit.
+
+    The speaker decides in which part (training, validation, testing) a clip lands. Without
+    `speaker` it is taken from a name that has this form already; else it is the first eight digits
+    of the SHA-256 of the file, so the same recording always gets the same name. ``_unknown_``, what
+    a model should not fire on, is all for training then. Nothing is ever overwritten: the number
+    counts up until the name is free, or the clip there is the same.
+
+    Args:
+        label: the word, as `check_word` allows it, or ``_unknown_``.
+        source: the file that the samples are from.
+        pcm: its samples.
+        cuts: which parts of them.
+        folder: the data set; made if need be.
+        speaker: who speaks.
+        planned: write nothing; the names that clips would get are added here, and one that is
+            here already is taken.
+
+    Raises:
+        KwsError: a bad label or speaker.
+    """
+    if label != UNKNOWN:
+        check_word(label)
+    named = _CLIP_NAME.fullmatch(Path(source).stem)
+    first = 0
     if speaker is not None:
         check_speaker(speaker)
     elif named is not None and _SPEAKER.fullmatch(named["speaker"]):
-        speaker, number = named["speaker"], int(named["number"])
+        speaker, first = named["speaker"], int(named["number"])
     else:
-        speaker = hashlib.sha256(path.read_bytes()).hexdigest()[:8]
-    while True:
-        clip = Path(folder) / word / f"{speaker}_nohash_{number}.wav"
-        already = clip.exists()
-        if not already:
-            write_wav(clip, pcm, SAMPLE_RATE_HZ)
-        if not already or _same(clip, pcm):
-            return Recording(
-                source=path, clip=clip, length_s=len(pcm) / SAMPLE_RATE_HZ, already=already
-            )
-        number += 1
+        speaker = hashlib.sha256(Path(source).read_bytes()).hexdigest()[:8]
+        if label == UNKNOWN:
+            speaker = training_speaker(speaker)
+    added = []
+    for cut in cuts:
+        samples = pcm[cut.start : cut.end]
+        for number in itertools.count(first):
+            path = Path(folder) / label / f"{speaker}_nohash_{number}.wav"
+            if planned and path in planned:
+                continue
+            already = path.exists()
+            if not already or _same(path, samples):
+                break
+        if planned is not None:
+            planned.add(path)
+        elif not already:
+            write_wav(path, samples, SAMPLE_RATE_HZ)
+        level = cut.word.level_dbfs if cut.word else level_dbfs(samples)
+        added.append(AddedClip(path=path, cut=cut, level_dbfs=level, already=already))
+    return added
 
 
 def _check_recording(path: Path, pcm: Pcm) -> None:
@@ -147,6 +291,8 @@ def _check_recording(path: Path, pcm: Pcm) -> None:
 
 
 def _same(clip: Path, pcm: Pcm) -> bool:
+    if clip.stat().st_size != _HEADER_BYTES + 2 * len(pcm):  # the usual case, without reading
+        return False
     try:
         return bool(np.array_equal(read_audio(clip), pcm))
     except KwsError:  # somebody's broken file: leave it alone

@@ -1,4 +1,9 @@
-"""Guided recording of a word: takes of a few seconds, judged at once, kept as one-second clips."""
+"""Guided recording of a word: takes of a few seconds, judged at once, kept cut to the word.
+
+A person may record in several sessions, in other rooms or with other microphones. The file names
+count on, so that all clips of a person stay in one part of the data; the session, the level and the
+time of each clip stand in a table beside the clips.
+"""
 
 from __future__ import annotations
 
@@ -8,30 +13,33 @@ import math
 import os
 import unicodedata
 from collections.abc import Callable
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
-from kws.audio.files import SAMPLE_RATE_HZ, write_wav
+from kws.audio.files import SAMPLE_RATE_HZ, Pcm, write_wav
 from kws.audio.microphone import find_device, level_dbfs, open_microphone
+from kws.data.find_words import LONGEST_S, cut_around, find_utterances, strongest
 from kws.data.own_words import check_word
 from kws.errors import KwsError
+from kws.files import atomic_write
 
-CLIP_SAMPLES = SAMPLE_RATE_HZ
 TAKE_S = 2.0
+SHORTEST_TAKE_S, LONGEST_TAKE_S = 1.0, 10.0
 COUNT_IN_S = 1.5
+TABLE = "recordings.tsv"
+"""What `record_word` says about its clips, in the folder of the word."""
+_COLUMNS = ("clip", "speaker", "session", "level_dbfs", "noise_dbfs", "word_s", "recorded")
 
-# The word is looked for in steps of 10 ms.
+# Levels are measured in steps of 10 ms.
 _FRAME = SAMPLE_RATE_HZ // 100
 # Loudest 30 ms of speech at arm's length: -35 to -15 dBFS. Below this the gain is set wrong.
 _QUIET_DBFS = -42.0
 # A word this little above the room's noise is hard to hear for people, too.
 _SMALLEST_SNR_DB = 12.0
-# Speech is what lies within this of the loudest 30 ms (weak consonants are about 25 dB down) …
-_BELOW_PEAK_DB = 30.0
-# … and clearly above the noise.
-_ABOVE_NOISE_DB = 6.0
+# What is as loud as the word within this, and no click, is another word.
+_ALIKE_DB = 12.0
 _CLIPPED_SAMPLES = 8
 _EDGE_S = 0.03
 
@@ -46,10 +54,15 @@ class TakeReport:
     """RMS of the loudest 30 ms, in dB below full scale; ``-inf`` for digital silence."""
     noise_dbfs: float
     """RMS of the quietest tenth, in dB below full scale."""
-    start_s: float
-    """Where the word begins, in s from the start; 0 when none was found."""
-    end_s: float
-    """Where the word ends, in s from the start; 0 when none was found."""
+    start: int
+    """The word's first sample; 0 when none was found."""
+    end: int
+    """The sample after its last; 0 when none was found."""
+
+    @property
+    def length_s(self) -> float:
+        """How long the word lasts, in s; 0 when none was found."""
+        return (self.end - self.start) / SAMPLE_RATE_HZ
 
     @property
     def good(self) -> bool:
@@ -57,7 +70,7 @@ class TakeReport:
         return not self.faults
 
 
-def judge_take(pcm: NDArray[np.int16]) -> TakeReport:
+def judge_take(pcm: Pcm) -> TakeReport:
     """Find the word in a take and say what is wrong with it.
 
     Args:
@@ -78,13 +91,9 @@ def judge_take(pcm: NDArray[np.int16]) -> TakeReport:
     noise = float(np.quantile(power, 0.1))
     level_db, noise_db = _dbfs(loudest), _dbfs(noise)
 
-    def report(*faults: str, first: int = 0, last: int = 0) -> TakeReport:
+    def report(*faults: str, start: int = 0, end: int = 0) -> TakeReport:
         return TakeReport(
-            faults=faults,
-            level_dbfs=level_db,
-            noise_dbfs=noise_db,
-            start_s=first * _FRAME / SAMPLE_RATE_HZ,
-            end_s=last * _FRAME / SAMPLE_RATE_HZ,
+            faults=faults, level_dbfs=level_db, noise_dbfs=noise_db, start=start, end=end
         )
 
     if loudest == 0:
@@ -100,43 +109,39 @@ def judge_take(pcm: NDArray[np.int16]) -> TakeReport:
             f"no word stands out of the noise ({noise_db:.0f} dBFS): find a quieter place, or "
             f"speak after the signal"
         )
-    floor = max(loudest * 10 ** (-_BELOW_PEAK_DB / 10), noise * 10 ** (_ABOVE_NOISE_DB / 10))
-    active = np.flatnonzero(power > floor)
-    first, last = int(active[0]), int(active[-1]) + 1
+    utterances = find_utterances(pcm)
+    if not utterances:
+        return report("no word stands out: a click or a breath is all that there is. Say it again")
+    word = strongest(utterances)
     faults = []
-    edge = round(_EDGE_S * SAMPLE_RATE_HZ / _FRAME)
-    if first < edge:
+    if word.start_s < _EDGE_S:
         faults.append("cut off at the beginning: speak a little later")
-    if last > frames - edge:
-        faults.append("cut off at the end: speak a little earlier")
-    if (last - first) * _FRAME > CLIP_SAMPLES:
+    if word.end_s > len(pcm) / SAMPLE_RATE_HZ - _EDGE_S:
         faults.append(
-            f"{(last - first) * _FRAME / SAMPLE_RATE_HZ:.1f} s long: say only the word, within "
-            f"{CLIP_SAMPLES / SAMPLE_RATE_HZ:g} s"
+            "cut off at the end: speak a little earlier, or make longer takes (--seconds)"
         )
-    return report(*faults, first=first, last=last)
+    if word.length_s > LONGEST_S:
+        faults.append(f"{word.length_s:.1f} s long: say only the word, within {LONGEST_S:g} s")
+    others = [one for one in utterances if one.level_dbfs > word.level_dbfs - _ALIKE_DB]
+    if len(others) > 1:
+        faults.append(f"said {len(others)} times: say the word once, without a pause in it")
+    return report(*faults, start=word.start, end=word.end)
 
 
-def clip_of(pcm: NDArray[np.int16], report: TakeReport) -> NDArray[np.int16]:
-    """Cut a take to one second with the word in its middle, from the take's own samples.
+def clip_of(pcm: Pcm, report: TakeReport) -> Pcm:
+    """Cut a take to its word and 0.3 s around it, at least a second, from the take's own samples.
 
     Args:
-        pcm: the take, int16 [n], at least one second.
+        pcm: the take, int16 [n].
         report: what `judge_take` found in it.
 
     Returns:
-        int16 [16000].
-
-    Raises:
-        KwsError: the take is shorter than a second.
+        int16 [m]; all of the take where no word was found in it.
     """
-    if len(pcm) < CLIP_SAMPLES:
-        raise KwsError(
-            f"A take for a clip lasts at least 1 s. Received: {len(pcm) / SAMPLE_RATE_HZ:.2f} s"
-        )
-    middle = (report.start_s + report.end_s) / 2 * SAMPLE_RATE_HZ
-    start = min(max(0, round(middle - CLIP_SAMPLES / 2)), len(pcm) - CLIP_SAMPLES)
-    return pcm[start : start + CLIP_SAMPLES]
+    if report.end <= report.start:
+        return pcm
+    start, end = cut_around(report.start, report.end, len(pcm))
+    return pcm[start:end]
 
 
 def speaker_id(name: str) -> str:
@@ -153,9 +158,22 @@ def speaker_id(name: str) -> str:
     return hashlib.sha1(plain.encode(), usedforsecurity=False).hexdigest()[:8]
 
 
-def save_clip(
-    pcm: NDArray[np.int16], word: str, out_dir: str | os.PathLike[str], speaker: str
-) -> Path:
+def check_session(name: str) -> str:
+    """Return a session's name if it fits into a table.
+
+    Raises:
+        KwsError: it is empty, has control characters or more than 64 characters.
+    """
+    plain = name.strip()
+    if not plain or not plain.isprintable() or len(plain) > 64:
+        raise KwsError(
+            "A session's name is one line of up to 64 characters, such as 'kitchen, headset'. "
+            f"Received: {name!r}"
+        )
+    return plain
+
+
+def save_clip(pcm: Pcm, word: str, out_dir: str | os.PathLike[str], speaker: str) -> Path:
     """Write ``<out_dir>/<word>/<speaker>_nohash_<n>.wav`` with the first number that is free."""
     folder = Path(out_dir) / check_word(word)
     number = 0
@@ -165,12 +183,38 @@ def save_clip(
     return path
 
 
+def _check_table(folder: Path) -> None:
+    """Make sure, before anybody speaks, that clips can be noted in the table."""
+    table = folder / TABLE
+    if table.exists() and table.read_text("utf-8", "replace").split("\n", 1)[0].split("\t") != list(
+        _COLUMNS
+    ):
+        raise KwsError(
+            f"{table} is another table. Received: a first line other than "
+            f"{' '.join(_COLUMNS)!r}. Move it away"
+        )
+
+
+def _note_clip(path: Path, speaker: str, session: str, report: TakeReport) -> None:
+    """Add a line to the table of the clip's folder."""
+    table = path.parent / TABLE
+    text = table.read_text("utf-8") if table.exists() else "\t".join(_COLUMNS) + "\n"
+    values = (
+        *(path.name, speaker, session, f"{report.level_dbfs:.1f}", f"{report.noise_dbfs:.1f}"),
+        *(f"{report.length_s:.2f}", datetime.now().astimezone().isoformat(timespec="seconds")),
+    )
+    with atomic_write(table, "w") as file:
+        file.write(text + "\t".join(values) + "\n")
+
+
 def record_word(
     word: str,
     out_dir: str | os.PathLike[str],
     *,
     count: int,
     speaker: str,
+    session: str,
+    seconds: float = TAKE_S,
     device: int | str | None = None,
     ask: Callable[[str], str],
     say: Callable[[str], None],
@@ -186,6 +230,8 @@ def record_word(
         out_dir: the data folder; other clips in it are never overwritten.
         count: how many clips to keep.
         speaker: an id as from `speaker_id`.
+        session: what the takes have in common, such as the room; for the table.
+        seconds: length of a take.
         device: as for `kws.audio.microphone.find_device`.
         ask: prints a question and returns the answer; raises `EOFError` when there is nobody.
         say: prints a line.
@@ -198,18 +244,24 @@ def record_word(
         KwsError: a word that cannot name a folder, or trouble with the microphone.
     """
     check_word(word)
+    session = check_session(session)
+    if not SHORTEST_TAKE_S <= seconds <= LONGEST_TAKE_S:
+        raise KwsError(
+            f"A take lasts {SHORTEST_TAKE_S:g} to {LONGEST_TAKE_S:g} s. Received: {seconds:g} s"
+        )
+    _check_table(Path(out_dir) / word)
     find_device(device)  # Trouble with the microphone is said before anybody is asked to begin.
     kept: list[Path] = []
     try:
         ask(f"{count} takes of {word!r}. Press Enter to begin: ")
         while len(kept) < count:
-            pcm = _take(word, f"take {len(kept) + 1} of {count}", device, say, show_level)
+            which = f"take {len(kept) + 1} of {count}"
+            pcm = _take(word, which, seconds, device, say, show_level)
             report = judge_take(pcm)
             for fault in report.faults:
                 say(f"  {fault}")
             if report.good:
-                length_s = report.end_s - report.start_s
-                say(f"  good: {report.level_dbfs:.0f} dBFS, {length_s:.2f} s")
+                say(f"  good: {report.level_dbfs:.0f} dBFS, {report.length_s:.2f} s")
                 question = "  Enter: keep, r: again, q: stop: "
             else:
                 question = "  Enter: again, k: keep it all the same, q: stop: "
@@ -217,7 +269,9 @@ def record_word(
             if answer == "q":
                 break
             if answer == "k" or (report.good and answer != "r"):
-                kept.append(save_clip(clip_of(pcm, report), word, out_dir, speaker))
+                path = save_clip(clip_of(pcm, report), word, out_dir, speaker)
+                kept.append(path)
+                _note_clip(path, speaker, session, report)
     except EOFError:
         say("nobody answers; stopping")
     return kept
@@ -226,15 +280,16 @@ def record_word(
 def _take(
     word: str,
     which: str,
+    seconds: float,
     device: int | str | None,
     say: Callable[[str], None],
     show_level: Callable[[float], None],
-) -> NDArray[np.int16]:
-    """Count in, give the signal and record; int16 [TAKE_S * 16000]."""
+) -> Pcm:
+    """Count in, give the signal and record; int16 [seconds * 16000]."""
     # Opened for each take, so that nothing said while the speaker was asked is in it.
     with open_microphone(device) as microphone:
         heard, signal_at = 0, round(COUNT_IN_S * SAMPLE_RATE_HZ)
-        blocks: list[NDArray[np.int16]] = []
+        blocks: list[Pcm] = []
         say(f"{which}: get ready …")
         for block in microphone:
             show_level(level_dbfs(block))
@@ -243,7 +298,7 @@ def _take(
             elif heard + len(block) >= signal_at:
                 say(f"  say {word!r} now")
             heard += len(block)
-            if heard >= signal_at + TAKE_S * SAMPLE_RATE_HZ:
+            if heard >= signal_at + seconds * SAMPLE_RATE_HZ:
                 break
         if microphone.overflows or microphone.lost_s:
             say("  some audio was lost in this take: close other programs and repeat it")

@@ -73,6 +73,18 @@ def split_of(name: str) -> str:
     return split_of_key(hash_key(speaker_of(name)))
 
 
+def training_speaker(name: str) -> str:
+    """Return `name`, or it with the first number after it that falls to the training part.
+
+    For clips of what a model wrongly fired on: they are there to be learnt.
+    """
+    speaker, turn = name, 0
+    while split_of_key(hash_key(speaker)) != TRAINING:
+        turn += 1
+        speaker = f"{name}.{turn}"
+    return speaker
+
+
 def read_lists(root: Path) -> dict[str, str] | None:
     """Read ``validation_list.txt`` and ``testing_list.txt`` of a data folder.
 

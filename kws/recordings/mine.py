@@ -25,7 +25,7 @@ from typing import Any
 import numpy as np
 
 from kws.audio.files import Pcm, iter_audio, write_wav
-from kws.data.split import TRAINING, split_of
+from kws.data.split import training_speaker
 from kws.decide import Event
 from kws.errors import KwsError
 from kws.files import atomic_write
@@ -159,11 +159,7 @@ def clip_name(audio: str | Path, event: Event) -> str:
     path = Path(audio)
     stem = re.sub(r"[^\w.+-]", "_", path.stem).strip("._") or "recording"
     where = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:4]
-    # The part that a clip falls to is the hash of its name up to the mark; count until it trains.
-    speaker, turn = f"{stem}-{where}", 0
-    while split_of(f"{speaker}_nohash_") != TRAINING:
-        turn += 1
-        speaker = f"{stem}-{where}.{turn}"
+    speaker = training_speaker(f"{stem}-{where}")
     keyword = re.sub(r"[^\w.+-]", "_", event.keyword)
     return f"{speaker}_nohash_{round(1000 * event.time_s):07}-{keyword}.wav"
 

@@ -1,0 +1,185 @@
+"""The work of `kws data add`: file after file, what was cut and what was refused."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+
+from kws.errors import KwsError
+
+if TYPE_CHECKING:
+    from kws.audio.files import Pcm
+    from kws.data.find_words import Utterance
+    from kws.data.own_words import AddedClip, Cut
+    from kws.recordings.word_times import WordTimes
+
+
+def add_files(
+    word: str,
+    files: Sequence[Path],
+    folder: Path | None,
+    *,
+    speaker: str | None,
+    several: bool,
+    model: str | None,
+    uncut: bool,
+    longest_s: float,
+    pause_s: float,
+    plot: Path | None,
+    dry_run: bool,
+) -> None:
+    """Cut the files, add the clips and print a line for each; the options are the command's.
+
+    Raises:
+        KwsError: a bad word, speaker, model or picture, or at least one file was refused.
+    """
+    from kws.data.find_words import find_utterances
+    from kws.data.home import own_words
+    from kws.data.own_words import add_cuts, check_speaker, check_word, cut_other_speech, cut_words
+    from kws.data.own_words import uncut as whole
+    from kws.labels import UNKNOWN
+    from kws.recordings.word_times import check_keyword
+    from kws.report import CutRecording, check_picture, plot_cuts
+
+    if word != UNKNOWN:
+        check_word(word)
+    if speaker is not None:
+        check_speaker(speaker)
+    if model is not None:
+        check_keyword(model, word)
+    if plot is not None:
+        check_picture(plot)
+    target = own_words(folder)
+    work = _Files(files)
+    drawn = []
+    planned: set[Path] | None = set() if dry_run else None
+    for path, pcm, heard in work.readable() if model is None else work.heard(model, word):
+        found: list[Utterance] = []
+        try:
+            if uncut:
+                cuts = whole(pcm)
+            elif word == UNKNOWN:
+                cuts = cut_other_speech(path, pcm)
+            else:
+                found = find_utterances(pcm, longest_gap_s=pause_s)
+                times = None if heard is None else _times(path, word, heard, several)
+                cuts = cut_words(
+                    path, pcm, found, several=several, times_s=times, longest_s=longest_s
+                )
+        except KwsError as error:
+            work.refuse(path, error)
+            cuts = []
+        added = add_cuts(word, path, pcm, cuts, target, speaker=speaker, planned=planned)
+        for clip in added:
+            typer.echo(_line(clip, path, dry_run))
+        if cuts and found and model is None:
+            _say_what_is_left(path, found, cuts, several)
+        if plot is not None:
+            drawn.append(CutRecording(name=path.name, pcm=pcm, found=found, cuts=cuts))
+    if plot is not None and drawn:
+        plot_cuts(drawn, plot)
+        typer.echo(str(plot), err=True)
+    _say_lengths(target, word)
+    if work.refused:
+        raise KwsError(
+            f"{work.refused} of {len(files)} recordings were refused (see above). "
+            f"Received for the word {word!r}; the others are in {target / word}"
+            if work.refused < len(files)
+            else f"None of the recordings could be added (see above). Received: {len(files)}"
+        )
+
+
+class _Files:
+    """The files that can be read, and a line for each that cannot."""
+
+    def __init__(self, paths: Sequence[Path]) -> None:
+        self._paths = paths
+        self.refused = 0
+
+    def refuse(self, path: Path, error: KwsError) -> None:
+        """Say why nothing comes of a file."""
+        text = " ".join(str(error).split())
+        typer.echo(f"refused: {text if str(path) in text else f'{path}: {text}'}", err=True)
+        self.refused += 1
+
+    def readable(self) -> Iterator[tuple[Path, Pcm, None]]:
+        """Yield the recordings."""
+        from kws.data.own_words import open_recording
+
+        for path in self._paths:
+            try:
+                pcm = open_recording(path)
+            except KwsError as error:
+                self.refuse(path, error)
+                continue
+            yield path, pcm, None
+
+    def heard(self, model: str, word: str) -> Iterator[tuple[Path, Pcm, WordTimes]]:
+        """Yield the recordings and when a model hears the word in them."""
+        from kws.data.own_words import open_recording
+        from kws.recordings.word_times import word_times
+
+        # Read twice, so that the memory is that of one recording.
+        paths = [path for path, _, _ in self.readable()]
+        for path, times in zip(paths, word_times(model, word, paths, progress=True), strict=True):
+            yield path, open_recording(path), times
+
+
+def _times(path: Path, word: str, heard: WordTimes, several: bool) -> Sequence[float]:
+    times = heard.chosen_s(several=several)
+    if not times:
+        raise KwsError(
+            f"The model does not hear {word!r} in {path}. Received: a posterior of "
+            f"{heard.peak:.2f} at most; its threshold is {heard.threshold:.2f}. Add the recording "
+            "without --model"
+        )
+    return times
+
+
+def _line(clip: AddedClip, source: Path, dry_run: bool) -> str:
+    from kws.audio.files import SAMPLE_RATE_HZ
+
+    what = "there already" if clip.already else "would add" if dry_run else "added"
+    start_s, end_s = clip.cut.start / SAMPLE_RATE_HZ, clip.cut.end / SAMPLE_RATE_HZ
+    word = (
+        f"word {clip.cut.word.length_s:.2f} s at"
+        if clip.cut.word
+        else f"{end_s - start_s:.2f} s at"
+    )
+    return (
+        f"{what}: {clip.path} ({start_s:.2f}-{end_s:.2f} s of {source}, {word} "
+        f"{clip.level_dbfs:.0f} dBFS)"
+    )
+
+
+def _say_what_is_left(
+    path: Path, found: Sequence[Utterance], cuts: Sequence[Cut], several: bool
+) -> None:
+    """Name what stands out as well and was not taken."""
+    from kws.data.find_words import alike
+    from kws.errors import some
+
+    words = [cut.word for cut in cuts]
+    left = [one for one in found if one not in words]
+    if not several:
+        # A cough beside the word needs no remark; a second word does.
+        left = [one for one in left if len(alike([*(w for w in words if w), one])) == 2]
+    if left:
+        where = some([f"{one.start_s:.2f}-{one.end_s:.2f} s" for one in left], 4)
+        hint = "they are not like the others" if several else "--several takes all that are alike"
+        typer.echo(f"note: left out of {path}: {where}; {hint}", err=True)
+
+
+def _say_lengths(folder: Path, word: str) -> None:
+    from kws.data.lengths import word_lengths
+    from kws.labels import UNKNOWN
+
+    if word == UNKNOWN:
+        return
+    try:
+        typer.echo(str(word_lengths(folder, word)), err=True)
+    except KwsError:  # nothing was added, which is said
+        return

@@ -1,0 +1,253 @@
+"""The sound around events is kept, and around what nearly was one; and it finds its way back."""
+
+from __future__ import annotations
+
+import errno
+import os
+import re
+import tracemalloc
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny_model
+from fake_sounddevice import FakeInput, install
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from kws.audio.files import read_audio, write_wav
+from kws.cli import run
+from kws.data.clips import scan
+from kws.decide import DecisionConfig
+from kws.errors import KwsError
+from kws.keep import Keeper
+from kws.spotter import Spotter
+
+RATE = 16000
+
+
+def sound(seconds: float, seed: int = 0) -> np.ndarray:
+    """Noise of changing loudness and colour, on which the untrained network fires now and then."""
+    rng = np.random.default_rng(seed)
+    pieces = []
+    for _ in range(round(seconds * 5)):
+        noise = rng.standard_normal(3200 + 64)
+        width = rng.integers(1, 64)
+        smooth = np.convolve(noise, np.ones(width) / np.sqrt(width), "valid")[:3200]
+        pieces.append(smooth * 10 ** rng.uniform(0, 3.5))
+    return np.concatenate(pieces).clip(-32768, 32767).astype(np.int16)
+
+
+PCM = sound(30)
+
+
+def model_with(folder: Path, threshold: float) -> str:
+    decision = DecisionConfig(
+        thresholds={"yes": threshold, "no": threshold},
+        smoothing_ms=80,
+        refractory_ms=400,
+        release=0.9,
+    )
+    return str(tiny_model.write_tiny(folder / f"{threshold}.tflite", decision=decision))
+
+
+@pytest.fixture(scope="module")
+def eager(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A model that fires often."""
+    return model_with(tmp_path_factory.mktemp("keep"), 0.45)
+
+
+@pytest.fixture(scope="module")
+def reluctant(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A model that comes to half of its threshold often and fires now and then."""
+    return model_with(tmp_path_factory.mktemp("keep"), 0.75)
+
+
+def kept(model: str, folder: Path, cuts: list[int], pcm: np.ndarray = PCM) -> Keeper:
+    keeper = Keeper(Spotter(model), folder, almost=True)
+    keeper.begin("radio.wav")
+    for part in np.split(pcm, sorted(cuts)):
+        keeper.feed(part)
+    keeper.finish()
+    return keeper
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*.wav")}
+
+
+def test_each_event_leaves_two_seconds_that_end_shortly_after_it(eager, tmp_path):
+    events = Spotter(eager).feed(PCM)
+    assert len(events) > 5
+    keeper = kept(eager, tmp_path, list(range(0, len(PCM), 640)))
+    assert len(keeper.clips) == len(events)
+    for event, path in zip(events, keeper.clips, strict=True):
+        assert path.parent == tmp_path / event.keyword
+        assert re.fullmatch(
+            rf"radio-[0-9a-f]{{4}}_{round(1000 * event.time_s):07}_{event.score:.2f}.wav", path.name
+        )
+        end = min(len(PCM), round((event.time_s + 0.3) * RATE))
+        np.testing.assert_array_equal(read_audio(path), PCM[max(0, end - 2 * RATE) : end])
+
+
+@settings(
+    max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(st.lists(st.integers(0, len(PCM)), max_size=20))
+def test_what_is_kept_does_not_depend_on_the_chunks(reluctant, tmp_path_factory, cuts):
+    folders = [tmp_path_factory.mktemp("chunks") for _ in range(2)]
+    kept(reluctant, folders[0], list(range(0, len(PCM), 800)))
+    kept(reluctant, folders[1], cuts)
+    assert contents(folders[0]) == contents(folders[1]) != {}
+
+
+def test_what_came_to_half_of_the_threshold_is_kept_apart_and_nothing_twice(reluctant, tmp_path):
+    keeper = kept(reluctant, tmp_path, [])
+    spotter = Spotter(reluctant)
+    events = spotter.feed(PCM)
+    assert len(keeper.clips) == len(events) > 0
+    assert len(keeper.almost_clips) > 2
+    steps = round(80 / spotter.card.step_ms)
+    moments = [event.time_s for event in events]
+    for path in keeper.almost_clips:
+        assert path.parent.parent == tmp_path / "almost"
+        milliseconds, score = path.stem.split("_")[1:]
+        at = int(np.argmin(np.abs(spotter.step_times_s - int(milliseconds) / 1000)))
+        column = spotter.card.labels.index(path.parent.name)
+        smooth = spotter.posteriors[max(0, at - steps + 1) : at + 1, column].sum() / steps
+        assert smooth == pytest.approx(float(score), abs=0.006)
+        assert smooth >= 0.375
+        moments.append(int(milliseconds) / 1000)
+    apart = np.diff(sorted(moments))
+    is_almost = [m not in [e.time_s for e in events] for m in sorted(moments)]
+    for gap, a, b in zip(apart, is_almost, is_almost[1:], strict=False):
+        assert gap >= 0.99 or not (a or b)
+
+
+def test_without_almost_only_events_are_kept(reluctant, tmp_path):
+    keeper = Keeper(Spotter(reluctant), tmp_path)
+    keeper.feed(PCM)
+    keeper.finish()
+    assert keeper.clips and not keeper.almost_clips and not (tmp_path / "almost").exists()
+
+
+def test_a_threshold_of_ones_own_is_the_one_that_counts(eager, tmp_path):
+    spotter = Spotter(eager, thresholds=0.999)
+    assert spotter.decision.thresholds == {"yes": 0.999, "no": 0.999}
+    keeper = Keeper(spotter, tmp_path, almost=True)
+    keeper.feed(PCM)
+    keeper.finish()
+    assert not keeper.clips
+    assert all(float(path.stem.split("_")[1]) >= 0.495 for path in keeper.almost_clips)
+
+
+def test_the_memory_is_that_of_a_few_seconds(reluctant, tmp_path):
+    keeper = Keeper(Spotter(reluctant), tmp_path, almost=True)
+    for _ in range(3):
+        keeper.feed(PCM[:RATE])
+    tracemalloc.start()
+    for _ in range(60):
+        for start in range(0, RATE, 640):
+            keeper.feed(PCM[start : start + 640])
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 2_000_000
+
+
+def test_a_full_disk_ends_the_keeping_and_not_the_listening(eager, tmp_path, monkeypatch):
+    def full(_: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    events = Spotter(eager).feed(PCM)
+    monkeypatch.setattr("kws.files.os.fsync", full)
+    keeper = Keeper(Spotter(eager), tmp_path / "kept")
+    heard = [
+        e for start in range(0, len(PCM), 4000) for e in keeper.feed(PCM[start : start + 4000])
+    ]
+    keeper.finish()
+    assert heard == events
+    assert keeper.clips == []
+    assert keeper.failed is not None and "the disk is full" in keeper.failed
+    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+
+
+def test_a_file_in_place_of_the_folder_is_refused_at_once(eager, tmp_path):
+    (tmp_path / "kept").write_text("mine")
+    with pytest.raises(KwsError, match="Clips go to a folder"):
+        Keeper(Spotter(eager), tmp_path / "kept")
+
+
+def test_silence_that_nobody_recorded_is_heard_and_not_kept(eager, tmp_path):
+    event = Spotter(eager).feed(PCM)[3]
+    heard = PCM[: round((event.time_s + 0.1) * RATE)]
+    keeper = Keeper(Spotter(eager), tmp_path)
+    keeper.feed(heard)
+    keeper.feed(np.zeros(RATE // 2, np.int16), real=False)
+    keeper.finish()
+    assert f"_{event.score:.2f}" in keeper.clips[3].name
+    np.testing.assert_array_equal(read_audio(keeper.clips[3]), heard[-2 * RATE :])
+
+
+# ---- the commands
+
+
+def test_run_keeps_clips_of_each_file_and_no_silence_behind_its_end(
+    eager, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    for name in ("a", "b"):
+        write_wav(f"{name}.wav", PCM)
+    command = ["run", "-m", eager, "--keep", "kept", "a.wav", "b.wav"]
+    assert run(command) == 0
+    out, err = capsys.readouterr()
+    n = len(out.splitlines())
+    assert f"kept {n} events in kept" in err
+    clips = contents(tmp_path / "kept")
+    assert len(clips) == n == 2 * len([name for name in clips if "/a-" in name])
+    whole = PCM.tobytes()
+    assert all(content[44:] in whole for content in clips.values())
+    assert run(command) == 0
+    assert contents(tmp_path / "kept") == clips
+
+
+def test_run_says_that_it_could_not_keep_clips(eager, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_wav("a.wav", PCM)
+    Path("kept").mkdir()
+    for keyword in ("yes", "no"):
+        (Path("kept") / keyword).write_text("mine")
+    assert run(["run", "-m", eager, "--keep", "kept", "a.wav"]) == 1
+    assert capsys.readouterr().err.splitlines()[-1].startswith("kws: no more clips are kept: ")
+    assert run(["run", "-m", eager, "--keep-almost", "a.wav"]) == 2
+
+
+def test_listen_names_clips_after_the_time_of_day_and_goes_on_when_it_cannot_keep(
+    eager, tmp_path, monkeypatch, capsys
+):
+    install(monkeypatch, FakeInput(name="Mic", audio=PCM[: 8 * RATE], end="ctrl-c"))
+    folder = tmp_path / "kept"
+    assert run(["listen", "-m", eager, "--keep", str(folder)]) == 0
+    out, err = capsys.readouterr()
+    clips = list(folder.rglob("*.wav"))
+    assert len(clips) == len(out.splitlines()) > 0
+    assert all(re.fullmatch(r"\d{8}-\d{6}\.\d{3}_0\.\d\d\.wav", path.name) for path in clips)
+    assert f"kept {len(clips)} event" in err.splitlines()[-1]
+
+    for keyword in ("yes", "no"):
+        (tmp_path / keyword).write_text("mine")
+    install(monkeypatch, FakeInput(name="Mic", audio=PCM[: 8 * RATE], end="ctrl-c"))
+    assert run(["listen", "-m", eager, "--keep", str(tmp_path)]) == 0
+    again, err = capsys.readouterr()
+    assert len(again.splitlines()) == len(clips)
+    assert err.count("no more clips are kept") == 1
+
+
+def test_what_was_kept_goes_back_into_training(eager, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    write_wav("a.wav", PCM)
+    assert run(["run", "-m", eager, "--keep", "kept", "a.wav"]) == 0
+    false = [str(path) for path in Path("kept").rglob("*.wav")]
+    assert run(["data", "add", "_unknown_", *false, "--to", "words"]) == 0
+    index = scan("words", cached=False)
+    assert index.labels == ("_unknown_",) and len(index) >= len(false)
+    capsys.readouterr()
