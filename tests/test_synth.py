@@ -18,6 +18,7 @@ from kws.errors import KwsError
 pytest.importorskip("espeakng_loader")
 pytest.importorskip("soxr")
 
+from kws.audio.files import read_audio
 from kws.cli import run
 from kws.data.synth import (
     Utterance,
@@ -103,10 +104,10 @@ def test_render_repeats_exactly_whatever_the_number_of_workers_and_what_was_said
     assert len({pcm.tobytes() for pcm in one}) == len(some)
 
 
-def test_clips_are_one_second_and_named_by_speaker(tmp_path):
-    paths = synthesise(["yes", "hey computer"], tmp_path, clips_per_word=12, workers=1)
+def test_clips_of_short_words_are_one_second_and_named_by_speaker(tmp_path):
+    paths = synthesise(["yes", "no no"], tmp_path, clips_per_word=12, workers=1)
     assert sorted(paths) == sorted(tmp_path.rglob("*.*"))
-    assert {path.parent.name for path in paths} == {"yes", "hey computer"}
+    assert {path.parent.name for path in paths} == {"yes", "no no"}
     starts = []
     for path in paths:
         with wave.open(str(path)) as clip:
@@ -117,6 +118,21 @@ def test_clips_are_one_second_and_named_by_speaker(tmp_path):
         starts.append(int(loud[0]))
         assert speaker_of(path.name).startswith("espeak-")
     assert np.std(starts) > 800  # The word is not always at the same place.
+
+
+def test_clips_hold_the_longest_word_whole_and_have_one_length(tmp_path):
+    paths = synthesise(["yes", "hey incomprehensible robot"], tmp_path, clips_per_word=40)
+    clips = [read_audio(path) for path in paths]
+    lengths = {len(pcm) for pcm in clips}
+    assert len(lengths) == 1
+    spans = [np.ptp(np.flatnonzero(pcm)) + 1 for pcm in clips]
+    # Of 40 the slowest are measured: nothing had to be hurried, and there is little to spare.
+    assert max(spans) + 1600 <= lengths.pop() <= max(spans) + 3200 + 160
+
+
+def test_a_length_that_was_asked_for_is_kept(tmp_path):
+    paths = synthesise(["incomprehensible"], tmp_path, clips_per_word=4, clip_seconds=0.8)
+    assert {len(read_audio(path)) for path in paths} == {12800}
 
 
 def test_the_split_by_speaker_separates_the_voices(tmp_path):
@@ -253,9 +269,10 @@ def test_the_command_writes_clips_and_says_what_they_are_worth(tmp_path, capsys)
 
 def test_the_command_tells_bad_usage_from_failed_work(tmp_path, capsys):
     assert run(["data", "synth", "yes"]) == 2
+    assert run(["data", "synth", "yes", "--to", str(tmp_path), "--count", "0"]) == 2
     assert run(["data", "synth", "--to", str(tmp_path)]) == 2
     assert run(["data", "synth", "yes", "--to", str(tmp_path), "--language", "xx"]) == 1
-    assert capsys.readouterr().err.count("\n") == 3
+    assert capsys.readouterr().err.count("\n") == 4
     assert run(["data", "synth", "--list-languages"]) == 0
     assert {"de", "en-us", "en-gb-scotland"} <= set(capsys.readouterr().out.split())
 

@@ -26,7 +26,7 @@ _LONG_S = 2.0
 
 
 def register(app: typer.Typer) -> None:
-    """Add the `data` group to `app`; kws.cli.voices adds `record` and `synth` to it."""
+    """Add the `data` group to `app`; kws.cli.voices and others add to it."""
     app.add_typer(data_app, name="data")
 
 

@@ -22,6 +22,7 @@ import ctypes
 import dataclasses
 import functools
 import json
+import math
 import os
 import queue
 import re
@@ -50,6 +51,9 @@ _AUDIO_OUTPUT_SYNCHRONOUS = 2
 _INITIALIZE_DONT_EXIT = 0x8000
 _CHARS_UTF8 = 1
 _PHONEMES = 0x100
+_IPA = 2
+# Stands between the phonemes of a transcription; no phoneme has it in its name.
+_BREAK = "\x01"
 _RATE, _VOLUME, _PITCH, _RANGE = 1, 2, 3, 4
 # Several variants clip at the default volume of 100; every clip gets its own level afterwards.
 _QUIET_VOLUME = 50
@@ -57,6 +61,11 @@ _QUIET_VOLUME = 50
 _FASTEST_WPM = 320
 # espeak-ng keeps the folder of its data in a buffer of 160 bytes and appends names to it.
 _LONGEST_DATA_PATH = 120
+_SHORTEST_S, _LONGEST_S = 0.2, 60.0
+# Of a clip that is as long as its word needs.
+_MARGIN_S = 0.1
+# So many utterances of a word are spoken to find the length of clips.
+_MEASURED = 24
 # Fresh processes speak this many utterances each: few enough to spread, enough to pay the start.
 _PORTION = 200
 _WORKER = "from kws.data.synth import _serve; _serve()"
@@ -175,6 +184,23 @@ def languages() -> list[str]:
     return sorted(codes[0] for codes in _engine().languages.values())
 
 
+def data_folder() -> Path:
+    """Where espeak-ng's data lie."""
+    return _engine().folder
+
+
+def transcribe(text: str, voice: Voice, *, ipa: bool = False) -> list[list[str]]:
+    """The phonemes of each word of a text, as espeak-ng's mnemonics or in letters of the IPA.
+
+    Stress stands before a phoneme (``"'u:"``). A language that leaves a word to another one's
+    rules says so: ``"(en)"``.
+
+    Raises:
+        KwsError: no such voice.
+    """
+    return _engine().transcribe(text, voice, ipa=ipa)
+
+
 def speak(
     text: str,
     voice: Voice | str = "en-us",
@@ -260,7 +286,7 @@ def synthesise(
     clips_per_word: int = 100,
     languages: str | Sequence[str] = "en",
     seed: int = 0,
-    clip_seconds: float = 1.0,
+    clip_seconds: float | None = None,
     workers: int | None = None,
     on_clip: Callable[[], None] | None = None,
 ) -> list[Path]:
@@ -278,7 +304,7 @@ def synthesise(
         clips_per_word: how many clips of each.
         languages: as for `voices`; accents are drawn from all of them.
         seed: other voices, pitches, speeds, places and levels for another seed.
-        clip_seconds: length of every clip; longer words are spoken faster.
+        clip_seconds: as for `write_clips`.
         workers: as for `render`.
         on_clip: called after each clip, from the caller's thread.
 
@@ -288,35 +314,139 @@ def synthesise(
     Raises:
         KwsError: as `speak`, or two words with one label, or a label that cannot be a folder.
     """
+    clips = plan_words(words, out_dir, clips_per_word, languages=languages, seed=seed)
+    return write_clips(
+        clips,
+        clip_seconds=clip_seconds,
+        workers=workers,
+        on_clip=None if on_clip is None else lambda _: on_clip(),
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class PlannedClip:
+    """A clip to be spoken and written."""
+
+    path: Path
+    """Where it goes."""
+    utterance: Utterance
+    """What is said and how."""
+    rng: np.random.Generator
+    """Decides where in the clip the word lies, and how loud it is."""
+
+
+def plan_words(
+    words: Sequence[str] | Mapping[str, str],
+    out_dir: str | os.PathLike[str],
+    clips_per_word: int,
+    *,
+    languages: str | Sequence[str] = "en",
+    seed: int = 0,
+) -> list[PlannedClip]:
+    """The clips that `synthesise` writes; the arguments and faults are its own."""
     texts = labelled_texts(words)
     if clips_per_word < 1:
         raise KwsError(f"At least one clip of a word is needed. Received: {clips_per_word}")
-    if not 0.2 <= clip_seconds <= 60:
-        raise KwsError(f"A clip lasts 0.2 to 60 seconds. Received: {clip_seconds}")
-    clip_samples = round(clip_seconds * SAMPLE_RATE_HZ)
-    pool = voices(languages)
-    english = all(voice.language.startswith("en") for voice in pool)
-    speakers = sorted({voice.speaker for voice in pool})
-    np.random.default_rng(seed).shuffle(speakers)
-    accents = {name: [voice for voice in pool if voice.speaker == name] for name in speakers}
-
-    plan: list[tuple[Path, np.random.Generator, Utterance]] = []
+    cast = Cast(languages, seed)
+    plan = []
     for label, text in texts.items():
-        _check_sayable(text, english=english)
+        check_sayable(text, english=cast.english)
         for clip in range(clips_per_word):
             # A generator for each clip: its sound does not depend on how many others there are.
             rng = np.random.default_rng([seed, zlib.crc32(label.encode()), clip])
-            speaker = speakers[clip % len(speakers)]
-            utterance = random_utterance(text, accents[speaker], rng, longest_samples=clip_samples)
-            name = f"{speaker}_nohash_{clip // len(speakers)}.wav"
-            plan.append((Path(out_dir) / label / name, rng, utterance))
+            name, accents = cast.turn(clip)
+            plan.append(
+                PlannedClip(
+                    path=Path(out_dir) / label / name,
+                    utterance=random_utterance(text, accents, rng),
+                    rng=rng,
+                )
+            )
+    return plan
 
-    for index, pcm in _render_each([utterance for _, _, utterance in plan], workers):
-        path, rng, _ = plan[index]
-        write_wav(path, _place(pcm, clip_samples, rng), SAMPLE_RATE_HZ)
+
+class Cast:
+    """Speakers who take turns.
+
+    Args:
+        languages: as for `voices`.
+        seed: decides about their order.
+    """
+
+    def __init__(self, languages: str | Sequence[str], seed: int) -> None:
+        pool = voices(languages)
+        self.english = all(voice.language.startswith("en") for voice in pool)
+        """Whether nobody speaks another language."""
+        self._speakers = sorted({voice.speaker for voice in pool})
+        np.random.default_rng(seed).shuffle(self._speakers)
+        self._accents = {
+            name: [voice for voice in pool if voice.speaker == name] for name in self._speakers
+        }
+
+    def turn(self, number: int) -> tuple[str, list[Voice]]:
+        """The file name of a clip and the voices of whoever speaks it, in all accents."""
+        speaker = self._speakers[number % len(self._speakers)]
+        return f"{speaker}_nohash_{number // len(self._speakers)}.wav", self._accents[speaker]
+
+
+def write_clips(
+    clips: Sequence[PlannedClip],
+    *,
+    clip_seconds: float | None = None,
+    workers: int | None = None,
+    on_clip: Callable[[PlannedClip], None] | None = None,
+) -> list[Path]:
+    """Speak clips and write them, all of one length.
+
+    Args:
+        clips: what to write.
+        clip_seconds: their length; words that are longer are spoken faster. `None`: as long as
+            the longest needs, and a second at least.
+        workers: as for `render`.
+        on_clip: called with each clip that was written, from the caller's thread.
+
+    Raises:
+        KwsError: as `speak`.
+    """
+    if clip_seconds is None:
+        clip_seconds = _needed_seconds(clips, workers)
+    elif not _SHORTEST_S <= clip_seconds <= _LONGEST_S:
+        raise KwsError(
+            f"A clip lasts {_SHORTEST_S} to {_LONGEST_S} seconds. Received: {clip_seconds}"
+        )
+    clip_samples = round(clip_seconds * SAMPLE_RATE_HZ)
+    spoken = _render_each(
+        [dataclasses.replace(clip.utterance, longest_samples=clip_samples) for clip in clips],
+        workers,
+    )
+    for index, pcm in spoken:
+        write_wav(clips[index].path, _place(pcm, clip_samples, clips[index].rng), SAMPLE_RATE_HZ)
         if on_clip is not None:
-            on_clip()
-    return [path for path, _, _ in plan]
+            on_clip(clips[index])
+    return [clip.path for clip in clips]
+
+
+def _needed_seconds(clips: Sequence[PlannedClip], workers: int | None) -> float:
+    """A length that holds the longest utterances, in tenths of a second.
+
+    Only those of each label that take the longest by their text and speed are spoken for it. What
+    happens to be longer still is spoken a little faster later on.
+    """
+    by_label: dict[Path, list[Utterance]] = {}
+    for clip in clips:
+        by_label.setdefault(clip.path.parent, []).append(clip.utterance)
+    slowest: list[Utterance] = []
+    for utterances in by_label.values():
+        utterances.sort(key=lambda said: -len(said.text) / said.rate_wpm)
+        slowest += utterances[:_MEASURED]
+    longest = max((len(pcm) for pcm in render(slowest, workers=workers)), default=0)
+    tenths = math.ceil(10 * (longest / SAMPLE_RATE_HZ + _MARGIN_S) - 1e-9)
+    if tenths > 10 * _LONGEST_S:
+        raise KwsError(
+            f"A clip lasts at most {_LONGEST_S} seconds. Received: a text of {tenths / 10:g} s. "
+            f"Choose a shorter one"
+        )
+    return max(10, tenths) / 10
 
 
 def labelled_texts(words: Sequence[str] | Mapping[str, str]) -> dict[str, str]:
@@ -359,7 +489,7 @@ def _place(
     return clip
 
 
-def _check_sayable(text: str, *, english: bool) -> None:
+def check_sayable(text: str, *, english: bool) -> None:
     """Refuse what espeak-ng would leave out or spell by the names of its characters."""
     if re.search(r"\[\[.*\S.*\]\]", text):
         return
@@ -383,7 +513,7 @@ def _speak(utterance: Utterance) -> NDArray[np.int16]:
     ):
         if not low <= value <= high:
             raise KwsError(f"{name} must be within {low} to {high}. Received: {value}")
-    _check_sayable(utterance.text, english=utterance.voice.language.startswith("en"))
+    check_sayable(utterance.text, english=utterance.voice.language.startswith("en"))
     limit = utterance.longest_samples
     rate_wpm = utterance.rate_wpm
     while True:
@@ -457,11 +587,16 @@ class _Engine:
                 f"espeak-ng's data are incomplete. Received: {folder} without phontab. "
                 f"Install them again with: pip install --force-reinstall espeakng-loader"
             )
+        self.folder = folder
         self._shortcut: tempfile.TemporaryDirectory[str] | None = None
         if len(os.fsencode(folder)) > _LONGEST_DATA_PATH:
             folder = self._shorten(folder)
         library = self._library
         library.espeak_ListVoices.restype = ctypes.POINTER(ctypes.POINTER(_VoiceStruct))
+        library.espeak_TextToPhonemes.restype = ctypes.c_char_p
+        library.espeak_TextToPhonemes.argtypes = [
+            *(ctypes.POINTER(ctypes.c_void_p), ctypes.c_int, ctypes.c_int),
+        ]
         library.espeak_Synth.argtypes = [
             *(ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint, ctypes.c_int),
             *(ctypes.c_uint, ctypes.c_uint, ctypes.c_void_p, ctypes.c_void_p),
@@ -515,15 +650,41 @@ class _Engine:
             self._blocks.append(np.ctypeslib.as_array(samples, (count,)).copy())
         return 0
 
-    def speak(self, utterance: Utterance) -> NDArray[np.int16]:
-        """int16 [n] at 16 kHz, with the synthesiser's silence around it."""
-        voice = utterance.voice
-        name = f"{voice.identifier}+{voice.variant}" if voice.variant else voice.identifier
+    def transcribe(self, text: str, voice: Voice, *, ipa: bool) -> list[list[str]]:
+        """`transcribe`."""
+        self._check(voice)
+        content = ctypes.create_string_buffer(text.encode())
+        at = ctypes.c_void_p(ctypes.addressof(content))
+        mode = (ord(_BREAK) << 8) | (_IPA if ipa else 0)
+        clauses = []
+        with self._lock:
+            status = self._library.espeak_SetVoiceByName(voice.identifier.encode())
+            # Whether [[…]] means phonemes is what the last call of espeak_Synth said.
+            status = status or self._library.espeak_Synth(
+                b" ", 2, 0, 0, 0, _CHARS_UTF8 | _PHONEMES, None, None
+            )
+            if status:
+                raise KwsError(
+                    f"espeak-ng failed on {text!r} with the voice {voice.name}. "
+                    f"Received: status {status}"
+                )
+            while at.value:
+                clause = self._library.espeak_TextToPhonemes(ctypes.byref(at), _CHARS_UTF8, mode)
+                clauses.append(clause.decode())
+        return [word.split(_BREAK) for clause in clauses for word in clause.split()]
+
+    def _check(self, voice: Voice) -> None:
         # espeak-ng takes an unknown variant for the plain voice without a word.
         if voice.identifier not in self.languages or (
             voice.variant and voice.variant not in self.variants
         ):
             raise KwsError(f"espeak-ng has no such voice. Received: {voice.name!r}")
+
+    def speak(self, utterance: Utterance) -> NDArray[np.int16]:
+        """int16 [n] at 16 kHz, with the synthesiser's silence around it."""
+        voice = utterance.voice
+        name = f"{voice.identifier}+{voice.variant}" if voice.variant else voice.identifier
+        self._check(voice)
         text = utterance.text.encode()
         with self._lock:
             self._blocks.clear()
