@@ -20,6 +20,7 @@ pytest.importorskip("soxr")
 
 from kws.audio.files import read_audio
 from kws.cli import run
+from kws.data.rooms import Rooms
 from kws.data.synth import (
     Utterance,
     find_voice,
@@ -128,6 +129,45 @@ def test_clips_hold_the_longest_word_whole_and_have_one_length(tmp_path):
     spans = [np.ptp(np.flatnonzero(pcm)) + 1 for pcm in clips]
     # Of 40 the slowest are measured: nothing had to be hurried, and there is little to spare.
     assert max(spans) + 1600 <= lengths.pop() <= max(spans) + 3200 + 160
+
+
+def test_clips_in_rooms_hold_the_word_and_most_of_its_tail_at_any_level(tmp_path):
+    def clips(where: str, share: float) -> list[np.ndarray]:
+        rooms = Rooms(share=share, count=10, seed=3)
+        paths = synthesise(["yes"], tmp_path / where, clips_per_word=40, rooms=rooms)
+        return [read_audio(path).astype(float) for path in paths]
+
+    def level(pcm: np.ndarray) -> float:
+        return float(np.sqrt(np.mean(np.square(pcm))))
+
+    dry, wet = clips("dry", 0), clips("wet", 1)
+    for one in wet:
+        assert len(one) == 16000
+        assert 20 * np.log10(np.abs(one).max() / 32767) == pytest.approx(-9.5, abs=8.6)
+        # Neither end is loud: the beginning is silence or the word's, the end is faded out.
+        assert level(one[-80:]) < 0.2 * level(one)
+    spans = [[np.ptp(np.flatnonzero(np.abs(c) > 30)) for c in some] for some in (dry, wet)]
+    assert np.median(spans[1]) > np.median(spans[0]) + 1000
+
+
+def test_varied_voices_go_further_pause_between_words_and_some_whisper():
+    rng = np.random.default_rng(0)
+    pool = voices("en")
+    usual, varied = (
+        [random_utterance("hey computer", pool, rng, varied=varied) for _ in range(500)]
+        for varied in (False, True)
+    )
+    for name in ("pitch", "pitch_range", "rate_wpm", "word_gap_ms"):
+        values = [[getattr(u, name) for u in some] for some in (usual, varied)]
+        assert np.ptp(values[1]) > 1.15 * np.ptp(values[0]), name
+    whispering = {v.speaker for v in voices("en", whispers=True)} - {v.speaker for v in pool}
+    assert whispering == {"espeak-whisper", "espeak-whisperf"}
+    together, apart = (
+        Utterance(text="hey computer", voice=find_voice("en-us"), word_gap_ms=gap)
+        for gap in (0, 200)
+    )
+    short, long = (len(pcm) / 16000 for pcm in render([together, apart]))
+    assert 0.1 < long - short < 0.35
 
 
 def test_a_length_that_was_asked_for_is_kept(tmp_path):

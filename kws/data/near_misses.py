@@ -21,9 +21,10 @@ from pathlib import Path
 
 import numpy as np
 
-from kws.data.nonsense import nonsense_word
+from kws.data.nonsense import nonsense_word, script_of
 from kws.data.own_words import check_word
 from kws.data.phonemes import Sound, Sounds, sounds_of, spell, syllables, vowel_distance
+from kws.data.rooms import Rooms
 from kws.data.synth import (
     Cast,
     PlannedClip,
@@ -108,6 +109,8 @@ def synthesise_with_near_misses(
     languages: str | Sequence[str] = "en",
     seed: int = 0,
     clip_seconds: float | None = None,
+    varied: bool = False,
+    rooms: Rooms | None = None,
     workers: int | None = None,
     on_clip: Callable[[], None] | None = None,
 ) -> list[Path]:
@@ -123,6 +126,8 @@ def synthesise_with_near_misses(
         languages: as for `kws.data.synth.voices`.
         seed: other clips for another seed.
         clip_seconds: as for `kws.data.synth.write_clips`.
+        varied: as for `kws.data.synth.synthesise`.
+        rooms: as for `kws.data.synth.write_clips`.
         workers: as for `kws.data.synth.render`.
         on_clip: called after each clip, from the caller's thread.
 
@@ -135,8 +140,10 @@ def synthesise_with_near_misses(
     texts = labelled_texts(words)
     clips = []
     if clips_per_word:
-        clips = plan_words(texts, out_dir, clips_per_word, languages=languages, seed=seed)
-    made = _plan(texts, Path(out_dir), near_misses, languages, seed)
+        clips = plan_words(
+            texts, out_dir, clips_per_word, languages=languages, seed=seed, varied=varied
+        )
+    made = _plan(texts, Path(out_dir), near_misses, languages, seed, varied)
     written: dict[PlannedClip, NearMiss] = {}
 
     def note(clip: PlannedClip) -> None:
@@ -147,7 +154,11 @@ def synthesise_with_near_misses(
 
     try:
         return write_clips(
-            [*clips, *made], clip_seconds=clip_seconds, workers=workers, on_clip=note
+            [*clips, *made],
+            clip_seconds=clip_seconds,
+            rooms=rooms,
+            workers=workers,
+            on_clip=note,
         )
     finally:
         _note(written)
@@ -159,8 +170,9 @@ def _plan(
     clips_per_word: int,
     languages: str | Sequence[str],
     seed: int,
+    varied: bool,
 ) -> dict[PlannedClip, NearMiss]:
-    cast = Cast(languages, seed)
+    cast = Cast(languages, seed, whispers=varied)
     plan = {}
     for label, text in texts.items():
         others = [other for other in texts.values() if other != text]
@@ -170,7 +182,7 @@ def _plan(
             # The speakers of the words, so that who speaks tells nothing.
             name, accents = cast.turn(number)
             # The accent decides about the sounds, so all else is drawn before the text.
-            utterance = random_utterance(text, accents, rng)
+            utterance = random_utterance(text, accents, rng, varied=varied)
             near = near_miss(text, utterance.voice, rng, avoid=others)
             clip = PlannedClip(
                 path=folder / name, utterance=replace(utterance, text=near.text), rng=rng
@@ -373,11 +385,9 @@ class Inventory:
 def _inventory(voice: Voice, word: str) -> Inventory:
     rng = np.random.default_rng(zlib.crc32(voice.language.encode()))
     words: list[Sounds] = []
-    for _ in range(_NONSENSE_WORDS):
-        try:
-            words += sounds_of(nonsense_word(voice, rng), voice)
-        except KwsError:  # No letters, or a word that happens to be another language's:
-            continue  # the word's own sounds remain.
+    # Where no letters are known, the word's own sounds remain.
+    for _ in range(_NONSENSE_WORDS if script_of(voice) else 0):
+        words += sounds_of(nonsense_word(voice, rng), voice)
     words += _phrase(word, voice)
     openings, closings, vowels, found = {}, {}, {}, {}
     for sounds in words:

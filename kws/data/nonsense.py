@@ -6,13 +6,14 @@ language's own sounds in orders that the language allows, and hardly ever a keyw
 
 from __future__ import annotations
 
+import contextlib
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from kws.data.phonemes import spoken_by_others
+from kws.data.phonemes import sounds_of, spoken_by_others
 from kws.data.synth import Voice, transcribe
 from kws.errors import KwsError
 
@@ -57,6 +58,7 @@ _SCRIPTS = (
 _SYLLABLES = (0.25, 0.45, 0.22, 0.08)
 """Shares of words with one, two, three and four syllables."""
 _CODA_SHARE = 0.35
+_TRIES = 50
 
 
 def nonsense_word(voice: Voice, rng: np.random.Generator) -> str:
@@ -70,6 +72,21 @@ def nonsense_word(voice: Voice, rng: np.random.Generator) -> str:
         'gokihi'
     """
     script = script_of(voice)
+    if script is None:
+        raise KwsError(
+            f"No letters are known for nonsense in this language. Received: {voice.language!r}. "
+            f"Choose another --language, or give a text with --text FILE"
+        )
+    for _ in range(_TRIES):
+        word = _spell(script, rng)
+        # Some cannot be said, or only by another language's rules: French has no w.
+        with contextlib.suppress(KwsError):
+            if len(sounds_of(word, voice)) == 1:
+                break
+    return word
+
+
+def _spell(script: Script, rng: np.random.Generator) -> str:
     word = ""
     for _ in range(1 + int(rng.choice(len(_SYLLABLES), p=_SYLLABLES))):
         if script.consonants:
@@ -81,19 +98,12 @@ def nonsense_word(voice: Voice, rng: np.random.Generator) -> str:
 
 
 @functools.cache
-def script_of(voice: Voice) -> Script:
-    """The letters of a voice's language.
-
-    Raises:
-        KwsError: no script that is known here.
-    """
+def script_of(voice: Voice) -> Script | None:
+    """The letters of a voice's language; `None` where they are not known here."""
     for script in _SCRIPTS:
         # Unknown letters are spelt by name, in several words, or left to another language.
         sample = 2 * ("".join(script.consonants[:1]) + script.vowels[0])
         marked = transcribe(sample, voice)
         if len(marked) == 1 and not spoken_by_others(marked) and len(marked[0]) > 1:
             return script
-    raise KwsError(
-        f"No letters are known for nonsense in this language. Received: {voice.language!r}. "
-        f"Choose another --language"
-    )
+    return None

@@ -80,7 +80,7 @@ def random_room(rng: np.random.Generator) -> Room:
         # People speak at about the height of the microphone, not from above it.
         direction[2] *= 0.3
         microphone = mouth + distance * direction / np.linalg.norm(direction)
-        if np.all((_FROM_WALL_M < microphone) & (microphone < size - _FROM_WALL_M)):
+        if np.all((microphone > _FROM_WALL_M) & (microphone < size - _FROM_WALL_M)):
             size_m = (float(size[0]), float(size[1]), float(size[2]))
             return Room(
                 size_m=size_m,

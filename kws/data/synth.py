@@ -43,6 +43,7 @@ from numpy.typing import NDArray
 
 from kws.audio.files import SAMPLE_RATE_HZ, write_wav
 from kws.data.own_words import check_word
+from kws.data.rooms import Rooms
 from kws.errors import KwsError, require
 from kws.processes import start_worker, usable_cores
 
@@ -54,18 +55,25 @@ _PHONEMES = 0x100
 _IPA = 2
 # Stands between the phonemes of a transcription; no phoneme has it in its name.
 _BREAK = "\x01"
-_RATE, _VOLUME, _PITCH, _RANGE = 1, 2, 3, 4
+_RATE, _VOLUME, _PITCH, _RANGE, _WORD_GAP = 1, 2, 3, 4, 7
 # Several variants clip at the default volume of 100; every clip gets its own level afterwards.
 _QUIET_VOLUME = 50
 # Faster than this, espeak-ng drops sounds instead of shortening them.
 _FASTEST_WPM = 320
 # espeak-ng keeps the folder of its data in a buffer of 160 bytes and appends names to it.
 _LONGEST_DATA_PATH = 120
+_FADE_SAMPLES = SAMPLE_RATE_HZ // 50
 _SHORTEST_S, _LONGEST_S = 0.2, 60.0
 # Of a clip that is as long as its word needs.
 _MARGIN_S = 0.1
+# Before and after a sentence, together, in samples.
+_AROUND_SENTENCE = SAMPLE_RATE_HZ * 3 // 10
 # So many utterances of a word are spoken to find the length of clips.
 _MEASURED = 24
+# Pitch, its range and words a minute, each from, to (exclusive), as voices and people vary usually
+# and at most: the monotone and the lively, who takes time and who is in a hurry.
+_USUAL = ((25, 76), (25, 86), (115, 211))
+_VARIED = ((15, 90), (5, 100), (100, 241))
 # Fresh processes speak this many utterances each: few enough to spread, enough to pay the start.
 _PORTION = 200
 _WORKER = "from kws.data.synth import _serve; _serve()"
@@ -74,6 +82,8 @@ _WORKER = "from kws.data.synth import _serve; _serve()"
 _EFFECTS = re.compile(
     r"^(demonic|marco|unirobot|anikarobot|announcer|fast|robosoft\d*|tweaky|whisperf?)$"
 )
+# People do whisper, now and then.
+_WHISPERS = frozenset({"whisper", "whisperf"})
 # en-Shaw reads the Shavian alphabet only.
 _OTHER_SCRIPTS = frozenset({"en-shaw"})
 
@@ -116,16 +126,21 @@ class Utterance:
     """How far the pitch moves, 0–99; 0 is monotone."""
     rate_wpm: int = 165
     """Speed in words a minute, 80–320."""
+    word_gap_ms: int = 0
+    """Pause between words, beyond what the speed gives, 0–500 ms."""
     longest_samples: int | None = None
     """Speak faster where needed to stay within this many samples at 16 kHz; `None`: no limit."""
 
 
-def voices(languages: str | Sequence[str] = "en", *, effects: bool = False) -> list[Voice]:
+def voices(
+    languages: str | Sequence[str] = "en", *, effects: bool = False, whispers: bool = False
+) -> list[Voice]:
     """The voices for some languages: every accent with every variant, in a fixed order.
 
     Args:
         languages: codes such as ``"de"``, ``"en"`` (all English accents) or ``["en-us", "en-gb"]``.
         effects: include whispers, robots and the like.
+        whispers: include whispers.
 
     Raises:
         KwsError: no voice for a language, or espeak-ng is missing.
@@ -137,7 +152,11 @@ def voices(languages: str | Sequence[str] = "en", *, effects: bool = False) -> l
     engine = _engine()
     variants = ["", *engine.variants]
     if not effects:
-        variants = [name for name in variants if not _EFFECTS.match(name.lower())]
+        variants = [
+            name
+            for name in variants
+            if not _EFFECTS.match(name.lower()) or (whispers and name.lower() in _WHISPERS)
+        ]
     found: dict[str, str] = {}
     for wanted in [languages] if isinstance(languages, str) else languages:
         code = wanted.strip().lower()
@@ -266,15 +285,22 @@ def random_utterance(
     pool: Sequence[Voice],
     rng: np.random.Generator,
     *,
+    varied: bool = False,
     longest_samples: int | None = None,
 ) -> Utterance:
-    """Draw a voice of `pool`, a pitch, its range and a speed, all within what people do."""
+    """Draw a voice of `pool`, a pitch, its range and a speed, all within what people do.
+
+    With `varied` they go as far as people ever do, and words have pauses between them, mostly
+    short ones.
+    """
+    pitch, pitch_range, rate_wpm = _VARIED if varied else _USUAL
     return Utterance(
         text=text,
         voice=pool[int(rng.integers(len(pool)))],
-        pitch=int(rng.integers(25, 76)),
-        pitch_range=int(rng.integers(25, 86)),
-        rate_wpm=int(rng.integers(115, 211)),
+        pitch=int(rng.integers(*pitch)),
+        pitch_range=int(rng.integers(*pitch_range)),
+        rate_wpm=int(rng.integers(*rate_wpm)),
+        word_gap_ms=min(250, int(rng.exponential(40))) if varied else 0,
         longest_samples=longest_samples,
     )
 
@@ -287,6 +313,8 @@ def synthesise(
     languages: str | Sequence[str] = "en",
     seed: int = 0,
     clip_seconds: float | None = None,
+    varied: bool = False,
+    rooms: Rooms | None = None,
     workers: int | None = None,
     on_clip: Callable[[], None] | None = None,
 ) -> list[Path]:
@@ -305,6 +333,8 @@ def synthesise(
         languages: as for `voices`; accents are drawn from all of them.
         seed: other voices, pitches, speeds, places and levels for another seed.
         clip_seconds: as for `write_clips`.
+        varied: let pitch and speed go further, words have pauses between them, and a few whisper.
+        rooms: as for `write_clips`.
         workers: as for `render`.
         on_clip: called after each clip, from the caller's thread.
 
@@ -314,10 +344,13 @@ def synthesise(
     Raises:
         KwsError: as `speak`, or two words with one label, or a label that cannot be a folder.
     """
-    clips = plan_words(words, out_dir, clips_per_word, languages=languages, seed=seed)
+    clips = plan_words(
+        words, out_dir, clips_per_word, languages=languages, seed=seed, varied=varied
+    )
     return write_clips(
         clips,
         clip_seconds=clip_seconds,
+        rooms=rooms,
         workers=workers,
         on_clip=None if on_clip is None else lambda _: on_clip(),
     )
@@ -342,12 +375,13 @@ def plan_words(
     *,
     languages: str | Sequence[str] = "en",
     seed: int = 0,
+    varied: bool = False,
 ) -> list[PlannedClip]:
     """The clips that `synthesise` writes; the arguments and faults are its own."""
     texts = labelled_texts(words)
     if clips_per_word < 1:
         raise KwsError(f"At least one clip of a word is needed. Received: {clips_per_word}")
-    cast = Cast(languages, seed)
+    cast = Cast(languages, seed, whispers=varied)
     plan = []
     for label, text in texts.items():
         check_sayable(text, english=cast.english)
@@ -358,7 +392,7 @@ def plan_words(
             plan.append(
                 PlannedClip(
                     path=Path(out_dir) / label / name,
-                    utterance=random_utterance(text, accents, rng),
+                    utterance=random_utterance(text, accents, rng, varied=varied),
                     rng=rng,
                 )
             )
@@ -371,10 +405,13 @@ class Cast:
     Args:
         languages: as for `voices`.
         seed: decides about their order.
+        whispers: whether some of them whisper.
     """
 
-    def __init__(self, languages: str | Sequence[str], seed: int) -> None:
-        pool = voices(languages)
+    def __init__(
+        self, languages: str | Sequence[str], seed: int, *, whispers: bool = False
+    ) -> None:
+        pool = voices(languages, whispers=whispers)
         self.english = all(voice.language.startswith("en") for voice in pool)
         """Whether nobody speaks another language."""
         self._speakers = sorted({voice.speaker for voice in pool})
@@ -393,6 +430,7 @@ def write_clips(
     clips: Sequence[PlannedClip],
     *,
     clip_seconds: float | None = None,
+    rooms: Rooms | None = None,
     workers: int | None = None,
     on_clip: Callable[[PlannedClip], None] | None = None,
 ) -> list[Path]:
@@ -402,6 +440,8 @@ def write_clips(
         clips: what to write.
         clip_seconds: their length; words that are longer are spoken faster. `None`: as long as
             the longest needs, and a second at least.
+        rooms: where they are recorded; `None`: nowhere, without reverberation. Reverberation may
+            be cut off at the end of a clip.
         workers: as for `render`.
         on_clip: called with each clip that was written, from the caller's thread.
 
@@ -415,15 +455,57 @@ def write_clips(
             f"A clip lasts {_SHORTEST_S} to {_LONGEST_S} seconds. Received: {clip_seconds}"
         )
     clip_samples = round(clip_seconds * SAMPLE_RATE_HZ)
-    spoken = _render_each(
-        [dataclasses.replace(clip.utterance, longest_samples=clip_samples) for clip in clips],
-        workers,
-    )
-    for index, pcm in spoken:
-        write_wav(clips[index].path, _place(pcm, clip_samples, clips[index].rng), SAMPLE_RATE_HZ)
+    fitting = [dataclasses.replace(clip.utterance, longest_samples=clip_samples) for clip in clips]
+    for index, pcm in _render_each(fitting, workers):
+        clip = clips[index]
+        sound = pcm if rooms is None else rooms.record(pcm, clip.rng)
+        write_wav(clip.path, _place(sound, len(pcm), clip_samples, clip.rng), SAMPLE_RATE_HZ)
         if on_clip is not None:
-            on_clip(clips[index])
+            on_clip(clip)
     return [clip.path for clip in clips]
+
+
+def write_sentences(
+    clips: Sequence[PlannedClip],
+    seconds: tuple[float, float],
+    *,
+    rooms: Rooms | None = None,
+    workers: int | None = None,
+    on_clip: Callable[[PlannedClip, int], None] | None = None,
+) -> list[Path]:
+    """Speak clips and write them as long as each is, with a short silence before and after.
+
+    Args:
+        clips: what to write.
+        seconds: least and greatest length. Shorter ones are not written; longer ones are spoken
+            faster.
+        rooms: as for `write_clips`.
+        workers: as for `render`.
+        on_clip: called with each clip that was written and its samples, from the caller's thread.
+
+    Returns:
+        The files that were written.
+
+    Raises:
+        KwsError: as `speak`.
+    """
+    shortest, longest = (round(s * SAMPLE_RATE_HZ) for s in seconds)
+    fitting = [
+        dataclasses.replace(clip.utterance, longest_samples=longest - _AROUND_SENTENCE)
+        for clip in clips
+    ]
+    written = {}
+    for index, pcm in _render_each(fitting, workers):
+        clip = clips[index]
+        sound = pcm if rooms is None else rooms.record(pcm, clip.rng)
+        n = min(longest, len(sound) + _AROUND_SENTENCE)
+        if n < shortest:
+            continue
+        write_wav(clip.path, _place(sound, len(pcm), n, clip.rng), SAMPLE_RATE_HZ)
+        written[index] = clip.path
+        if on_clip is not None:
+            on_clip(clip, n)
+    return [written[index] for index in sorted(written)]
 
 
 def _needed_seconds(clips: Sequence[PlannedClip], workers: int | None) -> float:
@@ -478,14 +560,27 @@ def labelled_texts(words: Sequence[str] | Mapping[str, str]) -> dict[str, str]:
 
 
 def _place(
-    pcm: NDArray[np.int16], clip_samples: int, rng: np.random.Generator
+    sound: NDArray[np.int16] | NDArray[np.float64],
+    spoken: int,
+    clip_samples: int,
+    rng: np.random.Generator,
 ) -> NDArray[np.int16]:
-    """Put an utterance at a random place and level into a clip of digital silence."""
-    clip = np.zeros(clip_samples, np.int16)
-    start = int(rng.integers(clip_samples - len(pcm) + 1))
+    """Put an utterance at a random place and level into a clip of digital silence.
+
+    Of `sound` the first `spoken` samples must be in the clip. What follows is reverberation; where
+    there is no room for all of it, it is faded out at the clip's end.
+    """
+    latest = clip_samples - len(sound)
+    if latest < 0:
+        latest = (clip_samples - spoken) // 2
+    start = int(rng.integers(latest + 1))
     peak = 32767 * 10 ** (rng.uniform(-18, -1) / 20)
-    scaled = pcm.astype(np.float64) * (peak / np.abs(pcm.astype(np.int32)).max())
-    clip[start : start + len(pcm)] = np.rint(scaled)
+    heard = sound[: clip_samples - start].astype(np.float64)
+    if len(heard) < len(sound):
+        fade = min(len(heard) - spoken, _FADE_SAMPLES)
+        heard[len(heard) - fade :] *= np.linspace(1, 0, fade)
+    clip = np.zeros(clip_samples, np.int16)
+    clip[start : start + len(heard)] = np.rint(heard * (peak / np.abs(heard).max()))
     return clip
 
 
@@ -510,6 +605,7 @@ def _speak(utterance: Utterance) -> NDArray[np.int16]:
         (utterance.pitch, 0, 99, "pitch"),
         (utterance.pitch_range, 0, 99, "pitch_range"),
         (utterance.rate_wpm, 80, _FASTEST_WPM, "rate_wpm"),
+        (utterance.word_gap_ms, 0, 500, "word_gap_ms"),
     ):
         if not low <= value <= high:
             raise KwsError(f"{name} must be within {low} to {high}. Received: {value}")
@@ -694,6 +790,7 @@ class _Engine:
                 (_VOLUME, _QUIET_VOLUME),
                 (_PITCH, utterance.pitch),
                 (_RANGE, utterance.pitch_range),
+                (_WORD_GAP, utterance.word_gap_ms // 10),
             ):
                 status = status or self._library.espeak_SetParameter(parameter, value, 0)
             # Breath and the Klatt voices' noise come from this generator.
