@@ -214,6 +214,8 @@ def test_a_long_word_is_spoken_faster_to_fit_and_refused_when_it_cannot():
         ({"text": "!?"}, "nothing to say"),
         ({"text": "[[ ]]"}, "nothing to say"),
         ({"text": "[[_:]]"}, "says nothing"),
+        ({"text": "[[h@l§oU]]"}, "en-us has no phoneme at '§oU'"),
+        ({"text": "yes [[lymj'Er]]"}, "en-us has no phoneme at .ymj'Er"),
         ({"text": "привет"}, "--language"),
         ({"text": "yes", "voice": "klingon"}, "No voice speaks the language.*'klingon'.*de, "),
         ({"text": "yes", "voice": "en-us+bob"}, "No such variant.*'en-us.bob'.*m3"),

@@ -3,9 +3,8 @@
 A *sound* is a phoneme of espeak-ng with the stress before it and whatever belongs to it after it
 (a tone, the softness of a Russian consonant), so that a sound can be moved as a whole.
 
-Sources: espeak-ng 1.52, ``docs/phonemes.md`` (mnemonics), ``src/libespeak-ng/phoneme.h`` (types)
-and ``synthdata.c`` (layout of the file ``phontab``); the vowel chart of the International Phonetic
-Association for the places of vowels.
+Sources: espeak-ng 1.52, ``docs/phonemes.md`` (mnemonics) and ``src/libespeak-ng/phoneme.h``
+(types); the vowel chart of the International Phonetic Association for the places of vowels.
 """
 
 from __future__ import annotations
@@ -13,13 +12,12 @@ from __future__ import annotations
 import functools
 import math
 import re
-import struct
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, pairwise
-from pathlib import Path
 
-from kws.data.synth import Voice, check_sayable, data_folder, transcribe
+from kws.data.phoneme_tables import MARK
+from kws.data.synth import Voice, check_phonemes, check_sayable, phoneme_types, transcribe
 from kws.errors import KwsError
 
 # Types of phoneme.h, as far as sounds have them; pauses (0), stresses and tones (1) are not sounds.
@@ -32,15 +30,10 @@ _KINDS = {
     7: "fricative",
     8: "nasal",
 }
-_MARK = 1
-_NO_SYLLABLE = 1 << 20
-"""Flag of vowels that only help to say a consonant: the shadow between p and r in Russian."""
 _SOFT = ";"
 """espeak-ng counts the softness of a consonant as a glide; here it is part of the consonant."""
 _STRESSES = "',"
 """Before a vowel: main and secondary stress. espeak-ng's other marks are variants of these."""
-_TABLE_NAME_BYTES = 32
-_PHONEME_BYTES = 16
 
 # (height, backness): 0 is close or front, 1 open or back. Rounded vowels lie 0.15 off.
 _PLACES = {
@@ -93,6 +86,7 @@ def sounds_of(text: str, voice: Voice) -> list[Sounds]:
         KwsError: nothing can be said, or the language hands the text to another one's rules.
     """
     check_sayable(text, english=voice.language.startswith("en"))
+    check_phonemes(text, voice)
     marked = transcribe(text, voice)
     if spoken_by_others(marked):
         raise KwsError(
@@ -125,55 +119,13 @@ def _sounds(mnemonics: Sequence[str], types: dict[str, int]) -> Sounds:
         body = mnemonic[len(head) :]
         # A tone is written behind its vowel, without a break: i214.
         name = next((body[:n] for n in range(len(body), 0, -1) if body[:n] in types), "")
-        kind = "" if name == _SOFT else _KINDS.get(types.get(name, -1), "")
+        kind = "" if name == _SOFT else _KINDS.get(types.get(name, MARK), "")
         if kind:
             found.append(Sound(name=name, kind=kind, stress=stress, after=body[len(name) :]))
             stress = ""
         elif found and not body.startswith("_"):
             found[-1] = replace(found[-1], after=found[-1].after + "|" * bool(body) + body)
     return tuple(found)
-
-
-def phoneme_types(voice: Voice) -> dict[str, int]:
-    """Mnemonic → type (`_KINDS`) of all phonemes that the voice's language has."""
-    return _types_of(voice.identifier, voice.language)
-
-
-@functools.cache
-def _types_of(identifier: str, language: str) -> dict[str, int]:
-    tables = _tables()
-    text = (data_folder() / "lang" / identifier).read_text(encoding="utf-8")
-    named = re.search(r"^phonemes\s+(\S+)", text, re.MULTILINE)
-    names = [named[1]] if named else []
-    names += [language, language.split("-")[0], Path(identifier).name, "en"]
-    return tables[next(name for name in names if name in tables)]
-
-
-@functools.cache
-def _tables() -> dict[str, dict[str, int]]:
-    """Table → mnemonic → type, each table with what it inherits."""
-    content = (data_folder() / "phontab").read_bytes()
-    tables: list[tuple[str, dict[str, int]]] = []
-    at = 4
-    try:
-        for _ in range(content[0]):
-            count, base = content[at], content[at + 1]
-            name = content[at + 4 : at + 4 + _TABLE_NAME_BYTES].split(b"\0")[0].decode()
-            at += 4 + _TABLE_NAME_BYTES
-            table = dict(tables[base - 1][1]) if base else {}
-            for _ in range(count):
-                mnemonic = content[at : at + 4].rstrip(b"\0").decode("latin-1")
-                flags, table[mnemonic] = struct.unpack_from("<4xI3xB", content, at)
-                if flags & _NO_SYLLABLE:
-                    table[mnemonic] = _MARK
-                at += _PHONEME_BYTES
-            tables.append((name, table))
-    except (IndexError, UnicodeDecodeError, struct.error) as error:
-        raise KwsError(
-            f"espeak-ng's table of phonemes has another layout. Received: {error}. "
-            f"Use espeakng-loader 0.2"
-        ) from error
-    return dict(tables)
 
 
 def syllables(word: Sounds) -> list[Sounds]:

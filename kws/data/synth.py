@@ -43,6 +43,7 @@ from numpy.typing import NDArray
 
 from kws.audio.files import SAMPLE_RATE_HZ, write_wav
 from kws.data.own_words import check_word
+from kws.data.phoneme_tables import Types, read_tables, table_of, unknown_in
 from kws.data.rooms import Rooms
 from kws.errors import KwsError, require
 from kws.processes import start_worker, usable_cores
@@ -203,9 +204,25 @@ def languages() -> list[str]:
     return sorted(codes[0] for codes in _engine().languages.values())
 
 
-def data_folder() -> Path:
-    """Where espeak-ng's data lie."""
-    return _engine().folder
+def phoneme_types(voice: Voice) -> Types:
+    """Mnemonic → type (espeak-ng's ``phoneme.h``) of all phonemes of the voice's language."""
+    return _engine().phoneme_types(voice)
+
+
+def check_phonemes(text: str, voice: Voice) -> None:
+    """Refuse ``[[phonemes]]`` that the voice's language does not have.
+
+    espeak-ng passes over them without a word.
+
+    Raises:
+        KwsError: names where they begin.
+    """
+    for phonemes in re.findall(r"\[\[(.*?)\]\]", text):
+        if rest := unknown_in(phonemes, phoneme_types(voice)):
+            raise KwsError(
+                f"{voice.language} has no phoneme at {rest!r}. Received: {text!r}. "
+                f"Choose another one, or its --language"
+            )
 
 
 def transcribe(text: str, voice: Voice, *, ipa: bool = False) -> list[list[str]]:
@@ -389,12 +406,10 @@ def plan_words(
             # A generator for each clip: its sound does not depend on how many others there are.
             rng = np.random.default_rng([seed, zlib.crc32(label.encode()), clip])
             name, accents = cast.turn(clip)
+            utterance = random_utterance(text, accents, rng, varied=varied)
+            check_phonemes(text, utterance.voice)
             plan.append(
-                PlannedClip(
-                    path=Path(out_dir) / label / name,
-                    utterance=random_utterance(text, accents, rng, varied=varied),
-                    rng=rng,
-                )
+                PlannedClip(path=Path(out_dir) / label / name, utterance=utterance, rng=rng)
             )
     return plan
 
@@ -610,6 +625,7 @@ def _speak(utterance: Utterance) -> NDArray[np.int16]:
         if not low <= value <= high:
             raise KwsError(f"{name} must be within {low} to {high}. Received: {value}")
     check_sayable(utterance.text, english=utterance.voice.language.startswith("en"))
+    check_phonemes(utterance.text, utterance.voice)
     limit = utterance.longest_samples
     rate_wpm = utterance.rate_wpm
     while True:
@@ -684,6 +700,7 @@ class _Engine:
                 f"Install them again with: pip install --force-reinstall espeakng-loader"
             )
         self.folder = folder
+        self._types: dict[str, Types] = {}
         self._shortcut: tempfile.TemporaryDirectory[str] | None = None
         if len(os.fsencode(folder)) > _LONGEST_DATA_PATH:
             folder = self._shorten(folder)
@@ -768,6 +785,19 @@ class _Engine:
                 clause = self._library.espeak_TextToPhonemes(ctypes.byref(at), _CHARS_UTF8, mode)
                 clauses.append(clause.decode())
         return [word.split(_BREAK) for clause in clauses for word in clause.split()]
+
+    @functools.cached_property
+    def _tables(self) -> dict[str, Types]:
+        return read_tables(self.folder)
+
+    def phoneme_types(self, voice: Voice) -> Types:
+        """`phoneme_types`."""
+        if voice.identifier not in self._types:
+            names = table_of(self.folder, voice.identifier, voice.language)
+            self._types[voice.identifier] = next(
+                self._tables[name] for name in names if name in self._tables
+            )
+        return self._types[voice.identifier]
 
     def _check(self, voice: Voice) -> None:
         # espeak-ng takes an unknown variant for the plain voice without a word.
