@@ -183,6 +183,37 @@ def test_clips_lie_beside_the_word_with_what_they_say(tmp_path) -> None:
     assert len((tmp_path / "b/not_computer/texts.tsv").read_text().splitlines()) == 10
 
 
+def test_clips_are_as_long_as_the_words_need_whatever_is_beside_them(tmp_path) -> None:
+    lengths = []
+    for near_misses in (0, 30):
+        paths = synthesise_with_near_misses(
+            ["hey computer robot"], tmp_path, clips_per_word=30, near_misses=near_misses
+        )
+        lengths.append({len(read_audio(path)) for path in paths})
+    assert lengths[0] == lengths[1] and len(lengths[0]) == 1 and lengths[0] != {16000}
+
+
+def test_near_misses_sound_further_from_the_word_than_it_said_in_another_way() -> None:
+    librosa = pytest.importorskip("librosa")
+    speaker = find_voice("en-us+f2")
+
+    def cepstra(text: str, **manner: int) -> np.ndarray:
+        sound = speak(text, speaker, pitch_range=40, **manner).astype(np.float32) / 32768
+        found = librosa.feature.mfcc(y=sound, sr=16000, n_mfcc=13, n_fft=512, hop_length=320)[1:]
+        return found - found.mean(axis=1, keepdims=True)
+
+    def apart(one: np.ndarray, other: np.ndarray) -> float:
+        costs, way = librosa.sequence.dtw(one, other)
+        return costs[-1, -1] / len(way)
+
+    word = cepstra("computer")
+    itself = [apart(word, cepstra("computer", rate_wpm=rate)) for rate in (140, 190)]
+    itself += [apart(word, cepstra("computer", pitch=pitch)) for pitch in (40, 65)]
+    others = {text: apart(word, cepstra(text)) for _, text in many("computer", "en-us", 60)}
+    assert np.mean([there > max(itself) for there in others.values()]) > 0.95, others
+    assert np.median(list(others.values())) > 1.8 * max(itself)
+
+
 def test_what_was_written_before_a_fault_is_noted(tmp_path) -> None:
     def stop() -> None:
         if len(list(tmp_path.rglob("*.wav"))) == 3:

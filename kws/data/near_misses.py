@@ -30,6 +30,7 @@ from kws.data.synth import (
     PlannedClip,
     Voice,
     labelled_texts,
+    needed_seconds,
     plan_words,
     random_utterance,
     write_clips,
@@ -116,6 +117,8 @@ def synthesise_with_near_misses(
 ) -> list[Path]:
     """Write clips of words and, in ``<out_dir>/not_<word>/``, of near-misses, all of one length.
 
+    Without `clip_seconds` it is what the words need.
+
     Beside the near-misses, ``texts.tsv`` (columns clip, text, kind) says what they are.
 
     Args:
@@ -138,11 +141,14 @@ def synthesise_with_near_misses(
         KwsError: as `kws.data.synth.synthesise` and `near_miss`.
     """
     texts = labelled_texts(words)
-    clips = []
-    if clips_per_word:
-        clips = plan_words(
-            texts, out_dir, clips_per_word, languages=languages, seed=seed, varied=varied
-        )
+    plan = functools.partial(
+        plan_words, texts, out_dir, languages=languages, seed=seed, varied=varied
+    )
+    if clip_seconds is None:
+        # Of the words: near-misses that happen to be longer are spoken a little faster.
+        likely = plan(max(clips_per_word, near_misses))
+        clip_seconds = needed_seconds(likely, workers=workers)
+    clips = plan(clips_per_word) if clips_per_word else []
     made = _plan(texts, Path(out_dir), near_misses, languages, seed, varied)
     written: dict[PlannedClip, NearMiss] = {}
 

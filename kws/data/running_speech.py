@@ -46,6 +46,8 @@ _SOUNDS_PER_S_AND_WPM = 0.063
 """How many phonemes espeak-ng says in a second, for each word a minute of its speed."""
 _COMMA_SHARE = 0.15
 _TRIES = 200
+_AT_A_TIME = 400
+"""Sentences that are thought up before they are spoken."""
 
 
 def synthesise_speech(
@@ -106,7 +108,8 @@ def synthesise_speech(
     try:
         while seconds < 60 * minutes:
             # Too few rather than too many: how long they get is known when they are spoken.
-            more = max(1, int((60 * minutes - seconds) / (SENTENCE_S[1] - 1)))
+            missing = (60 * minutes - seconds) / (SENTENCE_S[1] - 1)
+            more = max(1, min(_AT_A_TIME, int(missing)))
             plan = [
                 _sentence(root, number, cast, seed, reader, targets)
                 for number in range(planned, planned + more)

@@ -464,7 +464,7 @@ def write_clips(
         KwsError: as `speak`.
     """
     if clip_seconds is None:
-        clip_seconds = _needed_seconds(clips, workers)
+        clip_seconds = needed_seconds(clips, workers=workers)
     elif not _SHORTEST_S <= clip_seconds <= _LONGEST_S:
         raise KwsError(
             f"A clip lasts {_SHORTEST_S} to {_LONGEST_S} seconds. Received: {clip_seconds}"
@@ -523,11 +523,14 @@ def write_sentences(
     return [written[index] for index in sorted(written)]
 
 
-def _needed_seconds(clips: Sequence[PlannedClip], workers: int | None) -> float:
-    """A length that holds the longest utterances, in tenths of a second.
+def needed_seconds(clips: Sequence[PlannedClip], *, workers: int | None = None) -> float:
+    """A length of clips that holds the longest utterances: a second at least, in tenths.
 
     Only those of each label that take the longest by their text and speed are spoken for it. What
     happens to be longer still is spoken a little faster later on.
+
+    Raises:
+        KwsError: as `speak`, or a text takes more than a minute.
     """
     by_label: dict[Path, list[Utterance]] = {}
     for clip in clips:
@@ -701,6 +704,7 @@ class _Engine:
             )
         self.folder = folder
         self._types: dict[str, Types] = {}
+        self._has_spoken = False
         self._shortcut: tempfile.TemporaryDirectory[str] | None = None
         if len(os.fsencode(folder)) > _LONGEST_DATA_PATH:
             folder = self._shorten(folder)
@@ -773,9 +777,11 @@ class _Engine:
         with self._lock:
             status = self._library.espeak_SetVoiceByName(voice.identifier.encode())
             # Whether [[…]] means phonemes is what the last call of espeak_Synth said.
-            status = status or self._library.espeak_Synth(
-                b" ", 2, 0, 0, 0, _CHARS_UTF8 | _PHONEMES, None, None
-            )
+            if not self._has_spoken:
+                status = status or self._library.espeak_Synth(
+                    b" ", 2, 0, 0, 0, _CHARS_UTF8 | _PHONEMES, None, None
+                )
+                self._has_spoken = True
             if status:
                 raise KwsError(
                     f"espeak-ng failed on {text!r} with the voice {voice.name}. "
