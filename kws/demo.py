@@ -121,6 +121,7 @@ def speak_clips(recipe: TrainingRecipe, folder: Path, seed: int) -> None:
                 folder,
                 clips_per_word=counts[is_keyword],
                 seed=seed,
+                clip_seconds=recipe.data.clip_ms / 1000,
                 on_clip=progress.advance,
             )
     rng = np.random.default_rng(seed)

@@ -18,7 +18,9 @@ from kws.errors import KwsError
 pytest.importorskip("espeakng_loader")
 pytest.importorskip("soxr")
 
+from kws.audio.files import read_audio
 from kws.cli import run
+from kws.data.rooms import Rooms
 from kws.data.synth import (
     Utterance,
     find_voice,
@@ -103,10 +105,10 @@ def test_render_repeats_exactly_whatever_the_number_of_workers_and_what_was_said
     assert len({pcm.tobytes() for pcm in one}) == len(some)
 
 
-def test_clips_are_one_second_and_named_by_speaker(tmp_path):
-    paths = synthesise(["yes", "hey computer"], tmp_path, clips_per_word=12, workers=1)
+def test_clips_of_short_words_are_one_second_and_named_by_speaker(tmp_path):
+    paths = synthesise(["yes", "no no"], tmp_path, clips_per_word=12, workers=1)
     assert sorted(paths) == sorted(tmp_path.rglob("*.*"))
-    assert {path.parent.name for path in paths} == {"yes", "hey computer"}
+    assert {path.parent.name for path in paths} == {"yes", "no no"}
     starts = []
     for path in paths:
         with wave.open(str(path)) as clip:
@@ -117,6 +119,61 @@ def test_clips_are_one_second_and_named_by_speaker(tmp_path):
         starts.append(int(loud[0]))
         assert speaker_of(path.name).startswith("espeak-")
     assert np.std(starts) > 800  # The word is not always at the same place.
+
+
+def test_clips_hold_the_longest_word_whole_and_have_one_length(tmp_path):
+    paths = synthesise(["yes", "hey incomprehensible robot"], tmp_path, clips_per_word=40)
+    clips = [read_audio(path) for path in paths]
+    lengths = {len(pcm) for pcm in clips}
+    assert len(lengths) == 1
+    spans = [np.ptp(np.flatnonzero(pcm)) + 1 for pcm in clips]
+    # Of 40 the slowest are measured: nothing had to be hurried, and there is little to spare.
+    assert max(spans) + 1600 <= lengths.pop() <= max(spans) + 3200 + 160
+
+
+def test_clips_in_rooms_hold_the_word_and_fade_out_where_its_tail_is_cut(tmp_path):
+    def clips(where: str, share: float, clip_seconds: float) -> list[np.ndarray]:
+        rooms = Rooms(share=share, count=10, seed=3)
+        paths = synthesise(
+            ["yes"], tmp_path / where, clips_per_word=40, clip_seconds=clip_seconds, rooms=rooms
+        )
+        return [read_audio(path).astype(int) for path in paths]
+
+    dry, wet, tight = clips("dry", 0, 1.0), clips("wet", 1, 1.0), clips("tight", 1, 0.6)
+    spans = [[np.ptp(np.flatnonzero(np.abs(c) > 30)) for c in some] for some in (dry, wet)]
+    assert np.median(spans[1]) > np.median(spans[0]) + 1000  # Reverberation.
+    for some, length in ((wet, 16000), (tight, 9600)):
+        assert {len(one) for one in some} == {length}
+        assert all(one[-1] == 0 for one in some)
+        levels = [20 * np.log10(np.abs(one).max() / 32767) for one in some]
+        assert min(levels) > -18.1 and max(levels) < -0.9
+        # The word is not always at the same place.
+        assert np.std([np.flatnonzero(one)[0] for one in some]) > 400
+
+
+def test_varied_voices_go_further_pause_between_words_and_some_whisper():
+    rng = np.random.default_rng(0)
+    pool = voices("en")
+    usual, varied = (
+        [random_utterance("hey computer", pool, rng, varied=varied) for _ in range(500)]
+        for varied in (False, True)
+    )
+    for name in ("pitch", "pitch_range", "rate_wpm", "word_gap_ms"):
+        values = [[getattr(u, name) for u in some] for some in (usual, varied)]
+        assert np.ptp(values[1]) > 1.15 * np.ptp(values[0]), name
+    whispering = {v.speaker for v in voices("en", whispers=True)} - {v.speaker for v in pool}
+    assert whispering == {"espeak-whisper", "espeak-whisperf"}
+    together, apart = (
+        Utterance(text="hey computer", voice=find_voice("en-us"), word_gap_ms=gap)
+        for gap in (0, 200)
+    )
+    short, long = (len(pcm) / 16000 for pcm in render([together, apart]))
+    assert 0.1 < long - short < 0.35
+
+
+def test_a_length_that_was_asked_for_is_kept(tmp_path):
+    paths = synthesise(["incomprehensible"], tmp_path, clips_per_word=4, clip_seconds=0.8)
+    assert {len(read_audio(path)) for path in paths} == {12800}
 
 
 def test_the_split_by_speaker_separates_the_voices(tmp_path):
@@ -158,6 +215,8 @@ def test_a_long_word_is_spoken_faster_to_fit_and_refused_when_it_cannot():
         ({"text": "!?"}, "nothing to say"),
         ({"text": "[[ ]]"}, "nothing to say"),
         ({"text": "[[_:]]"}, "says nothing"),
+        ({"text": "[[h@l§oU]]"}, "en-us has no phoneme at '§oU'"),
+        ({"text": "yes [[lymj'Er]]"}, "en-us has no phoneme at .ymj'Er"),
         ({"text": "привет"}, "--language"),
         ({"text": "yes", "voice": "klingon"}, "No voice speaks the language.*'klingon'.*de, "),
         ({"text": "yes", "voice": "en-us+bob"}, "No such variant.*'en-us.bob'.*m3"),
@@ -253,9 +312,10 @@ def test_the_command_writes_clips_and_says_what_they_are_worth(tmp_path, capsys)
 
 def test_the_command_tells_bad_usage_from_failed_work(tmp_path, capsys):
     assert run(["data", "synth", "yes"]) == 2
+    assert run(["data", "synth", "yes", "--to", str(tmp_path), "--count", "0"]) == 2
     assert run(["data", "synth", "--to", str(tmp_path)]) == 2
     assert run(["data", "synth", "yes", "--to", str(tmp_path), "--language", "xx"]) == 1
-    assert capsys.readouterr().err.count("\n") == 3
+    assert capsys.readouterr().err.count("\n") == 4
     assert run(["data", "synth", "--list-languages"]) == 0
     assert {"de", "en-us", "en-gb-scotland"} <= set(capsys.readouterr().out.split())
 

@@ -18,9 +18,9 @@ _UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 _ClickException: type[Exception] = _UsageError.__bases__[0]
 
 # Each file registers its commands on `app`; this order is the order in `kws --help`. `voices`,
-# `part` and `stream` add to `data`.
+# `synth`, `part` and `stream` add to `data`.
 _ROOMS = (
-    *("demo", "data", "voices", "part", "stream", "train", "export", "info"),
+    *("demo", "data", "voices", "synth", "part", "stream", "train", "export", "info"),
     *("evaluate", "calibrate", "mine", "run", "listen", "firmware", "benchmark"),
 )
 

@@ -23,7 +23,7 @@ data_app = typer.Typer(
 
 
 def register(app: typer.Typer) -> None:
-    """Add the `data` group to `app`; kws.cli.voices adds `record` and `synth` to it."""
+    """Add the `data` group to `app`; kws.cli.voices and others add to it."""
     app.add_typer(data_app, name="data")
 
 

@@ -1,9 +1,8 @@
-"""`kws data record` and `kws data synth`: clips of a word from a person or a synthesiser."""
+"""`kws data record`: clips of a word from a person."""
 
 from __future__ import annotations
 
 import sys
-import time
 from pathlib import Path
 
 import typer
@@ -13,9 +12,8 @@ from kws.cli.options import DEVICE
 
 
 def register(app: typer.Typer) -> None:
-    """Add `record` and `synth` to the `data` group."""
+    """Add `record` to the `data` group."""
     data_app.command("record")(record)
-    data_app.command("synth")(synth)
 
 
 def record(
@@ -76,70 +74,6 @@ def record(
     meter.say(f"kept {len(kept)} clips of {word!r} by speaker {person} in {to / word}")
     if kept:
         meter.say(str(word_lengths(to, word)))
-
-
-def synth(
-    words: list[str] = typer.Argument(
-        None,
-        metavar="WORD",
-        help="Words to say, also their labels; LABEL=TEXT says something else, such as a spelling "
-        "that sounds right or phonemes: hello=[[h@l'oU]].",
-    ),
-    to: Path | None = typer.Option(
-        None, "--to", metavar="DIR", help="The data set that they go to: DIR/<label>/<clip>."
-    ),
-    count: int = typer.Option(100, "--count", "-n", metavar="N", min=1, help="Clips of each word."),
-    language: list[str] = typer.Option(
-        ["en"],
-        "--language",
-        "-l",
-        metavar="CODE",
-        help="Language or accent; may be given more than once.",
-    ),
-    seed: int = typer.Option(
-        0, "--seed", metavar="N", min=0, help="Another seed gives other clips."
-    ),
-    list_languages: bool = typer.Option(
-        False, "--list-languages", help="Print the languages and accents, and stop."
-    ),
-) -> None:
-    """Let espeak-ng say words in many voices.
-
-    Pitch and speed vary, too; each clip lasts one second. Generated voices are no substitute for
-    real ones: use them to try things out, or in addition.
-
-    Example: kws data synth marvin sheila --to generated --count 200
-    """
-    from kws.data.synth import labelled_texts, languages, synthesise
-    from kws.progress import Progress
-
-    if list_languages:
-        for code in languages():
-            typer.echo(code)
-        return
-    if not words:
-        raise typer.BadParameter("Which words? Give at least one WORD.")
-    if to is None:
-        raise typer.BadParameter("Where to? Give a folder with --to DIR.")
-    texts = labelled_texts(words)
-    start = time.monotonic()
-    with Progress(len(texts) * count, "speaking", unit="clips") as progress:
-        paths = synthesise(
-            texts,
-            to,
-            clips_per_word=count,
-            languages=language,
-            seed=seed,
-            on_clip=progress.advance,
-        )
-    for label in texts:
-        typer.echo(f"{to / label}: {count} clips")
-    speakers = len({path.name.split("_nohash_")[0] for path in paths})
-    typer.echo(
-        f"wrote {len(paths)} clips by {speakers} voices in {time.monotonic() - start:.1f} s. "
-        f"Generated voices are no substitute for real ones: measure on recordings of people.",
-        err=True,
-    )
 
 
 class _LevelLine:

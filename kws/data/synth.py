@@ -22,6 +22,7 @@ import ctypes
 import dataclasses
 import functools
 import json
+import math
 import os
 import queue
 import re
@@ -42,6 +43,8 @@ from numpy.typing import NDArray
 
 from kws.audio.files import SAMPLE_RATE_HZ, write_wav
 from kws.data.own_words import check_word
+from kws.data.phoneme_tables import Types, read_tables, table_of, unknown_in
+from kws.data.rooms import Rooms
 from kws.errors import KwsError, require
 from kws.processes import start_worker, usable_cores
 
@@ -50,13 +53,28 @@ _AUDIO_OUTPUT_SYNCHRONOUS = 2
 _INITIALIZE_DONT_EXIT = 0x8000
 _CHARS_UTF8 = 1
 _PHONEMES = 0x100
-_RATE, _VOLUME, _PITCH, _RANGE = 1, 2, 3, 4
+_IPA = 2
+# Stands between the phonemes of a transcription; no phoneme has it in its name.
+_BREAK = "\x01"
+_RATE, _VOLUME, _PITCH, _RANGE, _WORD_GAP = 1, 2, 3, 4, 7
 # Several variants clip at the default volume of 100; every clip gets its own level afterwards.
 _QUIET_VOLUME = 50
 # Faster than this, espeak-ng drops sounds instead of shortening them.
 _FASTEST_WPM = 320
 # espeak-ng keeps the folder of its data in a buffer of 160 bytes and appends names to it.
 _LONGEST_DATA_PATH = 120
+_FADE_SAMPLES = SAMPLE_RATE_HZ // 50
+_SHORTEST_S, _LONGEST_S = 0.2, 60.0
+# Of a clip that is as long as its word needs.
+_MARGIN_S = 0.1
+# Before and after a sentence, together, in samples.
+_AROUND_SENTENCE = SAMPLE_RATE_HZ * 3 // 10
+# So many utterances of a word are spoken to find the length of clips.
+_MEASURED = 24
+# Pitch, its range and words a minute, each from, to (exclusive), as voices and people vary usually
+# and at most: the monotone and the lively, who takes time and who is in a hurry.
+_USUAL = ((25, 76), (25, 86), (115, 211))
+_VARIED = ((15, 90), (5, 100), (100, 241))
 # Fresh processes speak this many utterances each: few enough to spread, enough to pay the start.
 _PORTION = 200
 _WORKER = "from kws.data.synth import _serve; _serve()"
@@ -65,6 +83,8 @@ _WORKER = "from kws.data.synth import _serve; _serve()"
 _EFFECTS = re.compile(
     r"^(demonic|marco|unirobot|anikarobot|announcer|fast|robosoft\d*|tweaky|whisperf?)$"
 )
+# People do whisper, now and then.
+_WHISPERS = frozenset({"whisper", "whisperf"})
 # en-Shaw reads the Shavian alphabet only.
 _OTHER_SCRIPTS = frozenset({"en-shaw"})
 
@@ -107,16 +127,21 @@ class Utterance:
     """How far the pitch moves, 0–99; 0 is monotone."""
     rate_wpm: int = 165
     """Speed in words a minute, 80–320."""
+    word_gap_ms: int = 0
+    """Pause between words, beyond what the speed gives, 0–500 ms."""
     longest_samples: int | None = None
     """Speak faster where needed to stay within this many samples at 16 kHz; `None`: no limit."""
 
 
-def voices(languages: str | Sequence[str] = "en", *, effects: bool = False) -> list[Voice]:
+def voices(
+    languages: str | Sequence[str] = "en", *, effects: bool = False, whispers: bool = False
+) -> list[Voice]:
     """The voices for some languages: every accent with every variant, in a fixed order.
 
     Args:
         languages: codes such as ``"de"``, ``"en"`` (all English accents) or ``["en-us", "en-gb"]``.
         effects: include whispers, robots and the like.
+        whispers: include whispers.
 
     Raises:
         KwsError: no voice for a language, or espeak-ng is missing.
@@ -128,7 +153,11 @@ def voices(languages: str | Sequence[str] = "en", *, effects: bool = False) -> l
     engine = _engine()
     variants = ["", *engine.variants]
     if not effects:
-        variants = [name for name in variants if not _EFFECTS.match(name.lower())]
+        variants = [
+            name
+            for name in variants
+            if not _EFFECTS.match(name.lower()) or (whispers and name.lower() in _WHISPERS)
+        ]
     found: dict[str, str] = {}
     for wanted in [languages] if isinstance(languages, str) else languages:
         code = wanted.strip().lower()
@@ -173,6 +202,39 @@ def find_voice(name: str) -> Voice:
 def languages() -> list[str]:
     """The codes of all languages and accents, sorted."""
     return sorted(codes[0] for codes in _engine().languages.values())
+
+
+def phoneme_types(voice: Voice) -> Types:
+    """Mnemonic → type (espeak-ng's ``phoneme.h``) of all phonemes of the voice's language."""
+    return _engine().phoneme_types(voice)
+
+
+def check_phonemes(text: str, voice: Voice) -> None:
+    """Refuse ``[[phonemes]]`` that the voice's language does not have.
+
+    espeak-ng passes over them without a word.
+
+    Raises:
+        KwsError: names where they begin.
+    """
+    for phonemes in re.findall(r"\[\[(.*?)\]\]", text):
+        if rest := unknown_in(phonemes, phoneme_types(voice)):
+            raise KwsError(
+                f"{voice.language} has no phoneme at {rest!r}. Received: {text!r}. "
+                f"Choose another one, or its --language"
+            )
+
+
+def transcribe(text: str, voice: Voice, *, ipa: bool = False) -> list[list[str]]:
+    """The phonemes of each word of a text, as espeak-ng's mnemonics or in letters of the IPA.
+
+    Stress stands before a phoneme (``"'u:"``). A language that leaves a word to another one's
+    rules says so: ``"(en)"``.
+
+    Raises:
+        KwsError: no such voice.
+    """
+    return _engine().transcribe(text, voice, ipa=ipa)
 
 
 def speak(
@@ -240,15 +302,22 @@ def random_utterance(
     pool: Sequence[Voice],
     rng: np.random.Generator,
     *,
+    varied: bool = False,
     longest_samples: int | None = None,
 ) -> Utterance:
-    """Draw a voice of `pool`, a pitch, its range and a speed, all within what people do."""
+    """Draw a voice of `pool`, a pitch, its range and a speed, all within what people do.
+
+    With `varied` they go as far as people ever do, and words have pauses between them, mostly
+    short ones.
+    """
+    pitch, pitch_range, rate_wpm = _VARIED if varied else _USUAL
     return Utterance(
         text=text,
         voice=pool[int(rng.integers(len(pool)))],
-        pitch=int(rng.integers(25, 76)),
-        pitch_range=int(rng.integers(25, 86)),
-        rate_wpm=int(rng.integers(115, 211)),
+        pitch=int(rng.integers(*pitch)),
+        pitch_range=int(rng.integers(*pitch_range)),
+        rate_wpm=int(rng.integers(*rate_wpm)),
+        word_gap_ms=min(250, int(rng.exponential(40))) if varied else 0,
         longest_samples=longest_samples,
     )
 
@@ -260,7 +329,9 @@ def synthesise(
     clips_per_word: int = 100,
     languages: str | Sequence[str] = "en",
     seed: int = 0,
-    clip_seconds: float = 1.0,
+    clip_seconds: float | None = None,
+    varied: bool = False,
+    rooms: Rooms | None = None,
     workers: int | None = None,
     on_clip: Callable[[], None] | None = None,
 ) -> list[Path]:
@@ -278,7 +349,9 @@ def synthesise(
         clips_per_word: how many clips of each.
         languages: as for `voices`; accents are drawn from all of them.
         seed: other voices, pitches, speeds, places and levels for another seed.
-        clip_seconds: length of every clip; longer words are spoken faster.
+        clip_seconds: as for `write_clips`.
+        varied: let pitch and speed go further, words have pauses between them, and a few whisper.
+        rooms: as for `write_clips`.
         workers: as for `render`.
         on_clip: called after each clip, from the caller's thread.
 
@@ -288,35 +361,192 @@ def synthesise(
     Raises:
         KwsError: as `speak`, or two words with one label, or a label that cannot be a folder.
     """
+    clips = plan_words(
+        words, out_dir, clips_per_word, languages=languages, seed=seed, varied=varied
+    )
+    return write_clips(
+        clips,
+        clip_seconds=clip_seconds,
+        rooms=rooms,
+        workers=workers,
+        on_clip=None if on_clip is None else lambda _: on_clip(),
+    )
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
+class PlannedClip:
+    """A clip to be spoken and written."""
+
+    path: Path
+    """Where it goes."""
+    utterance: Utterance
+    """What is said and how."""
+    rng: np.random.Generator
+    """Decides where in the clip the word lies, and how loud it is."""
+
+
+def plan_words(
+    words: Sequence[str] | Mapping[str, str],
+    out_dir: str | os.PathLike[str],
+    clips_per_word: int,
+    *,
+    languages: str | Sequence[str] = "en",
+    seed: int = 0,
+    varied: bool = False,
+) -> list[PlannedClip]:
+    """The clips that `synthesise` writes; the arguments and faults are its own."""
     texts = labelled_texts(words)
     if clips_per_word < 1:
         raise KwsError(f"At least one clip of a word is needed. Received: {clips_per_word}")
-    if not 0.2 <= clip_seconds <= 60:
-        raise KwsError(f"A clip lasts 0.2 to 60 seconds. Received: {clip_seconds}")
-    clip_samples = round(clip_seconds * SAMPLE_RATE_HZ)
-    pool = voices(languages)
-    english = all(voice.language.startswith("en") for voice in pool)
-    speakers = sorted({voice.speaker for voice in pool})
-    np.random.default_rng(seed).shuffle(speakers)
-    accents = {name: [voice for voice in pool if voice.speaker == name] for name in speakers}
-
-    plan: list[tuple[Path, np.random.Generator, Utterance]] = []
+    cast = Cast(languages, seed, whispers=varied)
+    plan = []
     for label, text in texts.items():
-        _check_sayable(text, english=english)
+        check_sayable(text, english=cast.english)
         for clip in range(clips_per_word):
             # A generator for each clip: its sound does not depend on how many others there are.
             rng = np.random.default_rng([seed, zlib.crc32(label.encode()), clip])
-            speaker = speakers[clip % len(speakers)]
-            utterance = random_utterance(text, accents[speaker], rng, longest_samples=clip_samples)
-            name = f"{speaker}_nohash_{clip // len(speakers)}.wav"
-            plan.append((Path(out_dir) / label / name, rng, utterance))
+            name, accents = cast.turn(clip)
+            utterance = random_utterance(text, accents, rng, varied=varied)
+            check_phonemes(text, utterance.voice)
+            plan.append(
+                PlannedClip(path=Path(out_dir) / label / name, utterance=utterance, rng=rng)
+            )
+    return plan
 
-    for index, pcm in _render_each([utterance for _, _, utterance in plan], workers):
-        path, rng, _ = plan[index]
-        write_wav(path, _place(pcm, clip_samples, rng), SAMPLE_RATE_HZ)
+
+class Cast:
+    """Speakers who take turns.
+
+    Args:
+        languages: as for `voices`.
+        seed: decides about their order.
+        whispers: whether some of them whisper.
+    """
+
+    def __init__(
+        self, languages: str | Sequence[str], seed: int, *, whispers: bool = False
+    ) -> None:
+        pool = voices(languages, whispers=whispers)
+        self.english = all(voice.language.startswith("en") for voice in pool)
+        """Whether nobody speaks another language."""
+        self._speakers = sorted({voice.speaker for voice in pool})
+        np.random.default_rng(seed).shuffle(self._speakers)
+        self._accents = {
+            name: [voice for voice in pool if voice.speaker == name] for name in self._speakers
+        }
+
+    def turn(self, number: int) -> tuple[str, list[Voice]]:
+        """The file name of a clip and the voices of whoever speaks it, in all accents."""
+        speaker = self._speakers[number % len(self._speakers)]
+        return f"{speaker}_nohash_{number // len(self._speakers)}.wav", self._accents[speaker]
+
+
+def write_clips(
+    clips: Sequence[PlannedClip],
+    *,
+    clip_seconds: float | None = None,
+    rooms: Rooms | None = None,
+    workers: int | None = None,
+    on_clip: Callable[[PlannedClip], None] | None = None,
+) -> list[Path]:
+    """Speak clips and write them, all of one length.
+
+    Args:
+        clips: what to write.
+        clip_seconds: their length; words that are longer are spoken faster. `None`: as long as
+            the longest needs, and a second at least.
+        rooms: where they are recorded; `None`: nowhere, without reverberation. Reverberation may
+            be cut off at the end of a clip.
+        workers: as for `render`.
+        on_clip: called with each clip that was written, from the caller's thread.
+
+    Raises:
+        KwsError: as `speak`.
+    """
+    if clip_seconds is None:
+        clip_seconds = needed_seconds(clips, workers=workers)
+    elif not _SHORTEST_S <= clip_seconds <= _LONGEST_S:
+        raise KwsError(
+            f"A clip lasts {_SHORTEST_S} to {_LONGEST_S} seconds. Received: {clip_seconds}"
+        )
+    clip_samples = round(clip_seconds * SAMPLE_RATE_HZ)
+    fitting = [dataclasses.replace(clip.utterance, longest_samples=clip_samples) for clip in clips]
+    for index, pcm in _render_each(fitting, workers):
+        clip = clips[index]
+        sound = pcm if rooms is None else rooms.record(pcm, clip.rng)
+        write_wav(clip.path, _place(sound, len(pcm), clip_samples, clip.rng), SAMPLE_RATE_HZ)
         if on_clip is not None:
-            on_clip()
-    return [path for path, _, _ in plan]
+            on_clip(clip)
+    return [clip.path for clip in clips]
+
+
+def write_sentences(
+    clips: Sequence[PlannedClip],
+    seconds: tuple[float, float],
+    *,
+    rooms: Rooms | None = None,
+    workers: int | None = None,
+    on_clip: Callable[[PlannedClip, int], None] | None = None,
+) -> list[Path]:
+    """Speak clips and write them as long as each is, with a short silence before and after.
+
+    Args:
+        clips: what to write.
+        seconds: least and greatest length. Shorter ones are not written; longer ones are spoken
+            faster.
+        rooms: as for `write_clips`.
+        workers: as for `render`.
+        on_clip: called with each clip that was written and its samples, from the caller's thread.
+
+    Returns:
+        The files that were written.
+
+    Raises:
+        KwsError: as `speak`.
+    """
+    shortest, longest = (round(s * SAMPLE_RATE_HZ) for s in seconds)
+    fitting = [
+        dataclasses.replace(clip.utterance, longest_samples=longest - _AROUND_SENTENCE)
+        for clip in clips
+    ]
+    written = {}
+    for index, pcm in _render_each(fitting, workers):
+        clip = clips[index]
+        sound = pcm if rooms is None else rooms.record(pcm, clip.rng)
+        n = min(longest, len(sound) + _AROUND_SENTENCE)
+        if n < shortest:
+            continue
+        write_wav(clip.path, _place(sound, len(pcm), n, clip.rng), SAMPLE_RATE_HZ)
+        written[index] = clip.path
+        if on_clip is not None:
+            on_clip(clip, n)
+    return [written[index] for index in sorted(written)]
+
+
+def needed_seconds(clips: Sequence[PlannedClip], *, workers: int | None = None) -> float:
+    """A length of clips that holds the longest utterances: a second at least, in tenths.
+
+    Only those of each label that take the longest by their text and speed are spoken for it. What
+    happens to be longer still is spoken a little faster later on.
+
+    Raises:
+        KwsError: as `speak`, or a text takes more than a minute.
+    """
+    by_label: dict[Path, list[Utterance]] = {}
+    for clip in clips:
+        by_label.setdefault(clip.path.parent, []).append(clip.utterance)
+    slowest: list[Utterance] = []
+    for utterances in by_label.values():
+        utterances.sort(key=lambda said: -len(said.text) / said.rate_wpm)
+        slowest += utterances[:_MEASURED]
+    longest = max((len(pcm) for pcm in render(slowest, workers=workers)), default=0)
+    tenths = math.ceil(10 * (longest / SAMPLE_RATE_HZ + _MARGIN_S) - 1e-9)
+    if tenths > 10 * _LONGEST_S:
+        raise KwsError(
+            f"A clip lasts at most {_LONGEST_S} seconds. Received: a text of {tenths / 10:g} s. "
+            f"Choose a shorter one"
+        )
+    return max(10, tenths) / 10
 
 
 def labelled_texts(words: Sequence[str] | Mapping[str, str]) -> dict[str, str]:
@@ -348,18 +578,31 @@ def labelled_texts(words: Sequence[str] | Mapping[str, str]) -> dict[str, str]:
 
 
 def _place(
-    pcm: NDArray[np.int16], clip_samples: int, rng: np.random.Generator
+    sound: NDArray[np.int16] | NDArray[np.float64],
+    spoken: int,
+    clip_samples: int,
+    rng: np.random.Generator,
 ) -> NDArray[np.int16]:
-    """Put an utterance at a random place and level into a clip of digital silence."""
-    clip = np.zeros(clip_samples, np.int16)
-    start = int(rng.integers(clip_samples - len(pcm) + 1))
+    """Put an utterance at a random place and level into a clip of digital silence.
+
+    Of `sound` the first `spoken` samples must be in the clip. What follows is reverberation; where
+    there is no room for all of it, it is faded out at the clip's end.
+    """
+    latest = clip_samples - len(sound)
+    if latest < 0:
+        latest = (clip_samples - spoken) // 2
+    start = int(rng.integers(latest + 1))
     peak = 32767 * 10 ** (rng.uniform(-18, -1) / 20)
-    scaled = pcm.astype(np.float64) * (peak / np.abs(pcm.astype(np.int32)).max())
-    clip[start : start + len(pcm)] = np.rint(scaled)
+    heard = sound[: clip_samples - start].astype(np.float64)
+    if len(heard) < len(sound):
+        fade = min(len(heard) - spoken, _FADE_SAMPLES)
+        heard[len(heard) - fade :] *= np.linspace(1, 0, fade)
+    clip = np.zeros(clip_samples, np.int16)
+    clip[start : start + len(heard)] = np.rint(heard * (peak / np.abs(heard).max()))
     return clip
 
 
-def _check_sayable(text: str, *, english: bool) -> None:
+def check_sayable(text: str, *, english: bool) -> None:
     """Refuse what espeak-ng would leave out or spell by the names of its characters."""
     if re.search(r"\[\[.*\S.*\]\]", text):
         return
@@ -380,10 +623,12 @@ def _speak(utterance: Utterance) -> NDArray[np.int16]:
         (utterance.pitch, 0, 99, "pitch"),
         (utterance.pitch_range, 0, 99, "pitch_range"),
         (utterance.rate_wpm, 80, _FASTEST_WPM, "rate_wpm"),
+        (utterance.word_gap_ms, 0, 500, "word_gap_ms"),
     ):
         if not low <= value <= high:
             raise KwsError(f"{name} must be within {low} to {high}. Received: {value}")
-    _check_sayable(utterance.text, english=utterance.voice.language.startswith("en"))
+    check_sayable(utterance.text, english=utterance.voice.language.startswith("en"))
+    check_phonemes(utterance.text, utterance.voice)
     limit = utterance.longest_samples
     rate_wpm = utterance.rate_wpm
     while True:
@@ -457,11 +702,18 @@ class _Engine:
                 f"espeak-ng's data are incomplete. Received: {folder} without phontab. "
                 f"Install them again with: pip install --force-reinstall espeakng-loader"
             )
+        self.folder = folder
+        self._types: dict[str, Types] = {}
+        self._has_spoken = False
         self._shortcut: tempfile.TemporaryDirectory[str] | None = None
         if len(os.fsencode(folder)) > _LONGEST_DATA_PATH:
             folder = self._shorten(folder)
         library = self._library
         library.espeak_ListVoices.restype = ctypes.POINTER(ctypes.POINTER(_VoiceStruct))
+        library.espeak_TextToPhonemes.restype = ctypes.c_char_p
+        library.espeak_TextToPhonemes.argtypes = [
+            *(ctypes.POINTER(ctypes.c_void_p), ctypes.c_int, ctypes.c_int),
+        ]
         library.espeak_Synth.argtypes = [
             *(ctypes.c_char_p, ctypes.c_size_t, ctypes.c_uint, ctypes.c_int),
             *(ctypes.c_uint, ctypes.c_uint, ctypes.c_void_p, ctypes.c_void_p),
@@ -515,15 +767,56 @@ class _Engine:
             self._blocks.append(np.ctypeslib.as_array(samples, (count,)).copy())
         return 0
 
-    def speak(self, utterance: Utterance) -> NDArray[np.int16]:
-        """int16 [n] at 16 kHz, with the synthesiser's silence around it."""
-        voice = utterance.voice
-        name = f"{voice.identifier}+{voice.variant}" if voice.variant else voice.identifier
+    def transcribe(self, text: str, voice: Voice, *, ipa: bool) -> list[list[str]]:
+        """`transcribe`."""
+        self._check(voice)
+        content = ctypes.create_string_buffer(text.encode())
+        at = ctypes.c_void_p(ctypes.addressof(content))
+        mode = (ord(_BREAK) << 8) | (_IPA if ipa else 0)
+        clauses = []
+        with self._lock:
+            status = self._library.espeak_SetVoiceByName(voice.identifier.encode())
+            # Whether [[…]] means phonemes is what the last call of espeak_Synth said.
+            if not self._has_spoken:
+                status = status or self._library.espeak_Synth(
+                    b" ", 2, 0, 0, 0, _CHARS_UTF8 | _PHONEMES, None, None
+                )
+                self._has_spoken = True
+            if status:
+                raise KwsError(
+                    f"espeak-ng failed on {text!r} with the voice {voice.name}. "
+                    f"Received: status {status}"
+                )
+            while at.value:
+                clause = self._library.espeak_TextToPhonemes(ctypes.byref(at), _CHARS_UTF8, mode)
+                clauses.append(clause.decode())
+        return [word.split(_BREAK) for clause in clauses for word in clause.split()]
+
+    @functools.cached_property
+    def _tables(self) -> dict[str, Types]:
+        return read_tables(self.folder)
+
+    def phoneme_types(self, voice: Voice) -> Types:
+        """`phoneme_types`."""
+        if voice.identifier not in self._types:
+            names = table_of(self.folder, voice.identifier, voice.language)
+            self._types[voice.identifier] = next(
+                self._tables[name] for name in names if name in self._tables
+            )
+        return self._types[voice.identifier]
+
+    def _check(self, voice: Voice) -> None:
         # espeak-ng takes an unknown variant for the plain voice without a word.
         if voice.identifier not in self.languages or (
             voice.variant and voice.variant not in self.variants
         ):
             raise KwsError(f"espeak-ng has no such voice. Received: {voice.name!r}")
+
+    def speak(self, utterance: Utterance) -> NDArray[np.int16]:
+        """int16 [n] at 16 kHz, with the synthesiser's silence around it."""
+        voice = utterance.voice
+        name = f"{voice.identifier}+{voice.variant}" if voice.variant else voice.identifier
+        self._check(voice)
         text = utterance.text.encode()
         with self._lock:
             self._blocks.clear()
@@ -533,6 +826,7 @@ class _Engine:
                 (_VOLUME, _QUIET_VOLUME),
                 (_PITCH, utterance.pitch),
                 (_RANGE, utterance.pitch_range),
+                (_WORD_GAP, utterance.word_gap_ms // 10),
             ):
                 status = status or self._library.espeak_SetParameter(parameter, value, 0)
             # Breath and the Klatt voices' noise come from this generator.
