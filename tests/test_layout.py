@@ -22,7 +22,7 @@ PACKAGE = Path(kws.__file__).parent
 FLOORS = (
     ("__main__",),
     ("cli",),
-    ("demo",),
+    ("demo", "verdict"),
     ("export",),
     ("train",),
     ("report",),

@@ -24,7 +24,8 @@ def train(
         None,
         "--data",
         metavar="DIR",
-        help="Where the recipe's folders of recordings are, or the clips: DIR/<label>/<clip>.",
+        help="Where the recipe's folders of recordings are, or the clips: DIR/<label>/<clip>. "
+        "[default: beside the recipe, else among the fetched data sets]",
     ),
     out: Path | None = typer.Option(
         None,
@@ -70,7 +71,7 @@ def train(
     """
     import dataclasses
 
-    from kws.recipe import load_recipe
+    from kws.recipe import load_recipe, resolve_recipe
     from kws.train import choose_backend, run_training
     from kws.train.run_folder import RunFolder
 
@@ -89,6 +90,9 @@ def train(
             f"{folder} holds a run already. Give --resume to go on with it, --replace to start "
             "again, or another --out"
         )
+    if data is None:
+        beside = resolve_recipe(recipe).parent
+        data = beside if (beside / wanted.data.folders[0]).is_dir() else None
     choose_backend(backend)
     begin = None
     if start is not None:

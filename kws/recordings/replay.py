@@ -66,6 +66,12 @@ class Replay:
         largest = self._sums.max(axis=0, initial=0.0) / self._window
         return dict(zip(self._keywords, largest.tolist(), strict=True))
 
+    def peak(self, keyword: str, start_s: float, end_s: float) -> float:
+        """Return a keyword's largest smoothed posterior between two times, 0 to 1."""
+        first, last = np.searchsorted(self._times, (start_s, end_s))
+        sums = self._sums[first:last, self._keywords.index(keyword)]
+        return float(sums.max(initial=0.0)) / self._window
+
     def all_at(self, threshold: float) -> dict[str, float]:
         """Return the same threshold for all keywords."""
         return dict.fromkeys(self._keywords, float(threshold))

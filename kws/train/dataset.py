@@ -65,6 +65,8 @@ class TrainingData:
     stretches: np.ndarray
     """int16 [k, context_clips x clip_samples], running speech of training speakers without a
     keyword, as long as a sequence."""
+    folder: str | None
+    """The folder that all of it was looked for in, absolute; None for the fetched data sets."""
 
 
 def find_folder(name: str, data_dir: Path | None) -> Path | None:
@@ -153,6 +155,7 @@ def load_training_data(recipe: TrainingRecipe, data_dir: Path | None) -> Trainin
         validation=_join(validation),
         noise=noise_bank(noise) if noise else np.zeros(recipe.clip_samples, np.int16),
         stretches=_stretches(recipe, data_dir),
+        folder=None if data_dir is None else str(data_dir.absolute()),
     )
 
 

@@ -308,7 +308,7 @@ def train(
         write_json(run.features, {"mean": mean.tolist(), "std": std.tolist()})
         write_text(run.recipe, to_toml(recipe))
         _save_clips(run, data, sample[:CALIBRATION_CLIPS])
-    write_json(run / "environment.json", {**environment(), "device": device})
+    write_json(run.environment, {**environment(), "device": device, "data": data.folder})
 
     trainer, network = build_trainer(recipe, mean, std, data.noise)
     if start is not None and not resume:

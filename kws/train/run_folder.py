@@ -57,6 +57,11 @@ class RunFolder:
         return self.path / "history.json"
 
     @property
+    def environment(self) -> Path:
+        """What the run was made with: versions, machine, folder of the recordings."""
+        return self.path / "environment.json"
+
+    @property
     def metrics(self) -> Path:
         """Figures of the finished run; its presence says that the run is finished."""
         return self.path / "metrics.json"
@@ -84,6 +89,16 @@ def check_resumable(run: RunFolder, recipe: str) -> None:
                 f"{run.path} was not made with this recipe, but with: {made_with}. Received: "
                 f"{received}. Give the same recipe, --epochs and --seed, or another --out"
             )
+
+
+def trained_on(folder: str | Path) -> Path | None:
+    """Return the folder that a run was given as --data; None if it was not given any.
+
+    Raises:
+        KwsError: the run does not say.
+    """
+    data = read_json(RunFolder(Path(folder)).environment).get("data")
+    return None if data is None else Path(data)
 
 
 def write_text(path: Path, text: str) -> None:

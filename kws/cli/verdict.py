@@ -1,0 +1,59 @@
+"""`kws verdict`: a run in; a model file with thresholds out, and what it is worth."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import typer
+
+from kws.cli.options import JSON
+
+
+def register(app: typer.Typer) -> None:
+    """Add `verdict`."""
+    app.command("verdict")(verdict)
+
+
+def verdict(
+    run: Path = typer.Argument(..., metavar="RUN", help="A run's folder, as kws train leaves it."),
+    out: Path = typer.Option(
+        ..., "--out", "-o", metavar="MODEL", help="The model file to write (.tflite)."
+    ),
+    data: Path | None = typer.Option(
+        None,
+        "--data",
+        metavar="DIR",
+        help="Where the recipe's folders are. [default: as the run was trained]",
+    ),
+    per_hour: float = typer.Option(
+        0.5,
+        "--false-accepts-per-hour",
+        metavar="N",
+        min=0.0,
+        help="How often it may fire falsely in an hour of other speech.",
+    ),
+    hours: float = typer.Option(
+        1.0, "--hours", metavar="N", help="Length of each stream of other speech."
+    ),
+    worst: int = typer.Option(
+        5, "--worst", metavar="N", min=0, help="Name so many of the worst clips."
+    ),
+    seed: int = typer.Option(1, "--seed", metavar="N", min=0, help="Of the streams."),
+    as_json: bool = JSON,
+) -> None:
+    """Export a trained network, set its thresholds, and say how good it is.
+
+    Recordings that were not trained on are laid into streams of other speech and noise: misses,
+    false accepts an hour, the clips that went worst, and what would help most.
+
+    Example: kws verdict runs/computer -o computer.tflite
+    """
+    from kws.progress import tell
+    from kws.verdict.measure import judge
+
+    found = judge(run, out, data_dir=data, per_hour=per_hour, hours=hours, seed=seed, say=tell)
+    if as_json:
+        typer.echo(json.dumps(found.to_json(), allow_nan=False))
+    else:
+        typer.echo("\n".join(found.lines(worst=worst)))

@@ -1,0 +1,1 @@
+"""A verdict on a trained network: how it does on what it never heard, and what would help."""
