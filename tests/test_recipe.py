@@ -111,7 +111,7 @@ def test_a_wake_word_has_one_sigmoid_output(tmp_path: Path) -> None:
         ("[model]\nlstm_units = '8'", "model.lstm_units has the wrong type"),
         ("[model]\nconv_filters = 8", "model.conv_filters has the wrong type: it must be an array"),
         ("[model]\nconv_filters = [8, 8.5]", "model.conv_filters[1] has the wrong type"),
-        ("[model]\nconv_filters = [8]", "one entry for each convolution"),
+        ("[model]\nconv_filters = [8]", "one entry for each layer"),
         ("[data]\nclip_ms = 150", "needs 9 frames"),
         ("[data]\nwords = 'thirteen'", "words must be"),
         ("[data]\nwords = ['a', 'a']", "'a' twice"),
