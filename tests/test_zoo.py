@@ -15,7 +15,7 @@ from kws.errors import KwsError
 from kws.models import ARCHITECTURES
 from kws.network import Network
 from kws.recipe import RECIPES, TrainingRecipe, load_recipe
-from kws.train.dataset import TrainingData, load_training_data
+from kws.train.dataset import ClipSet, TrainingData, load_training_data
 
 keras = pytest.importorskip("keras")
 tf_keras = pytest.importorskip("tf_keras")
@@ -70,19 +70,29 @@ def write_recipe(folder: Path, architecture: str, front_end: str | None = None) 
 @pytest.fixture(scope="module")
 def data(real_speech: Path, tmp_path_factory: pytest.TempPathFactory) -> TrainingData:
     recipe = load_recipe(write_recipe(tmp_path_factory.mktemp("recipe"), "conv_lstm"))
-    return load_training_data(recipe, real_speech)
+    data = load_training_data(recipe, real_speech)
+
+    def third(clips: ClipSet) -> ClipSet:
+        return ClipSet(**{name: values[::3] for name, values in vars(clips).items()})
+
+    return dataclasses.replace(
+        data,
+        training=third(data.training),
+        spans=data.spans[::3],
+        validation=third(data.validation),
+    )
 
 
 def randomised(network: Any, seed: int = 0) -> dict[str, list[np.ndarray]]:
     """Give a network weights that are all in use, and return them by layer."""
     rng = np.random.default_rng(seed)
+
+    def drawn(w: np.ndarray) -> np.ndarray:
+        # Vectors around what they are, positive since variances must be; kernels twice as wide.
+        return np.abs(rng.normal(w, 0.3)) if w.ndim == 1 else rng.normal(0, 2 * w.std(), w.shape)
+
     for layer in network.layers:
-        layer.set_weights(
-            # Variances must be positive; a wide start shows what would otherwise drown.
-            [np.abs(w + rng.normal(0, 0.3, w.shape)) if w.ndim == 1 else 2 * w for w in weights]
-            if (weights := layer.get_weights())
-            else []
-        )
+        layer.set_weights([drawn(w) for w in layer.get_weights()])
     return {layer.name: layer.get_weights() for layer in network.layers}
 
 
@@ -112,11 +122,10 @@ def test_an_architecture_is_the_same_in_keras_in_its_twin_and_in_the_folded_twin
 
     shape = (3, recipe.clip_frames, recipe.front_end.n_features)
     x = np.random.default_rng(1).normal(size=shape).astype(np.float32)
-    x *= np.array([0.3, 1, 3], np.float32)[:, np.newaxis, np.newaxis]
-    expected = np.asarray(network(x, training=False))
-    assert np.ptp(expected, axis=0).max() > 0.01  # or the comparison would mean nothing
-    np.testing.assert_allclose(twin(x, training=False), expected, atol=1e-5)
-    np.testing.assert_allclose(folded(x, training=False), expected, atol=1e-4)
+    expected = np.log(network(x, training=False))
+    assert np.ptp(expected, axis=0).max() > 0.05  # or the comparison would mean nothing
+    np.testing.assert_allclose(np.log(twin(x, training=False)), expected, atol=1e-3)
+    np.testing.assert_allclose(np.log(folded(x, training=False)), expected, atol=1e-3)
     steps = (recipe.clip_frames - recipe.receptive_field_frames) // recipe.stride_frames + 1
     assert expected.shape == (3, steps, 5)
     assert (steps > 1) == (name in STREAMING)
@@ -145,7 +154,7 @@ def test_an_architecture_is_trained_and_exported_to_an_int8_file_that_hears_clip
         assert report.agreement.stream_and_clip.startswith("clip form only: ")
         with pytest.raises(KwsError, match="no stream form"):
             export_run(tmp_path / "run", tmp_path / "model.tflite", form="stream")
-    keras_form, *_, last = report.agreement.forms
+    last = report.agreement.forms[-1]
     assert last.mean_difference < 0.02
     assert report.macs_per_second > 0
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from kws.export.convert import Forms, windows
 from kws.export.trained import TrainedRun
-from kws.export.twin import build_twin
+from kws.export.twin import build_twin, import_tensorflow
 from kws.runtime import open_interpreter
 
 STREAM_CLIPS = 200
@@ -140,9 +140,12 @@ def measure_agreement(
     label_set = run.recipe.labels
     features = run.features(pcm)
     twin = build_twin(run, frames=None, batch_size=None)
+    tf, _ = import_tensorflow()
+    # As a graph: step by step an LSTM takes ten times as long.
+    hear = tf.function(lambda x: twin(x, training=False), reduce_retracing=True, autograph=False)
     keras = np.concatenate(
         [
-            np.asarray(twin(features[i : i + _KERAS_BATCH], training=False))
+            np.asarray(hear(features[i : i + _KERAS_BATCH]))
             for i in range(0, len(features), _KERAS_BATCH)
         ]
     )
@@ -160,7 +163,7 @@ def measure_agreement(
         found[f"TFLite, {kind}, stream"] = stream
         apart = clip_steps.astype(np.float64) - stream_steps.astype(np.float64)
         lsb = float(np.abs(apart).max())
-        long_figures = _long_stream(run, pcm, twin, forms.stream)
+        long_figures = _long_stream(run, pcm, hear, forms.stream)
 
     answers = {name: _answers(p[:, -1], label_set.head) for name, p in found.items()}
     ours, theirs = answers["Keras, float32"], answers[list(found)[-1]]
@@ -190,13 +193,13 @@ def measure_agreement(
 
 
 def _long_stream(
-    run: TrainedRun, pcm: NDArray[np.int16], twin: Any, content: bytes
+    run: TrainedRun, pcm: NDArray[np.int16], hear: Any, content: bytes
 ) -> StreamFigures:
     """Join some of the clips and run the stream form over them without a reset."""
     recipe, head = run.recipe, run.recipe.labels.head
     chosen = np.random.default_rng(0).permutation(len(pcm))[:STREAM_CLIPS]
     speech = run.features(pcm[chosen].reshape(-1))
-    expected = np.asarray(twin(speech[np.newaxis], training=False))[0]
+    expected = np.asarray(hear(speech[np.newaxis]))[0]
     steps = windows(speech, recipe.receptive_field_frames, recipe.stride_frames)
     received = run_form(content, steps[np.newaxis, :, 0])[0][0]
     apart = np.abs(received - expected)
