@@ -19,6 +19,9 @@ from kws.errors import KwsError
 
 LSTM = "UNIDIRECTIONAL_SEQUENCE_LSTM"
 _NAMES = {code: name for name, code in vars(schema.BuiltinOperator).items() if name.isupper()}
+_TYPES = schema.TensorType
+_BYTES = {_TYPES.BOOL: 1, _TYPES.INT8: 1, _TYPES.UINT8: 1, _TYPES.INT16: 2, _TYPES.INT32: 4}
+_BYTES |= {_TYPES.FLOAT32: 4, _TYPES.INT64: 8}
 _ABSENT = -1
 CELL_LIMIT = 10.0
 """The operator that a Keras LSTM becomes holds the cell state within ± this."""
@@ -92,6 +95,10 @@ class Graph:
     def type(self, tensor: int) -> int:
         """Return a tensor's type, a number of `schema.TensorType`."""
         return int(self._graph.Tensors(tensor).Type())
+
+    def size_bytes(self, tensor: int) -> int:
+        """Return how much memory a tensor's values take."""
+        return math.prod(self.shape(tensor)) * _BYTES[self.type(tensor)]
 
     def is_state(self, tensor: int) -> bool:
         """Whether the tensor keeps its value from one invocation to the next."""
@@ -261,6 +268,29 @@ def lstms(graph: Graph) -> list[Operator]:
     An LSTM that the converter does not fuse into one is a loop, which `Graph` refuses.
     """
     return [op for op in graph.operators if op.name == LSTM]
+
+
+def live_bytes(graph: Graph) -> int:
+    """Return the largest sum of the sizes of tensors that are alive at one time, states included.
+
+    An interpreter needs that for its tensors at least, and some more for itself.
+    """
+    operators = graph.operators
+    born = dict.fromkeys(graph.inputs, 0)
+    dies = dict.fromkeys(graph.outputs, len(operators))
+    always: set[int] = set()
+    for i, op in enumerate(operators):
+        for tensor in {*op.inputs, *op.outputs} - {_ABSENT}:
+            if graph.is_state(tensor):
+                always.add(tensor)
+            elif graph.data(tensor) is None:
+                born.setdefault(tensor, i)
+                dies[tensor] = max(i, dies.get(tensor, 0))
+    kept = sum(graph.size_bytes(t) for t in always)
+    return kept + max(
+        sum(graph.size_bytes(t) for t in born if born[t] <= i <= dies.get(t, i))
+        for i in range(len(operators))
+    )
 
 
 def macs(graph: Graph) -> int:

@@ -95,14 +95,22 @@ class Layers:
     """The Keras to build with."""
     folded: bool
     """Without normalisation and dropout, see `Architecture.build`."""
+    momentum: float = 0.9
+    """How much of its old statistics a normalisation keeps with each batch. With Keras' 0.99 those
+    of a deep network lag so far behind its weights that validation means nothing for many epochs
+    (`ds_cnn` after three: 11 % of clips right, and 69 % with the batches' own statistics)."""
 
     def normalised(self, x: Any, layer: Any, *sizes: Any, relu: bool = True, **options: Any) -> Any:
         """Apply a convolution ``X``, batch normalisation ``X_norm`` and, if asked for, ReLU."""
         name = options["name"]
         x = layer(*sizes, use_bias=self.folded, **options)(x)
         if not self.folded:
-            x = self.keras.layers.BatchNormalization(name=f"{name}_norm")(x)
+            x = self.batch_normalisation(x, f"{name}_norm")
         return self.keras.layers.ReLU(name=f"{name}_relu")(x) if relu else x
+
+    def batch_normalisation(self, x: Any, name: str) -> Any:
+        """Apply a normalisation by itself."""
+        return self.keras.layers.BatchNormalization(momentum=self.momentum, name=name)(x)
 
     def convolutions(
         self, x: Any, filters: Sequence[int], kernels: Sequence[int], strides: Sequence[int]

@@ -111,7 +111,7 @@ class BcResNet(Architecture):
         x = layers.Reshape((-1, BANDS, each, channels), name=f"{name}_split")(x)
         x = layers.Permute((1, 3, 2, 4), name=f"{name}_out")(x)
         x = layers.Reshape((-1, each, BANDS * channels), name=f"{name}_apart")(x)
-        x = layers.BatchNormalization(name=name)(x)
+        x = form.batch_normalisation(x, name)
         x = layers.Reshape((-1, each, BANDS, channels), name=f"{name}_joined")(x)
         x = layers.Permute((1, 3, 2, 4), name=f"{name}_back")(x)
         return layers.Reshape((-1, frequencies, channels), name=f"{name}_together")(x)

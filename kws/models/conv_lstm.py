@@ -53,7 +53,7 @@ class ConvLstm(Architecture):
         batch_size: int | None = None,
         folded: bool = False,
     ) -> Any:
-        layers, form = keras.layers, Layers(keras, folded)
+        layers, form = keras.layers, Layers(keras, folded, momentum=0.99)
         inputs = keras.Input((frames, n_features), batch_size=batch_size, name="features")
         x = form.convolutions(inputs, self.conv_filters, self.conv_kernels, self.conv_strides)
         x = form.dropout(x, self.dropout, "dropout_in")
