@@ -94,6 +94,15 @@ def tables(config: FrontEndConfig) -> FixedTables:
     )
 
 
+def require_mfcc(config: FrontEndConfig) -> None:
+    """Raise KwsError if the features are not those that firmware computes."""
+    if config.features != "mfcc":
+        raise KwsError(
+            f"Firmware is for models on MFCC. Received: one on features = {config.features!r}. "
+            "Train an architecture that takes MFCC, such as conv_lstm"
+        )
+
+
 def fixed_mfcc(pcm: NDArray[np.int16], config: FrontEndConfig) -> NDArray[np.int32]:
     """Return what the C library's front end makes of a clip, bit for bit.
 
@@ -252,6 +261,7 @@ class _Plan:
 
 @functools.lru_cache(maxsize=8)
 def _plan(config: FrontEndConfig) -> _Plan:
+    require_mfcc(config)
     length = config.frame_length
     if not SMALLEST_FRAME <= length <= LARGEST_FRAME or length & (length - 1):
         raise KwsError(

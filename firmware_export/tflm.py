@@ -29,6 +29,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from firmware_export.c_source import c_array
+from firmware_export.fixed_front_end import require_mfcc
 from firmware_export.model_source import c_string
 from firmware_export.reader import Graph, read_graph
 from kws.decide import decision_limits
@@ -107,9 +108,11 @@ def write_tflm(model: str | Path, folder: Path, *, name: str | None = None) -> T
         name: what the C names begin with; the model's own name by default.
 
     Raises:
-        KwsError: no such model, a damaged one, or an operator that TFLM does not have.
+        KwsError: no such model, a damaged one, one on other features than MFCC, or an operator that
+            TFLM does not have.
     """
     card, content = load_model_bytes(model)
+    require_mfcc(card.front_end)
     graph = read_graph(content)
     name = c_name(name or card.name)
     operators = resolver_methods(graph)

@@ -116,7 +116,7 @@ def answer_of(card: ModelCard, steps: npt.NDArray[np.float32]) -> npt.NDArray[np
 
 
 def _answer(network: Network, features: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """Return a clip's posteriors [labels] from its MFCC [frames, n_mfcc]."""
+    """Return a clip's posteriors [labels] from its MFCC [frames, n_features]."""
     card = network.card
     if card.form == "stream":
         return answer_of(card, network.run(features))

@@ -10,6 +10,9 @@ a BLAS product, whose kernels depend on the number of rows, does not promise.
 
 The definition is that of librosa with ``center=False``, no padding, no pre-emphasis:
 ``dct(log(max(mel @ abs(stft), floor)), norm="ortho")``.
+
+Networks that want something else to look at can have less: `FrontEndConfig.features` leaves out the
+DCT, for a picture whose neighbours are neighbours in frequency, or everything but the frames.
 """
 
 from __future__ import annotations
@@ -29,6 +32,7 @@ BLOCK_FRAMES = 256
 
 
 _WHOLE_NUMBERS = ("sample_rate_hz", "frame_length", "hop_length", "n_mels", "n_mfcc")
+FEATURES = ("mfcc", "log_mel", "samples")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,9 +55,19 @@ class FrontEndConfig:
     """Smallest filter output that the logarithm sees (full scale is 1)."""
     n_mfcc: int = 13
     """Coefficients kept, from number 0 on."""
+    features: str = "mfcc"
+    """What a frame becomes: ``"mfcc"``, ``"log_mel"`` (before the DCT), or ``"samples"`` (its
+    samples as they are, full scale 1)."""
 
     def __post_init__(self) -> None:
+        if self.features not in FEATURES:
+            raise KwsError(
+                f"features of the front end are one of {', '.join(FEATURES)}. "
+                f"Received: {ascii(self.features)[:40]}"
+            )
         for field in fields(self):
+            if field.name == "features":
+                continue
             value, whole = getattr(self, field.name), field.name in _WHOLE_NUMBERS
             if not isinstance(value, int if whole else (int, float)) or isinstance(value, bool):
                 raise KwsError(
@@ -78,12 +92,18 @@ class FrontEndConfig:
         if not 1e-30 <= self.log_floor <= 1e6:
             raise KwsError(f"log_floor must lie between 1e-30 and 1e6. Received: {self.log_floor}")
         idle = np.flatnonzero(~mel_filters(self).any(axis=1))
-        if len(idle):
+        if len(idle) and self.features != "samples":
             raise KwsError(
                 f"Mel filter {idle[0]} lies between two bins of the FFT and would always be zero. "
                 f"Received: n_mels {self.n_mels}, frame_length {self.frame_length}. "
                 "Use fewer filters or longer frames"
             )
+
+    @property
+    def n_features(self) -> int:
+        """Numbers that a frame becomes."""
+        sizes = {"mfcc": self.n_mfcc, "log_mel": self.n_mels, "samples": self.frame_length}
+        return sizes[self.features]
 
     def n_frames(self, n_samples: int) -> int:
         """Return how many whole frames `n_samples` samples hold."""
@@ -161,21 +181,21 @@ def cepstrum(log_energies: NDArray[np.float32], config: FrontEndConfig) -> NDArr
 
 
 def mfcc(pcm: NDArray[np.int16], config: FrontEndConfig) -> NDArray[np.float32]:
-    """Return the MFCC of whole clips.
+    """Return the MFCC of whole clips, or what else `config` says a frame becomes.
 
     Args:
         pcm: int16 [..., n].
         config: the definition.
 
     Returns:
-        float32 [..., frames, n_mfcc]; no frames where a clip is shorter than one frame.
+        float32 [..., frames, n_features]; no frames where a clip is shorter than one frame.
 
     Raises:
         KwsError: not int16.
     """
     _check(pcm)
     n_frames = config.n_frames(pcm.shape[-1])
-    features = np.empty((*pcm.shape[:-1], n_frames, config.n_mfcc), np.float32)
+    features = np.empty((*pcm.shape[:-1], n_frames, config.n_features), np.float32)
     for clip in np.ndindex(pcm.shape[:-1]):
         frames = split(pcm[clip], config)
         for i in range(0, n_frames, BLOCK_FRAMES):
@@ -185,7 +205,10 @@ def mfcc(pcm: NDArray[np.int16], config: FrontEndConfig) -> NDArray[np.float32]:
 
 
 def _features(frames: NDArray[np.int16], config: FrontEndConfig) -> NDArray[np.float32]:
-    return cepstrum(log_mel(mel_energies(spectrum(frames), config), config), config)
+    if config.features == "samples":
+        return frames * np.float32(1 / FULL_SCALE)
+    log_energies = log_mel(mel_energies(spectrum(frames), config), config)
+    return log_energies if config.features == "log_mel" else cepstrum(log_energies, config)
 
 
 class FrontEnd:
@@ -206,7 +229,7 @@ class FrontEnd:
         self._waiting = np.empty(0, np.int16)
 
     def feed(self, pcm: NDArray[np.int16]) -> NDArray[np.float32]:
-        """Take the next samples, int16 [n] of any length, and return float32 [frames, n_mfcc].
+        """Take the next samples, int16 [n] of any length, and return float32 [frames, n_features].
 
         Raises:
             KwsError: not int16, or not one channel.

@@ -1,4 +1,7 @@
-"""The neural network of a model file: MFCC frames in, posteriors out, state carried in between."""
+"""The neural network of a model file: MFCC frames in, posteriors out, state carried in between.
+
+What is said of MFCC here holds for whatever features the file's front end gives.
+"""
 
 from __future__ import annotations
 
@@ -49,7 +52,7 @@ class Network:
         card = self.card
         frames = card.receptive_field_frames if card.form == "stream" else card.clip_frames
         expected = (
-            (1, frames, card.front_end.n_mfcc),
+            (1, frames, card.front_end.n_features),
             (1, card.n_steps(frames), len(card.labels)),
         )
         received = tuple(
@@ -88,7 +91,7 @@ class Network:
         if self.card.form != "stream":
             raise KwsError(
                 f"The model {self.card.name!r} takes whole clips and cannot follow a stream. "
-                "Export it in stream form, which is the default of `kws export`"
+                "Export it in stream form, the default of `kws export` for networks that have one"
             )
 
     def reset(self) -> None:
@@ -99,7 +102,7 @@ class Network:
             raise self._damaged(error) from error
 
     def prepare(self, features: NDArray[np.floating]) -> NDArray[np.generic]:
-        """Return raw MFCC [..., n_mfcc] as the network's input: normalised, quantised if int8."""
+        """Return raw MFCC [..., n_features] as the network takes it: normalised, perhaps int8."""
         x = np.asarray(features, np.float32) * self._gain + self._offset
         if not self.quantised:
             return x
@@ -109,7 +112,8 @@ class Network:
         """Run the network once.
 
         Args:
-            prepared: from `prepare`; [R, n_mfcc] in stream form, else [clip_frames, n_mfcc].
+            prepared: from `prepare`; [R, n_features] in stream form, else
+                [clip_frames, n_features].
 
         Returns:
             Posteriors, float32 [steps, labels] (one step in stream form).
@@ -140,7 +144,7 @@ class Network:
         """Take one step with the last R frames and carry the state on.
 
         Args:
-            features: raw MFCC [R, n_mfcc].
+            features: raw MFCC [R, n_features].
 
         Returns:
             Posteriors, float32 [labels].
@@ -149,7 +153,7 @@ class Network:
             KwsError: a model in clip form, or features of another shape.
         """
         self.require_stream_form()
-        expected = (self._input_frames, self.card.front_end.n_mfcc)
+        expected = (self._input_frames, self.card.front_end.n_features)
         if np.shape(features) != expected:
             raise KwsError(
                 f"A step takes MFCC of shape {expected}. Received: shape {np.shape(features)}"
@@ -160,7 +164,7 @@ class Network:
         """Run over a stretch of MFCC.
 
         Args:
-            features: raw MFCC [T, n_mfcc]; T must be the card's clip_frames in clip form.
+            features: raw MFCC [T, n_features]; T must be the card's clip_frames in clip form.
             reset: start from zero state. Without it the stretch continues the one before, of
                 which it must repeat the last R - S frames.
 
@@ -172,9 +176,9 @@ class Network:
         """
         card = self.card
         features = np.asarray(features)
-        if features.ndim != 2 or features.shape[1] != card.front_end.n_mfcc:
+        if features.ndim != 2 or features.shape[1] != card.front_end.n_features:
             raise KwsError(
-                f"Need MFCC of shape [frames, {card.front_end.n_mfcc}]. "
+                f"Need MFCC of shape [frames, {card.front_end.n_features}]. "
                 f"Received: shape {features.shape}"
             )
         if card.form == "clip" and len(features) != card.clip_frames:

@@ -196,7 +196,8 @@ class TrainingConfig:
     gradient_clip: float = 1.0
     """Largest norm of all gradients together."""
     context_clips: int = 4
-    """Clips in a row that the LSTM hears without a reset, so that it learns to forget."""
+    """Clips in a row that the LSTM hears without a reset, so that it learns to forget. For a
+    network that takes whole clips it is 1, and a recipe that does not say gets that."""
     unfreeze_epochs: float = 0.0
     """A network that starts from another trains its answers first; each so many epochs the next
     layer below joins in."""
@@ -296,24 +297,61 @@ class TrainingRecipe:
 
     @property
     def clip_frames(self) -> int:
-        """MFCC frames in a clip."""
+        """Frames in a clip."""
         return self.front_end.n_frames(self.clip_samples)
+
+    @property
+    def receptive_field_frames(self) -> int:
+        """Frames that one step of the network looks at: all of a clip if it takes whole clips."""
+        network = self.model.create()
+        return self.clip_frames if network.whole_clip else network.receptive_field_frames
+
+    @property
+    def stride_frames(self) -> int:
+        """New frames for each step; for a network that takes whole clips, how far windows lie apart
+        where it is asked about something longer."""
+        network = self.model.create()
+        return max(1, self.clip_frames // 10) if network.whole_clip else network.stride_frames
+
+    def build_network(
+        self,
+        keras: Any,
+        *,
+        frames: int | None = None,
+        batch_size: int | None = None,
+        folded: bool = False,
+    ) -> Any:
+        """Build the recipe's network; arguments as in `kws.models.Architecture.build`."""
+        network = self.model.create()
+        return network.build(
+            keras,
+            n_features=self.front_end.n_features,
+            n_labels=len(self.labels.labels),
+            head=self.data.head,
+            frames=self.clip_frames if network.whole_clip else frames,
+            batch_size=batch_size,
+            folded=folded,
+        )
 
 
 def resolve_recipe(recipe: str | Path) -> Path:
     """Return the path of a recipe given as a path or as the name of one that comes with the kit.
 
+    Those of the zoo lie in a folder of their own and are named alike.
+
     Raises:
         KwsError: there is no such recipe.
     """
     path = Path(recipe)
-    named = RECIPES / f"{recipe}.toml"
-    if path.suffix != ".toml" and named.is_file():
-        return named
+    known = {found.stem: found for found in RECIPES.rglob("*.toml")}
+    if str(recipe) in known:
+        return known[str(recipe)]
     if path.is_file():
         return path
-    known = ", ".join(sorted(p.stem for p in RECIPES.glob("*.toml")))
-    raise KwsError(f"No such recipe. Received: {recipe}. Give a .toml file or one of: {known}")
+    raise KwsError(
+        f"No such recipe. Received: {recipe}. Give a .toml file or one of: "
+        f"{', '.join(sorted(known))}"
+    )
 
 
 def load_recipe(recipe: str | Path) -> TrainingRecipe:
@@ -322,16 +360,25 @@ def load_recipe(recipe: str | Path) -> TrainingRecipe:
     Args:
         recipe: path of a TOML file, or the name of one in ``kws/recipes``.
 
+    A recipe that begins with ``base = "another recipe"`` says only what is different from that one:
+    keys replace keys, but a ``[model]`` with another architecture replaces all of it, and name and
+    description are never taken over.
+
     Raises:
         KwsError: no such file, not TOML, an unknown key, a wrong type or an impossible value; the
             line names the file and the key.
     """
     path = resolve_recipe(recipe)
-    table = read_toml(path)
     try:
+        table = _read_with_base(path)
         model, decision = (_table(table.pop(key, {}), key) for key in ("model", "decision"))
         name = _typed(model.pop("architecture", ModelConfig.architecture), str, "architecture")
         network = _read(architecture_named(name), model, "model")
+        if network.whole_clip:
+            table["training"] = {
+                "context_clips": 1,
+                **_table(table.get("training", {}), "training"),
+            }
         read = _read(TrainingRecipe, {"name": path.stem, **table}, "")
         data = read.data
         if "unknown_share" not in table.get("data", {}):
@@ -353,9 +400,42 @@ def load_recipe(recipe: str | Path) -> TrainingRecipe:
     return read
 
 
+def _read_with_base(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """Read a recipe's tables, those that it does not have from the recipe it builds on."""
+    if path.resolve() in above:
+        raise KwsError(f"base: these recipes build on each other in a circle. Received: {path}")
+    table = read_toml(path)
+    base = _typed(table.pop("base", ""), str, "base")
+    if not base:
+        return table
+    beside = path.parent / base
+    below = beside if beside.is_file() else resolve_recipe(base)
+    merged = _read_with_base(below, (*above, path.resolve()))
+    for key in ("name", "description"):
+        merged.pop(key, None)
+    for key, value in table.items():
+        replaces = key == "model" and isinstance(value, dict) and "architecture" in value
+        old = {} if replaces else merged.get(key, {})
+        merged[key] = (
+            {**old, **value} if isinstance(old, dict) and isinstance(value, dict) else value
+        )
+    return merged
+
+
 def _check(recipe: TrainingRecipe) -> None:
     """Refuse what each table allows but not both together."""
-    needed, frames = recipe.model.create().receptive_field_frames, recipe.clip_frames
+    network, features = recipe.model.create(), recipe.front_end.features
+    if network.features not in ("any", features):
+        raise KwsError(
+            f"[model] {recipe.model.architecture} works on [front_end] features = "
+            f'"{network.features}". Received: {features!r}'
+        )
+    if network.whole_clip and recipe.training.context_clips != 1:
+        raise KwsError(
+            f"[model] {recipe.model.architecture} takes whole clips ({network.whole_clip}), so "
+            f"[training] context_clips must be 1. Received: {recipe.training.context_clips}"
+        )
+    needed, frames = recipe.receptive_field_frames, recipe.clip_frames
     if needed > frames:
         raise KwsError(
             f"[model] needs {needed} frames for a step, but a clip of {recipe.data.clip_ms} ms "

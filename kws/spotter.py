@@ -76,8 +76,9 @@ class Spotter:
         self._front_end.reset()
         self._decider.reset()
         self._steps_done = 0
-        # Frames that later steps still need, as the network takes them: [< R + S, n_mfcc].
-        self._frames = self._network.prepare(np.zeros((0, self.card.front_end.n_mfcc), np.float32))
+        # Frames that later steps still need, as the network takes them: [< R + S, n_features].
+        none = np.zeros((0, self.card.front_end.n_features), np.float32)
+        self._frames = self._network.prepare(none)
         self._clear_report()
 
     def feed(self, samples: NDArray[np.int16]) -> list[Event]:

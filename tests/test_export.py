@@ -38,7 +38,7 @@ pytest.importorskip("tf_keras")
 
 from kws.export import ExportReport, export_run
 from kws.export.convert import convert_int8, windows
-from kws.export.graph import LSTM, Graph, copy_quantisation, macs, the_lstm
+from kws.export.graph import LSTM, Graph, copy_quantisation, lstms, macs
 from kws.export.runtimes import RUNTIMES, check_runtimes, default_runtimes
 from kws.export.trained import TrainedRun, calibration_clips, load_run, validation_set
 from kws.export.twin import build_twin, fold
@@ -100,7 +100,7 @@ def trained(real_speech: Path, tmp_path_factory: pytest.TempPathFactory) -> Trai
     mean, std = raw.mean(axis=(0, 1)), raw.std(axis=(0, 1))
     keras.utils.set_random_seed(3)
     network = recipe.model.create().build(
-        keras, n_mfcc=13, n_labels=len(recipe.labels.labels), head="softmax"
+        keras, n_features=13, n_labels=len(recipe.labels.labels), head="softmax"
     )
     network.compile(
         keras.optimizers.Adam(6e-3),
@@ -209,7 +209,7 @@ def test_stream_file_is_int8_with_one_fused_lstm_and_nothing_but_builtin_operato
     assert network.input_tensor["type"] == network.output_tensor["type"] == "int8"
     assert network.input_tensor["shape"] == [1, FRAMES, 13]
     assert network.output_tensor["shape"] == [1, 1, 5]
-    states = [t for t in the_lstm(graph).inputs if t >= 0 and graph.is_state(t)]
+    states = [t for t in lstms(graph)[0].inputs if t >= 0 and graph.is_state(t)]
     assert [graph.shape(t) for t in states] == [(1, 32), (1, 32)]
 
 
@@ -256,7 +256,7 @@ def test_cell_state_has_room_for_a_whole_stream_and_not_much_more(
     run: TrainedRun, exported: dict[str, ExportReport]
 ) -> None:
     graph = Graph(exported["stream"].path.read_bytes())
-    cell = next(t for t in the_lstm(graph).inputs if t >= 0 and graph.name(t).endswith("qconst1"))
+    cell = next(t for t in lstms(graph)[0].inputs if t >= 0 and graph.name(t).endswith("qconst1"))
     scale = graph.scales(cell)
     assert scale is not None and graph.is_state(cell)
     room = 32768 * float(scale[0])

@@ -631,6 +631,7 @@ def test_other_models_are_refused_in_one_line_and_nothing_is_written(
             "4000 to 48000 Hz",
         ),
         ({"front_end": FrontEndConfig(frame_length=500)}, "a power of two"),
+        ({"front_end": FrontEndConfig(features="log_mel", n_mels=13)}, "is for models on MFCC"),
         ({"feature_mean": (1e9,) * 13}, "does not fit"),
     ],
 )

@@ -31,7 +31,13 @@ def noise(seed: int, samples: int, level: float = 3000.0) -> np.ndarray:
 
 def librosa_mfcc(pcm: np.ndarray, config: FrontEndConfig = CONFIG) -> np.ndarray:
     """The definition in librosa's and SciPy's words."""
-    librosa, fft = pytest.importorskip("librosa"), pytest.importorskip("scipy.fft")
+    fft = pytest.importorskip("scipy.fft")
+    log_energies = librosa_log_mel(pcm, config)
+    return fft.dct(log_energies, type=2, norm="ortho", axis=1)[:, : config.n_mfcc]
+
+
+def librosa_log_mel(pcm: np.ndarray, config: FrontEndConfig) -> np.ndarray:
+    librosa = pytest.importorskip("librosa")
     magnitudes = np.abs(
         librosa.stft(
             pcm.astype(np.float64) / 32768,
@@ -42,8 +48,7 @@ def librosa_mfcc(pcm: np.ndarray, config: FrontEndConfig = CONFIG) -> np.ndarray
         )
     )
     energies = librosa_filters(config).astype(np.float64) @ magnitudes
-    log_energies = np.log(np.maximum(energies, config.log_floor))
-    return fft.dct(log_energies, type=2, norm="ortho", axis=0)[: config.n_mfcc].T
+    return np.log(np.maximum(energies, config.log_floor)).T
 
 
 def librosa_filters(config: FrontEndConfig) -> np.ndarray:
@@ -99,6 +104,31 @@ def test_another_definition_also_equals_librosas() -> None:
     )
     pcm = noise(3, 8000)
     np.testing.assert_allclose(mfcc(pcm, config), librosa_mfcc(pcm, config), atol=1e-4, rtol=0)
+
+
+def test_without_the_dct_features_are_librosas_log_mel() -> None:
+    config = FrontEndConfig(features="log_mel", frame_length=480, hop_length=160)
+    pcm = noise(4, RATE)
+    features = mfcc(pcm, config)
+    assert features.shape == (98, config.n_features) == (98, 40)
+    np.testing.assert_allclose(features, librosa_log_mel(pcm, config), atol=1e-4, rtol=0)
+
+
+def test_samples_as_features_are_the_frames_at_full_scale_1() -> None:
+    config = FrontEndConfig(features="samples", frame_length=320, hop_length=320)
+    pcm = noise(5, RATE)
+    assert config.n_features == 320
+    np.testing.assert_array_equal(mfcc(pcm, config), pcm.reshape(50, 320) / 32768)
+    # Frames too short for the mel filters are no fault where there are none.
+    assert FrontEndConfig(features="samples", frame_length=32, hop_length=32).n_features == 32
+
+
+@pytest.mark.parametrize("features", ["log_mel", "samples"])
+def test_other_features_too_are_the_same_bits_for_any_chunking(features: str) -> None:
+    config = FrontEndConfig(features=features)
+    pcm, front_end = noise(6, 5000), FrontEnd(config)
+    pieces = [front_end.feed(pcm[i : i + 333]) for i in range(0, len(pcm), 333)]
+    np.testing.assert_array_equal(np.concatenate(pieces), mfcc(pcm, config))
 
 
 @pytest.mark.parametrize(

@@ -22,7 +22,7 @@ PACKAGE = Path(kws.__file__).parent
 FLOORS = (
     ("__main__",),
     ("cli",),
-    ("demo", "verdict"),
+    ("demo", "leaderboard", "verdict"),
     ("export",),
     ("train",),
     ("report",),
@@ -39,7 +39,17 @@ FLOORS = (
 
 # What an application on a Raspberry Pi runs: the spotter and the commands that only listen.
 RUNNERS = ("kws.spotter", "kws.cli.run", "kws.cli.listen", "kws.cli.info", "kws.benchmark_process")
-NOT_FOR_RUNNERS = {"data", "train", "export", "models", "recipe", "evaluate", "report", "demo"}
+NOT_FOR_RUNNERS = {
+    "data",
+    "train",
+    "export",
+    "models",
+    "recipe",
+    "evaluate",
+    "report",
+    "demo",
+    "leaderboard",
+}
 
 OPTIONAL = (
     *("tensorflow", "keras", "tf_keras", "jax", "torch", "librosa", "scipy", "matplotlib"),

@@ -322,6 +322,8 @@ def edit(**changes: object) -> str:
         (edit(decision__thresholds={"yes": 1.5, "no": 0.5}), "above 0 and at most 1"),
         (edit(decision__mood="good"), "unknown field 'decision.mood'"),
         (edit(front_end__hop_length="x"), "hop_length must be a finite number"),
+        (edit(front_end__features="cepstrum"), "one of mfcc, log_mel, samples"),
+        (edit(front_end__features=3), "features must be of type str"),
         (edit(provenance=None), "provenance must be of type dict"),
         (CARD.to_json().replace('"license"', '"licence"'), "unknown field 'licence'"),
     ],
@@ -330,6 +332,12 @@ def test_a_bad_card_is_refused_in_one_line(text: str, complaint: str) -> None:
     with pytest.raises(KwsError, match=complaint) as caught:
         ModelCard.from_json(text)
     assert "\n" not in str(caught.value)
+
+
+def test_a_card_from_before_there_was_a_choice_of_features_is_about_mfcc() -> None:
+    old = json.loads(CARD.to_json())
+    assert old["front_end"].pop("features") == "mfcc"
+    assert ModelCard.from_json(json.dumps(old)) == CARD
 
 
 @pytest.mark.parametrize("key", sorted(set(json.loads(CARD.to_json())) - {"provenance"}))

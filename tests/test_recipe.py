@@ -17,7 +17,7 @@ def write(folder: Path, text: str) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", sorted(path.stem for path in RECIPES.glob("*.toml")))
+@pytest.mark.parametrize("name", sorted(path.stem for path in RECIPES.rglob("*.toml")))
 def test_every_recipe_that_comes_with_the_kit_reads_back_as_it_was_written(
     name: str, tmp_path: Path
 ) -> None:
@@ -111,7 +111,7 @@ def test_a_wake_word_has_one_sigmoid_output(tmp_path: Path) -> None:
         ("[model]\nlstm_units = '8'", "model.lstm_units has the wrong type"),
         ("[model]\nconv_filters = 8", "model.conv_filters has the wrong type: it must be an array"),
         ("[model]\nconv_filters = [8, 8.5]", "model.conv_filters[1] has the wrong type"),
-        ("[model]\nconv_filters = [8]", "one entry for each convolution"),
+        ("[model]\nconv_filters = [8]", "one entry for each layer"),
         ("[data]\nclip_ms = 150", "needs 9 frames"),
         ("[data]\nwords = 'thirteen'", "words must be"),
         ("[data]\nwords = ['a', 'a']", "'a' twice"),
@@ -120,6 +120,8 @@ def test_a_wake_word_has_one_sigmoid_output(tmp_path: Path) -> None:
         ("[decision]\nthreshold = 2", "threshold"),
         ("[decision]\nthresholds = [0.5]", "decision.thresholds has the wrong type"),
         ("[decision]\nthresholds = {yes = 'high'}", "decision.thresholds.yes has the wrong type"),
+        ("base = 'nothing'", "No such recipe"),
+        ("base = 3", "base has the wrong type"),
         ("seed = -1", "seed must lie between"),
         ("seed = 4_000_000_000", "seed must lie between"),
         ("name = 'a/b'", "no slashes"),
@@ -145,6 +147,29 @@ def test_a_faulty_recipe_is_refused_in_one_line_that_names_file_and_fault(
     assert complaint in str(caught.value)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_recipe_on_a_base_says_only_what_is_different(tmp_path: Path) -> None:
+    (tmp_path / "base.toml").write_text(
+        "name = 'theirs'\ndescription = 'old'\nseed = 5\n[training]\nepochs = 7\n"
+        "batch_size = 12\n[model]\nlstm_units = 8\nconv_filters = [4, 4]"
+    )
+    (tmp_path / "middle.toml").write_text("base = 'base.toml'\n[training]\nepochs = 9")
+    recipe = load_recipe(write(tmp_path, "base = 'middle.toml'\n[model]\nlstm_units = 16"))
+    assert (recipe.name, recipe.description, recipe.seed) == ("mine", "", 5)
+    assert (recipe.training.epochs, recipe.training.batch_size) == (9, 12)
+    assert recipe.model.sizes["lstm_units"] == 16
+    assert recipe.model.sizes["conv_filters"] == (4, 4)
+    # What is said of one architecture says nothing about another.
+    other = load_recipe(write(tmp_path, "base = 'base.toml'\n[model]\narchitecture = 'lstm'"))
+    assert other.model.sizes["lstm_units"] == (96,)
+    named = load_recipe(write(tmp_path, "base = 'demo'"))
+    assert named.data == load_recipe("demo").data
+
+
+def test_recipes_that_build_on_each_other_in_a_circle_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(KwsError, match=r"mine\.toml.*in a circle"):
+        load_recipe(write(tmp_path, "base = 'mine.toml'"))
 
 
 def test_a_missing_recipe_names_the_ones_that_exist() -> None:

@@ -87,7 +87,7 @@ def test_the_kept_weights_give_the_accuracy_that_the_run_reports(finished: Path)
     from kws.frontend import mfcc
 
     recipe = load_recipe(finished / "recipe.toml")
-    twin = recipe.model.create().build(tf_keras, n_mfcc=13, n_labels=5, head="softmax")
+    twin = recipe.model.create().build(tf_keras, n_features=13, n_labels=5, head="softmax")
     weights = read_arrays(finished / "best.npz")
     for layer in twin.layers:
         n = len(layer.get_weights())

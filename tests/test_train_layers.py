@@ -126,6 +126,19 @@ def test_another_definition_and_normalisation_are_the_runners_too() -> None:
     np.testing.assert_allclose(to_numpy(layer(pcm, as_it_is(pcm))), expected, atol=1e-3, rtol=0)
 
 
+@pytest.mark.parametrize("features", ["log_mel", "samples"])
+def test_other_features_are_the_runners_too(features: str) -> None:
+    config = FrontEndConfig(features=features, frame_length=480, hop_length=160)
+    pcm = noise(3, 2, 1, 5003)
+    mean = np.linspace(-1, 1, config.n_features)
+    layer = TrainingFeatures(
+        config, AugmentConfig(), noise(4, RATE), mean=mean, deviation=mean + 2, seed=1
+    )
+    expected = (mfcc(pcm[:, 0], config) - mean) / (mean + 2)
+    np.testing.assert_allclose(to_numpy(layer(pcm, as_it_is(pcm))), expected, atol=1e-3, rtol=0)
+    assert layer.compute_output_shape(pcm.shape, ()) == expected.shape
+
+
 def test_training_without_any_variation_changes_nothing() -> None:
     pcm = noise(5, 2, 2, RATE)
     still = to_numpy(features(clips=2, **STILL)(pcm, as_it_is(pcm), training=True))
@@ -292,4 +305,4 @@ def test_the_same_holds_under_jax() -> None:
         command, env={**os.environ, "KERAS_BACKEND": "jax"}, capture_output=True, text=True
     )
     assert run.returncode == 0, run.stdout[-3000:]
-    assert "7 passed" in run.stdout
+    assert "9 passed" in run.stdout

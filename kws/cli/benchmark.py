@@ -1,4 +1,4 @@
-"""`kws benchmark`: speed, memory and size of a model on this computer."""
+"""`kws benchmark`: speed, memory and size of a model, or of many side by side."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from kws.cli.options import JSON, MODEL
+from kws.cli.options import JSON
 
 if TYPE_CHECKING:
     from kws.benchmark import Benchmark
@@ -21,7 +21,12 @@ def register(app: typer.Typer) -> None:
 
 
 def benchmark(
-    model: str = MODEL,
+    models: list[str] = typer.Argument(
+        ...,
+        metavar="MODEL",
+        help="A .tflite file or the name of a pretrained model; with --zoo folders of runs.",
+        show_default=False,
+    ),
     seconds: float = typer.Option(
         60.0, "--seconds", metavar="S", min=1, max=3600, help="Length of the audio."
     ),
@@ -43,6 +48,19 @@ def benchmark(
         help="With --soak: play this over and over instead of made-up audio; may be given again.",
         show_default=False,
     ),
+    zoo: bool = typer.Option(
+        False,
+        "--zoo",
+        help="Instead, compare finished runs: size, work, memory, accuracy and time of each, as a "
+        "table, as JSON and as a picture. Exports those that are not exported yet.",
+    ),
+    out: Path = typer.Option(
+        Path("leaderboard.md"),
+        "--out",
+        "-o",
+        metavar="FILE",
+        help="With --zoo: the table; JSON and picture get the same name.",
+    ),
     as_json: bool = JSON,
 ) -> None:
     """Measure a model's start-up time, speed, memory and size.
@@ -53,9 +71,18 @@ def benchmark(
     Examples:
       kws benchmark commands_en
       kws benchmark commands_en --soak 24
+      kws benchmark --zoo runs/* -o leaderboard.md
     """
     from dataclasses import asdict
 
+    if zoo:
+        if soak is not None or audio:
+            raise typer.BadParameter("--zoo goes without --soak and --audio.")
+        _zoo([Path(run) for run in models], out, as_json)
+        return
+    if len(models) > 1:
+        raise typer.BadParameter("One model at a time; runs side by side: --zoo.")
+    model = models[0]
     if soak is not None:
         _soak(model, soak, audio or [], as_json)
         return
@@ -70,6 +97,20 @@ def benchmark(
         typer.echo(json.dumps(asdict(result), indent=2))
     else:
         typer.echo("\n".join(_lines(result)))
+
+
+def _zoo(runs: list[Path], out: Path, as_json: bool) -> None:
+    from kws.leaderboard import measure_runs, table, to_dicts, write_leaderboard
+    from kws.progress import tell
+    from kws.report import check_picture
+
+    if out.suffix != ".md":
+        raise typer.BadParameter(f"--out: the table's name must end in .md. Received: {out}.")
+    check_picture(out.with_suffix(".png"))
+    entries = measure_runs(runs, say=tell)
+    files = write_leaderboard(entries, out)
+    typer.echo(json.dumps(to_dicts(entries)) if as_json else "\n".join(table(entries)))
+    tell(f"written: {', '.join(str(file) for file in files)}")
 
 
 def _soak(model: str, hours: float, audio: list[Path], as_json: bool) -> None:

@@ -26,7 +26,10 @@ def export(
     ),
     as_float: bool = typer.Option(False, "--float", help="Keep float32 instead of int8."),
     clip: bool = typer.Option(
-        False, "--clip", help="Take a whole clip at once instead of a step of a stream."
+        False,
+        "--clip",
+        help="Take a whole clip at once instead of a step of a stream. [default for networks that "
+        "cannot follow a stream]",
     ),
     runtimes: str | None = typer.Option(
         None,
@@ -79,7 +82,7 @@ def export(
         run,
         out or Path(f"{load_run(run).recipe.name}.tflite"),
         quantised=not as_float,
-        form="clip" if clip else "stream",
+        form="clip" if clip else None,
         runtimes=names,
         max_clips=clips,
         say=tell,

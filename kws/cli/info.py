@@ -60,14 +60,15 @@ def _lines(facts: dict[str, Any]) -> list[str]:
         ("head", card["head"]),
         (
             "form",
-            f"{card['form']}: a step every {step_ms:g} ms looks at {window_ms:g} ms "
-            f"({card['receptive_field_frames']} frames) and at the state before it",
+            f"stream: a step every {step_ms:g} ms looks at {window_ms:g} ms "
+            f"({card['receptive_field_frames']} frames) and at the state before it"
+            if card["form"] == "stream"
+            else f"clip: takes {card['clip_frames']} frames at once",
         ),
         (
             "front end",
-            f"{rate} Hz, {front_end['n_mfcc']} MFCC from {front_end['n_mels']} mel filters "
-            f"({front_end['mel_low_hz']:g} to {front_end['mel_high_hz']:g} Hz), frames of "
-            f"{front_end['frame_length']} samples every {front_end['hop_length']}",
+            f"{rate} Hz, {_features(front_end)}, frames of {front_end['frame_length']} samples "
+            f"every {front_end['hop_length']}",
         ),
         (
             "decision",
@@ -80,6 +81,18 @@ def _lines(facts: dict[str, Any]) -> list[str]:
     rows += [(ascii(key)[1:-1], _text(value)) for key, value in card["provenance"].items()]
     width = max(len(name) for name, _ in rows)
     return [f"{name:{width}}  {text}" for name, text in rows]
+
+
+def _features(front_end: dict[str, Any]) -> str:
+    filters = (
+        f"{front_end['n_mels']} mel filters "
+        f"({front_end['mel_low_hz']:g} to {front_end['mel_high_hz']:g} Hz)"
+    )
+    return {
+        "mfcc": f"{front_end['n_mfcc']} MFCC from {filters}",
+        "log_mel": f"the logarithms of {filters}",
+        "samples": "samples as they are",
+    }[front_end["features"]]
 
 
 def _text(value: Any) -> str:

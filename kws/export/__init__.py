@@ -49,7 +49,8 @@ class ExportReport:
     macs_per_invocation: int
     """Multiply-accumulates of one run of the network."""
     macs_per_second: int
-    """Those for a second of audio, with everything that a step computes again."""
+    """Those for a second of audio, with everything that a step computes again; in clip form, those
+    of clips one after the other, of which each is answered once."""
     macs_per_second_least: int
     """Those for a second of audio if no step computed a convolution again."""
     invocation_us: float
@@ -65,13 +66,10 @@ class ExportReport:
     def summary(self) -> str:
         """One line on accuracy, agreement and size."""
         forms = self.agreement.forms
-        apart = f"{self.agreement.stream_clip_difference:.0e}"
-        if self.agreement.stream_clip_lsb is not None:
-            apart = f"{self.agreement.stream_clip_lsb} LSB"
         return (
             f"{'int8' if self.quantised else 'float32'} {100 * forms[-1].accuracy:.1f} %, "
             f"float {100 * forms[0].accuracy:.1f} % of {self.agreement.clips:,} clips; "
-            f"stream and clip differ by {apart} at most; {self.size_bytes / 1000:.1f} kB"
+            f"{self.agreement.stream_and_clip}; {self.size_bytes / 1000:.1f} kB"
         )
 
     def lines(self) -> list[str]:
@@ -119,7 +117,7 @@ def export_run(
     output: str | Path,
     *,
     quantised: bool = True,
-    form: str = "stream",
+    form: str | None = None,
     runtimes: Sequence[str] = (),
     max_clips: int | None = None,
     decision: DecisionConfig | None = None,
@@ -134,7 +132,8 @@ def export_run(
         run_dir: folder that `kws train` made.
         output: the file to write.
         quantised: int8, else float32.
-        form: ``"stream"`` (a step of R frames, state carried) or ``"clip"`` (a whole clip).
+        form: ``"stream"`` (a step of R frames, state carried) or ``"clip"`` (a whole clip); by
+            default the former for networks that can.
         runtimes: also run the file on these, see `kws.export.runtimes.RUNTIMES`.
         max_clips: compare on no more than so many validation clips, spread evenly.
         decision: thresholds and smoothing that go into the file; by default the recipe's.
@@ -146,11 +145,11 @@ def export_run(
 
     Example:
         >>> export_run("runs/commands_en", "commands_en.tflite").summary  # doctest: +SKIP
-        'int8 95.2 %, float 95.1 % of 3,534 clips; stream and clip differ by 0 LSB at most; …'
+        'int8 95.2 %, float 95.1 % of 3,534 clips; stream and clip form differ by 0 LSB; …'
     """
     started = time.monotonic()
     output = Path(output)
-    if form not in FORMS:
+    if form not in (None, *FORMS):
         raise KwsError(f"Unknown form. Received: {form!r}. Use: {' or '.join(FORMS)}")
     if output.is_dir():
         raise KwsError(f"The output must be a file. Received: {output}, which is a folder")
@@ -175,7 +174,7 @@ def _prepare(
     run_dir: str | Path,
     output: Path,
     quantised: bool,
-    form: str,
+    form: str | None,
     runtimes: Sequence[str],
     max_clips: int | None,
     decision: DecisionConfig | None,
@@ -185,6 +184,12 @@ def _prepare(
     from kws.export.trained import calibration_clips, load_run, validation_set
 
     run = load_run(run_dir)
+    whole_clip, architecture = run.recipe.model.create().whole_clip, run.recipe.model.architecture
+    if form == "stream" and whole_clip:
+        raise KwsError(f"{architecture} has no stream form: {whole_clip}. Export it in clip form")
+    if form is None and whole_clip:
+        say(f"{architecture} is exported in clip form: {whole_clip}")
+    form = form or ("clip" if whole_clip else "stream")
     pcm, labels = validation_set(run)
     if max_clips is not None:
         chosen = _spread(len(pcm), max_clips)
@@ -213,15 +218,15 @@ def _prepare(
 
     from kws.export.graph import Graph, macs
 
-    network, front_end = run.recipe.model.create(), run.recipe.front_end
-    work = {name: macs(Graph(content)) for name, content in vars(forms).items()}
-    frames_per_second = front_end.sample_rate_hz / front_end.hop_length
-    steps_per_second = frames_per_second / network.stride_frames
-    clip_steps = agreement.steps // agreement.clips
-    per_step = (work["clip"] - work["stream"]) / max(1, clip_steps - 1)
-    per_second = work["stream"] * steps_per_second
-    if form == "clip":
-        per_second = work["clip"] * 1000 / run.recipe.data.clip_ms
+    work = {name: macs(Graph(content)) for name, content in vars(forms).items() if content}
+    per_second = least = work["clip"] * 1000 / run.recipe.data.clip_ms
+    if form == "stream":
+        front_end = run.recipe.front_end
+        frames_per_second = front_end.sample_rate_hz / front_end.hop_length
+        steps_per_second = frames_per_second / run.recipe.stride_frames
+        clip_steps = agreement.steps // agreement.clips
+        per_second = work["stream"] * steps_per_second
+        least = (work["clip"] - work["stream"]) / max(1, clip_steps - 1) * steps_per_second
     parameters = _parameters(run)
     card = _card(
         run,
@@ -234,7 +239,7 @@ def _prepare(
             "agreement": agreement.to_dict(),
         },
     )
-    content = write_card(forms.stream if form == "stream" else forms.clip, card)
+    content = write_card(vars(forms)[form], card)
 
     interpreter = open_interpreter(content)
     source = interpreter.get_input_details()[0]
@@ -261,7 +266,7 @@ def _prepare(
         parameters=parameters,
         macs_per_invocation=work[form],
         macs_per_second=round(per_second),
-        macs_per_second_least=round(per_step * steps_per_second),
+        macs_per_second_least=round(least),
         invocation_us=float(np.median(microseconds)),
         agreement=agreement,
         runtimes=report,
@@ -272,6 +277,8 @@ def _prepare(
 
 def _check_stream_equals_clip(agreement: Agreement) -> None:
     lsb, difference = agreement.stream_clip_lsb, agreement.stream_clip_difference
+    if difference is None:
+        return
     if (lsb or 0) > LARGEST_LSB or (lsb is None and difference > LARGEST_FLOAT_DIFFERENCE):
         raise KwsError(
             "The streaming form does not equal the clip form, so the file would not do what was "
@@ -295,7 +302,7 @@ def _parameters(run: TrainedRun) -> int:
 def _runtime_inputs(
     run: TrainedRun, pcm: NDArray[np.int16], form: str
 ) -> tuple[NDArray[np.float32], NDArray[np.bool_]]:
-    """Return invocations [n, frames, n_mfcc] and where to reset before [n].
+    """Return invocations [n, frames, n_features] and where to reset before [n].
 
     The first half of the clips each begin from zero state, the others run on as one stream.
     """
@@ -303,13 +310,11 @@ def _runtime_inputs(
 
     from kws.export.convert import windows
 
-    network = run.recipe.model.create()
     features = run.features(pcm)
     if form == "clip":
         return features, np.ones(len(features), bool)
-    per_clip = [
-        windows(x, network.receptive_field_frames, network.stride_frames)[:, 0] for x in features
-    ]
+    reach, stride = run.recipe.receptive_field_frames, run.recipe.stride_frames
+    per_clip = [windows(x, reach, stride)[:, 0] for x in features]
     resets = np.zeros((len(per_clip), len(per_clip[0])), bool)
     resets[: -(-len(per_clip) // 2), 0] = True
     return np.concatenate(per_clip), resets.reshape(-1)
@@ -329,7 +334,6 @@ def _card(
     from kws.model_file import ModelCard
 
     recipe, labels = run.recipe, run.recipe.labels
-    network = recipe.model.create()
     decision = decision or recipe.decision
     thresholds = {word: decision.thresholds.get(word, THRESHOLD) for word in labels.keywords}
     return ModelCard(
@@ -339,8 +343,8 @@ def _card(
         keywords=labels.keywords,
         head=recipe.data.head,
         form=form,
-        receptive_field_frames=network.receptive_field_frames,
-        stride_frames=network.stride_frames,
+        receptive_field_frames=recipe.receptive_field_frames,
+        stride_frames=recipe.stride_frames,
         clip_frames=recipe.clip_frames,
         front_end=recipe.front_end,
         feature_mean=tuple(float(x) for x in run.mean),

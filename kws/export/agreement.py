@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from kws.export.convert import Forms, windows
 from kws.export.trained import TrainedRun
-from kws.export.twin import build_twin
+from kws.export.twin import build_twin, import_tensorflow
 from kws.runtime import open_interpreter
 
 STREAM_CLIPS = 200
@@ -57,21 +57,35 @@ class Agreement:
     clips: int
     """Validation clips."""
     steps: int
-    """LSTM steps in all of them."""
+    """Output steps in all of them."""
     forms: tuple[FormFigures, ...]
     """The float network in Keras first, then the others."""
+    whole_clip: str
+    """Why there is no stream form; empty where there is one."""
     stream_clip_lsb: int | None
-    """Largest difference between stream and clip form in steps of the int8 output; None: float."""
-    stream_clip_difference: float
-    """The same as a difference of posteriors."""
-    stream: StreamFigures
-    """What becomes of small differences when the state is carried on for minutes."""
+    """Largest difference between stream and clip form in steps of the int8 output; None: float, or
+    no stream form."""
+    stream_clip_difference: float | None
+    """The same as a difference of posteriors; None: no stream form."""
+    stream: StreamFigures | None
+    """What becomes of small differences when the state is carried on for minutes; None: no stream
+    form."""
     changes: dict[str, int]
     """Answers that the last form gives otherwise than Keras: ``"up → off"``: how often."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain dictionaries, lists, numbers and strings, as JSON gives them back."""
         return cast("dict[str, Any]", json.loads(json.dumps(asdict(self))))
+
+    @property
+    def stream_and_clip(self) -> str:
+        """Say how far the two forms are apart, or why there is one only."""
+        if self.stream_clip_difference is None:
+            return f"clip form only: {self.whole_clip}"
+        apart = f"{self.stream_clip_difference:.1g}"
+        if self.stream_clip_lsb is not None:
+            apart = f"{self.stream_clip_lsb} LSB"
+        return f"stream and clip form differ by {apart}"
 
     def lines(self) -> list[str]:
         """Return a table for people."""
@@ -86,16 +100,17 @@ class Agreement:
                     f"  {f.answers_changed:15d}"
                 )
             lines.append(figures)
-        apart = f"{self.stream_clip_difference:.1g}"
-        if self.stream_clip_lsb is not None:
-            apart = f"{self.stream_clip_lsb} LSB"
-        lines.append(f"stream and clip form differ by {apart} at most, over every step")
+        lines.append(f"{self.stream_and_clip} at most, over every step")
         stream = self.stream
-        lines.append(
-            f"one stream of {stream.seconds:.0f} s without a reset: posteriors differ from Keras "
-            f"by {stream.largest_difference:.6f} at most, {stream.mean_difference:.6f} on average, "
-            f"{100 * stream.answers_changed:.2f} % of answers"
-        )
+        if stream is None:
+            lines[-1] = self.stream_and_clip
+        else:
+            lines.append(
+                f"one stream of {stream.seconds:.0f} s without a reset: posteriors differ from "
+                f"Keras by {stream.largest_difference:.6f} at most, "
+                f"{stream.mean_difference:.6f} on average, "
+                f"{100 * stream.answers_changed:.2f} % of answers"
+            )
         if self.changes:
             common = sorted(self.changes.items(), key=lambda change: (-change[1], change[0]))
             shown = ", ".join(f"{change} {n}" for change, n in common[:6])
@@ -118,46 +133,44 @@ def measure_agreement(
         run: what was trained.
         pcm: clips int16 [n, clip_samples].
         labels: their labels [n], see `kws.export.trained.validation_set`.
-        forms: stream and clip form of the file to be.
+        forms: clip form of the file to be, and stream form if it has one.
         float_clip: the clip form in float32.
         quantised: whether `forms` are int8.
     """
-    network, label_set = run.recipe.model.create(), run.recipe.labels
+    label_set = run.recipe.labels
     features = run.features(pcm)
     twin = build_twin(run, frames=None, batch_size=None)
+    tf, _ = import_tensorflow()
+    # As a graph: step by step an LSTM takes ten times as long.
+    hear = tf.function(lambda x: twin(x, training=False), reduce_retracing=True, autograph=False)
     keras = np.concatenate(
         [
-            np.asarray(twin(features[i : i + _KERAS_BATCH], training=False))
+            np.asarray(hear(features[i : i + _KERAS_BATCH]))
             for i in range(0, len(features), _KERAS_BATCH)
         ]
     )
     clip, clip_steps, scale = run_form(forms.clip, features[:, np.newaxis])
-    steps = np.stack(
-        [windows(x, network.receptive_field_frames, network.stride_frames) for x in features]
-    )
-    stream, stream_steps, _ = run_form(forms.stream, steps[:, :, 0])
     kind = "int8" if quantised else "float32"
     found = {"Keras, float32": keras}
     if quantised:
         found["TFLite, float32, clip"] = run_form(float_clip, features[:, np.newaxis])[0]
-    found |= {f"TFLite, {kind}, clip": clip, f"TFLite, {kind}, stream": stream}
+    found[f"TFLite, {kind}, clip"] = clip
+    lsb, long_figures = None, None
+    if forms.stream is not None:
+        reach, stride = run.recipe.receptive_field_frames, run.recipe.stride_frames
+        steps = np.stack([windows(x, reach, stride) for x in features])
+        stream, stream_steps, _ = run_form(forms.stream, steps[:, :, 0])
+        found[f"TFLite, {kind}, stream"] = stream
+        apart = clip_steps.astype(np.float64) - stream_steps.astype(np.float64)
+        lsb = float(np.abs(apart).max())
+        long_figures = _long_stream(run, pcm, hear, forms.stream)
 
     answers = {name: _answers(p[:, -1], label_set.head) for name, p in found.items()}
-    ours, theirs = answers["Keras, float32"], answers[f"TFLite, {kind}, stream"]
+    ours, theirs = answers["Keras, float32"], answers[list(found)[-1]]
     names = (*label_set.labels, "(not the word)")  # -1 picks the last one
     changes = Counter(
         f"{names[a]} → {names[b]}" for a, b in zip(ours, theirs, strict=True) if a != b
     )
-    chosen = np.random.default_rng(0).permutation(len(pcm))[:STREAM_CLIPS]
-    speech = run.features(pcm[chosen].reshape(-1))
-    long_keras = np.asarray(twin(speech[np.newaxis], training=False))[0]
-    long_steps = windows(speech, network.receptive_field_frames, network.stride_frames)
-    long_stream = run_form(forms.stream, long_steps[np.newaxis, :, 0])[0][0]
-    long_apart = np.abs(long_stream - long_keras)
-    long_changed = _answers(long_stream, label_set.head) != _answers(long_keras, label_set.head)
-
-    apart = clip_steps.astype(np.float64) - stream_steps.astype(np.float64)
-    lsb = np.abs(apart).max()
     return Agreement(
         clips=len(pcm),
         steps=int(keras.shape[0] * keras.shape[1]),
@@ -171,15 +184,30 @@ def measure_agreement(
             )
             for name, p in found.items()
         ),
-        stream_clip_lsb=int(lsb) if quantised else None,
-        stream_clip_difference=float(lsb * scale),
-        stream=StreamFigures(
-            seconds=len(chosen) * run.recipe.data.clip_ms / 1000,
-            largest_difference=float(long_apart.max()),
-            mean_difference=float(long_apart.mean()),
-            answers_changed=float(long_changed.mean()),
-        ),
+        whole_clip=run.recipe.model.create().whole_clip,
+        stream_clip_lsb=int(lsb) if quantised and lsb is not None else None,
+        stream_clip_difference=None if lsb is None else lsb * scale,
+        stream=long_figures,
         changes=dict(changes),
+    )
+
+
+def _long_stream(
+    run: TrainedRun, pcm: NDArray[np.int16], hear: Any, content: bytes
+) -> StreamFigures:
+    """Join some of the clips and run the stream form over them without a reset."""
+    recipe, head = run.recipe, run.recipe.labels.head
+    chosen = np.random.default_rng(0).permutation(len(pcm))[:STREAM_CLIPS]
+    speech = run.features(pcm[chosen].reshape(-1))
+    expected = np.asarray(hear(speech[np.newaxis]))[0]
+    steps = windows(speech, recipe.receptive_field_frames, recipe.stride_frames)
+    received = run_form(content, steps[np.newaxis, :, 0])[0][0]
+    apart = np.abs(received - expected)
+    return StreamFigures(
+        seconds=len(chosen) * recipe.data.clip_ms / 1000,
+        largest_difference=float(apart.max()),
+        mean_difference=float(apart.mean()),
+        answers_changed=float((_answers(received, head) != _answers(expected, head)).mean()),
     )
 
 
@@ -190,7 +218,7 @@ def run_form(
 
     Args:
         content: the model.
-        inputs: normalised features [sequences, invocations, frames, n_mfcc].
+        inputs: normalised features [sequences, invocations, frames, n_features].
 
     Returns:
         Posteriors float32 [sequences, steps, n_labels], the same as the output tensor holds them,

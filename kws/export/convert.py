@@ -17,6 +17,8 @@ reaches ±10: room for ±1 only costs 1.7 points of accuracy, room for ±32 noth
 Calibrating lone first steps, from zero state, costs 0.4 points and makes single posteriors wrong
 by 0.5; with the ranges of a stream no posterior is off by more than 0.08.
 
+A network that takes whole clips has no stream; it is calibrated by clips, one after the other.
+
 The operator that a Keras LSTM becomes holds the cell state within ±10, in float files too, which
 Keras does not. The output is that of tanh, which is 1 there, so that all it does is to forget a
 little sooner; `kws.export.agreement` measures it on a long stream.
@@ -46,10 +48,11 @@ TEMPORARY_BYTES = 32_000_000
 class Forms:
     """The same network for inputs of two lengths, as .tflite contents without a card."""
 
-    stream: bytes
-    """One step: [1, R, n_mfcc] → [1, 1, n_labels], state carried from invoke to invoke."""
+    stream: bytes | None
+    """One step: [1, R, n_features] → [1, 1, n_labels], state carried from invoke to invoke; None
+    for a network that takes whole clips."""
     clip: bytes
-    """A whole clip: [1, clip_frames, n_mfcc] → [1, steps, n_labels]."""
+    """A whole clip: [1, clip_frames, n_features] → [1, steps, n_labels]."""
 
 
 def convert_float(run: TrainedRun) -> Forms:
@@ -58,10 +61,10 @@ def convert_float(run: TrainedRun) -> Forms:
     Raises:
         KwsError: the weights do not fit the recipe, or the converter failed.
     """
-    frames = run.recipe.model.create().receptive_field_frames
-    return Forms(
-        stream=_convert(run, frames, None), clip=_convert(run, run.recipe.clip_frames, None)
-    )
+    stream = None
+    if not run.recipe.model.create().whole_clip:
+        stream = _convert(run, run.recipe.receptive_field_frames, None)
+    return Forms(stream=stream, clip=convert_float_clip(run))
 
 
 def convert_float_clip(run: TrainedRun) -> bytes:
@@ -78,16 +81,21 @@ def convert_int8(run: TrainedRun, calibration: NDArray[np.int16]) -> Forms:
 
     Raises:
         KwsError: the weights do not fit the recipe, the converter failed, or its graphs are not
-            what they should be (one fused LSTM, alike in both forms).
+            what they should be (alike in both forms, fused LSTMs, no operator that is not int8).
     """
     import_tensorflow()
-    from kws.export.graph import Graph, copy_quantisation, mend_lstm
+    from kws.export.graph import Graph, copy_quantisation, mend_lstms
 
-    network = run.recipe.model.create()
-    frames, clip_frames = network.receptive_field_frames, run.recipe.clip_frames
+    recipe = run.recipe
+    clip_frames = recipe.clip_frames
+    if recipe.model.create().whole_clip:
+        clip = Graph(_convert(run, clip_frames, run.features(calibration)[:, np.newaxis]))
+        mend_lstms(clip, whole_clip=True)
+        return Forms(stream=None, clip=bytes(clip.content))
+    frames = recipe.receptive_field_frames
     speech = run.features(calibration.reshape(-1))
-    stream = Graph(_convert(run, frames, windows(speech, frames, network.stride_frames)))
-    mend_lstm(stream)
+    stream = Graph(_convert(run, frames, windows(speech, frames, recipe.stride_frames)))
+    mend_lstms(stream)
     # Its own ranges do not matter: they are replaced.
     clip = Graph(_convert(run, clip_frames, speech[np.newaxis, np.newaxis, :clip_frames]))
     copy_quantisation(stream, clip)
@@ -98,12 +106,12 @@ def windows(features: NDArray[np.float32], frames: int, stride: int) -> NDArray[
     """Return the inputs of consecutive steps as a view.
 
     Args:
-        features: [T, n_mfcc].
+        features: [T, n_features].
         frames: R.
         stride: S.
 
     Returns:
-        [steps, 1, R, n_mfcc], steps = (T - R) // S + 1.
+        [steps, 1, R, n_features], steps = (T - R) // S + 1.
     """
     view = np.lib.stride_tricks.sliding_window_view(features, frames, axis=0)[::stride]
     return np.swapaxes(view, 1, 2)[:, np.newaxis]
@@ -121,12 +129,12 @@ def _check_temporary_folder() -> None:
 
 
 def _convert(run: TrainedRun, frames: int, samples: NDArray[np.float32] | None) -> bytes:
-    """Convert for one length of input; `samples` [n, 1, frames, n_mfcc] make it an int8 file."""
+    """Convert for one length of input; `samples` [n, 1, frames, n_features] make it int8."""
     _check_temporary_folder()
     tf, _ = import_tensorflow()
-    from kws.export.graph import Graph, the_lstm
+    from kws.export.graph import Graph
 
-    shape = (1, frames, run.recipe.front_end.n_mfcc)
+    shape = (1, frames, run.recipe.front_end.n_features)
 
     def representative() -> Iterator[list[NDArray[np.float32]]]:
         assert samples is not None
@@ -164,6 +172,5 @@ def _convert(run: TrainedRun, frames: int, samples: NDArray[np.float32] | None) 
             "Use tensorflow and tf-keras as pip install 'kws[train]' chooses them"
         ) from error
     graph = Graph(content)
-    the_lstm(graph)
     graph.clear_unused()
     return bytes(graph.content)

@@ -19,7 +19,12 @@ from kws.errors import KwsError
 
 LSTM = "UNIDIRECTIONAL_SEQUENCE_LSTM"
 _NAMES = {code: name for name, code in vars(schema.BuiltinOperator).items() if name.isupper()}
+_TYPES = schema.TensorType
+_BYTES = {_TYPES.BOOL: 1, _TYPES.INT8: 1, _TYPES.UINT8: 1, _TYPES.INT16: 2, _TYPES.INT32: 4}
+_BYTES |= {_TYPES.FLOAT32: 4, _TYPES.INT64: 8}
 _ABSENT = -1
+CELL_LIMIT = 10.0
+"""The operator that a Keras LSTM becomes holds the cell state within ± this."""
 # Slots of the LSTM operator, from the TFLite operator specification.
 _LSTM_WEIGHTS = range(1, 9)
 _LSTM_HIDDEN_STATE = 18
@@ -90,6 +95,10 @@ class Graph:
     def type(self, tensor: int) -> int:
         """Return a tensor's type, a number of `schema.TensorType`."""
         return int(self._graph.Tensors(tensor).Type())
+
+    def size_bytes(self, tensor: int) -> int:
+        """Return how much memory a tensor's values take."""
+        return math.prod(self.shape(tensor)) * _BYTES[self.type(tensor)]
 
     def is_state(self, tensor: int) -> bool:
         """Whether the tensor keeps its value from one invocation to the next."""
@@ -208,18 +217,25 @@ def _differ(how: str) -> KwsError:
     )
 
 
-def mend_lstm(graph: Graph) -> None:
-    """Put right what the converter's calibration gets wrong about a quantised LSTM, and check it.
+def mend_lstms(graph: Graph, *, whole_clip: bool = False) -> None:
+    """Put right what the converter's calibration gets wrong about quantised LSTMs, and check them.
 
     Without a projection the kernel writes o * tanh(c) with the quantisation of one of the
     operator's intermediates and reads it as the hidden state and output. The converter measures
     the intermediate by itself and does not make its range include zero, so that the two differ
     when no output ever comes near zero; the kernel is then wrong by the ratio of the scales.
 
+    Of a network that takes whole clips the calibrator sees the cell state at the end of each clip
+    only. There it gets room for all that the operator lets it hold (`CELL_LIMIT`).
+
     Raises:
-        KwsError: not exactly one LSTM operator, or one that is not quantised as kernels expect.
+        KwsError: an LSTM operator that is not quantised as kernels expect.
     """
-    op = the_lstm(graph)
+    for op in lstms(graph):
+        _mend_lstm(graph, op, whole_clip)
+
+
+def _mend_lstm(graph: Graph, op: Operator, whole_clip: bool) -> None:
     scale, zero = graph.scales(op.outputs[0]), graph.zero_points(op.outputs[0])
     cell_scale = graph.scales(op.inputs[_LSTM_CELL_STATE])
     if scale is None or zero is None or cell_scale is None or len(op.intermediates) <= _LSTM_HIDDEN:
@@ -236,6 +252,8 @@ def mend_lstm(graph: Graph) -> None:
             )
         other_scale[:] = scale
         other_zero[:] = zero
+    if whole_clip:
+        cell_scale[:] = 2 ** math.ceil(math.log2(CELL_LIMIT)) / 32768
     # Kernels shift by the exponent of the 16-bit cell state's scale, within these limits.
     if math.frexp(float(cell_scale[0]))[0] != 0.5 or not 2**-24 <= cell_scale[0] <= 2**-9:
         raise KwsError(
@@ -244,27 +262,42 @@ def mend_lstm(graph: Graph) -> None:
         )
 
 
-def the_lstm(graph: Graph) -> Operator:
-    """Return the only LSTM operator.
+def lstms(graph: Graph) -> list[Operator]:
+    """Return the LSTM operators in the order in which they run.
 
-    Raises:
-        KwsError: none or several: the converter did not fuse it.
+    An LSTM that the converter does not fuse into one is a loop, which `Graph` refuses.
     """
-    found = [op for op in graph.operators if op.name == LSTM]
-    if len(found) != 1:
-        raise KwsError(
-            f"The network should have one fused {LSTM}. Received: {len(found)} of them among "
-            f"{', '.join(op.name for op in graph.operators)}. Use tensorflow and tf-keras as "
-            "pip install 'kws[train]' chooses them"
-        )
-    return found[0]
+    return [op for op in graph.operators if op.name == LSTM]
+
+
+def live_bytes(graph: Graph) -> int:
+    """Return the largest sum of the sizes of tensors that are alive at one time, states included.
+
+    An interpreter needs that for its tensors at least, and some more for itself.
+    """
+    operators = graph.operators
+    born = dict.fromkeys(graph.inputs, 0)
+    dies = dict.fromkeys(graph.outputs, len(operators))
+    always: set[int] = set()
+    for i, op in enumerate(operators):
+        for tensor in {*op.inputs, *op.outputs} - {_ABSENT}:
+            if graph.is_state(tensor):
+                always.add(tensor)
+            elif graph.data(tensor) is None:
+                born.setdefault(tensor, i)
+                dies[tensor] = max(i, dies.get(tensor, 0))
+    kept = sum(graph.size_bytes(t) for t in always)
+    return kept + max(
+        sum(graph.size_bytes(t) for t in born if born[t] <= i <= dies.get(t, i))
+        for i in range(len(operators))
+    )
 
 
 def macs(graph: Graph) -> int:
     """Return the multiply-accumulates of one invocation.
 
-    Those of convolutions, dense layers and the LSTM's matrices; the few for activations and for
-    the LSTM's element-wise products are not counted, as is usual.
+    Those of convolutions, dense layers, the LSTM's matrices and products of two matrices; the few
+    for activations, sums, averages and other element-wise work are not counted, as is usual.
     """
     total = 0
     for op in graph.operators:
@@ -273,6 +306,10 @@ def macs(graph: Graph) -> int:
         positions = math.prod(out[:-1])
         if op.name in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"):
             total += weights[1] * positions
+        elif op.name == "BATCH_MATMUL":
+            # Attention: both sides are computed. Its options may turn one of them round, so the
+            # length summed over is what the first holds for each row of the result.
+            total += math.prod(out) * (weights[0] // positions)
         elif op.name == LSTM:
             total += sum(weights[i] for i in _LSTM_WEIGHTS) * positions
     return total

@@ -4,8 +4,8 @@ This file stands alone: it imports NumPy and the runtime that is asked for, noth
 
     python -I probe.py RUNTIME MODEL INPUTS.npz RESULT.npz
 
-`INPUTS.npz` holds `windows` [steps, frames, n_mfcc] of the input's type and `resets` bool [steps],
-true where the state is set to zero before the step. `RESULT.npz` gets `outputs`
+`INPUTS.npz` holds `windows` [steps, frames, n_features] of the input's type and `resets` bool
+[steps], true where the state is set to zero before the step. `RESULT.npz` gets `outputs`
 [steps, invocation's steps, n_labels], `version`, and `arena_bytes` (TFLM; else 0).
 """
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kws.errors import KwsError
-from kws.export.graph import LSTM, Graph, Operator, the_lstm
+from kws.export.graph import LSTM, Graph, Operator, lstms
 from kws.export.trained import load_run
 from kws.export.twin import fold
 from kws.model_file.card import load_model_bytes
@@ -57,15 +57,17 @@ def _weights(graph: Graph, name: str) -> dict[str, list[NDArray[np.float32]]]:
     """Name the graph's constants as `kws.models.conv_lstm` names its layers."""
     convolutions = [op for op in graph.operators if op.name == "CONV_2D"]
     dense = [op for op in graph.operators if op.name == "FULLY_CONNECTED"]
+    recurrent = lstms(graph)
     used = {"CONV_2D", "FULLY_CONNECTED", LSTM, "RESHAPE", "EXPAND_DIMS", "SOFTMAX", "LOGISTIC"}
     strangers = sorted({op.name for op in graph.operators} - used - {"QUANTIZE", "DEQUANTIZE"})
-    if strangers or len(dense) != 1:
+    if strangers or (len(recurrent), len(dense)) != (1, 1):
+        counts = f"{len(recurrent)} LSTM and {len(dense)} dense layers"
         raise KwsError(
-            f"Training can go on from conv_lstm networks. Received: {name} with "
-            f"{', '.join(strangers) or f'{len(dense)} dense layers'}. Give the run's folder"
+            "A file to start training from holds a conv_lstm network. Received: "
+            f"{name} with {', '.join(strangers) or counts}. Give the folder of its run"
         )
     weights = {f"conv_{i}": _convolution(graph, op) for i, op in enumerate(convolutions)}
-    lstm = the_lstm(graph)
+    lstm = recurrent[0]
     weights["lstm"] = [
         np.concatenate([_real(graph, lstm.inputs[i]).T for i in _INPUT_WEIGHTS], axis=1),
         np.concatenate([_real(graph, lstm.inputs[i]).T for i in _RECURRENT_WEIGHTS], axis=1),

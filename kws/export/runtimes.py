@@ -145,7 +145,7 @@ def check_runtimes(
 
     Args:
         content: the finished file.
-        inputs: what the input tensor takes, invocation after invocation [n, frames, n_mfcc].
+        inputs: what the input tensor takes, invocation after invocation [n, frames, n_features].
         resets: where the state goes back to zero before the invocation [n].
         names: some of `RUNTIMES`; for ``tflite-runtime`` an environment is made if there is none.
         say: is told what takes time.

@@ -29,14 +29,14 @@ class TrainedRun:
     weights: dict[str, NDArray[np.float32]]
     """Weights of the best epoch as ``<layer>/<i>``."""
     mean: NDArray[np.float64]
-    """Mean of each coefficient [n_mfcc]."""
+    """Mean of each coefficient [n_features]."""
     std: NDArray[np.float64]
-    """Standard deviation of each coefficient [n_mfcc]."""
+    """Standard deviation of each coefficient [n_features]."""
     metrics: dict[str, Any]
     """Figures of the training; empty where it was stopped before its last epoch."""
 
     def features(self, pcm: NDArray[np.int16]) -> NDArray[np.float32]:
-        """Return normalised MFCC, int16 [..., samples] → float32 [..., frames, n_mfcc]."""
+        """Return normalised MFCC, int16 [..., samples] → float32 [..., frames, n_features]."""
         raw = mfcc(pcm, self.recipe.front_end)
         return ((raw - self.mean) / self.std).astype(np.float32)
 
@@ -63,11 +63,11 @@ def load_run(folder: str | Path) -> TrainedRun:
         mean, std = (np.array(statistics[key], np.float64) for key in ("mean", "std"))
     except (KeyError, TypeError, ValueError) as error:
         raise KwsError(f"{run.features} is damaged ({error}). Train again") from error
-    n_mfcc = recipe.front_end.n_mfcc
-    good = mean.shape == std.shape == (n_mfcc,) and np.isfinite(mean).all() and (std > 0).all()
+    n_features = recipe.front_end.n_features
+    good = mean.shape == std.shape == (n_features,) and np.isfinite(mean).all() and (std > 0).all()
     if not good or not np.isfinite(std).all():
         raise KwsError(
-            f"{run.features} is damaged: mean and std should be {n_mfcc} finite numbers "
+            f"{run.features} is damaged: mean and std should be {n_features} finite numbers "
             "each. Train again"
         )
     return TrainedRun(

@@ -44,13 +44,15 @@ def fold(weights: dict[str, NDArray[np.float32]]) -> dict[str, list[NDArray[np.f
 
     A convolution ``X`` (kernel only) and its normalisation ``X_norm`` (gamma, beta, moving mean,
     moving variance) become one kernel and bias:
-    ``kernel * g`` and ``beta - mean * g`` with ``g = gamma / sqrt(variance + 1e-3)``.
+    ``kernel * g`` and ``beta - mean * g`` with ``g = gamma / sqrt(variance + 1e-3)``. A depthwise
+    convolution's outputs are its kernel's last two axes, any other's the last. Normalisations of
+    other names stay as they are.
 
     Args:
         weights: ``<layer>/<i>`` → array, as a run keeps them.
 
     Returns:
-        For each layer its weights in Keras' order; no normalisations.
+        For each layer its weights in Keras' order; no normalisations ``X_norm``.
 
     Raises:
         KwsError: names that are not ``<layer>/<i>``, or a normalisation without its convolution.
@@ -72,8 +74,10 @@ def fold(weights: dict[str, NDArray[np.float32]]) -> dict[str, list[NDArray[np.f
             )
         gamma, beta, mean, variance = (w.astype(np.float64) for w in listed[layer])
         gain = gamma / np.sqrt(variance + NORM_EPSILON)
-        kernel = folded[convolution][0] * gain
-        folded[convolution] = [w.astype(np.float32) for w in (kernel, beta - mean * gain)]
+        (kernel,) = folded[convolution]
+        depthwise = kernel.shape[-1] != len(gain)
+        scaled = kernel * (gain.reshape(kernel.shape[-2:]) if depthwise else gain)
+        folded[convolution] = [w.astype(np.float32) for w in (scaled, beta - mean * gain)]
     return folded
 
 
@@ -86,22 +90,14 @@ def build_twin(run: TrainedRun, *, frames: int | None, batch_size: int | None = 
         batch_size: fixed batch size; None for any.
 
     Returns:
-        A tf_keras model, normalised features [batch, frames, n_mfcc] → [batch, steps, n_labels].
+        A tf_keras model, [batch, frames, n_features], normalised → [batch, steps, n_labels].
 
     Raises:
         KwsError: the weights do not fit the architecture in the run's recipe.
     """
     _, tf_keras = import_tensorflow()
     recipe = run.recipe
-    twin = recipe.model.create().build(
-        tf_keras,
-        n_mfcc=recipe.front_end.n_mfcc,
-        n_labels=len(recipe.labels.labels),
-        head=recipe.data.head,
-        frames=frames,
-        batch_size=batch_size,
-        folded=True,
-    )
+    twin = recipe.build_network(tf_keras, frames=frames, batch_size=batch_size, folded=True)
     folded = fold(run.weights)
     for layer in twin.layers:
         wanted = [w.shape for w in layer.get_weights()]

@@ -54,9 +54,9 @@ class ModelCard:
     front_end: FrontEndConfig
     """How audio becomes MFCC."""
     feature_mean: tuple[float, ...]
-    """Mean of each coefficient [n_mfcc], taken off before the network."""
+    """Mean of each coefficient [n_features], taken off before the network."""
     feature_std: tuple[float, ...]
-    """Standard deviation of each coefficient [n_mfcc], divided by before the network."""
+    """Standard deviation of each coefficient [n_features], divided by before the network."""
     decision: DecisionConfig
     """How posteriors become events."""
     provenance: Mapping[str, Any] = field(default_factory=dict)
@@ -91,11 +91,11 @@ class ModelCard:
                 "A model card needs 1 <= stride_frames <= receptive_field_frames <= clip_frames. "
                 f"Received: {frames[0]}, {frames[1]}, {frames[2]}"
             )
-        n_mfcc = self.front_end.n_mfcc
+        n_features = self.front_end.n_features
         for what, numbers in (("mean", self.feature_mean), ("std", self.feature_std)):
-            if len(numbers) != n_mfcc or not all(math.isfinite(x) for x in numbers):
+            if len(numbers) != n_features or not all(math.isfinite(x) for x in numbers):
                 raise KwsError(
-                    f"feature_{what} must be {n_mfcc} finite numbers. Received: {list(numbers)}"
+                    f"feature_{what} must be {n_features} finite numbers. Received: {list(numbers)}"
                 )
         if min(self.feature_std) <= 0.0:
             raise KwsError(f"feature_std must be above 0. Received: {list(self.feature_std)}")
@@ -163,9 +163,10 @@ class ModelCard:
         values = _known_fields(cls, card, "")
         text_fields = ("name", "license", "head", "form")
         count_fields = ("receptive_field_frames", "stride_frames", "clip_frames")
-        front_end = _known_fields(
-            FrontEndConfig, _expect(values["front_end"], dict, "front_end"), "front_end."
-        )
+        # Files from before there was a choice are about MFCC and do not say so.
+        front_end = {"features": "mfcc", **_expect(values["front_end"], dict, "front_end")}
+        front_end = _known_fields(FrontEndConfig, front_end, "front_end.")
+        features = _expect(front_end.pop("features"), str, "front_end.features")
         decision = _known_fields(
             DecisionConfig, _expect(values["decision"], dict, "decision"), "decision."
         )
@@ -181,7 +182,8 @@ class ModelCard:
                 _expect(x, str, "keywords") for x in _expect(values["keywords"], list, "keywords")
             ),
             front_end=FrontEndConfig(
-                **{key: _number(value, f"front_end.{key}") for key, value in front_end.items()}
+                features=features,
+                **{key: _number(value, f"front_end.{key}") for key, value in front_end.items()},
             ),
             feature_mean=_numbers(values["feature_mean"], "feature_mean"),
             feature_std=_numbers(values["feature_std"], "feature_std"),

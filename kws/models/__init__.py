@@ -6,38 +6,33 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
-
 from kws.errors import KwsError
+from kws.models.architecture import Architecture as Architecture
+from kws.models.bc_resnet import BcResNet
+from kws.models.bilstm import BiLstm
+from kws.models.cnn2d import Cnn2d
+from kws.models.cnn_lstm import CnnLstm
 from kws.models.conv_lstm import ConvLstm
+from kws.models.conv_lstm_classic import ConvLstmClassic
+from kws.models.ds_cnn import DsCnn
+from kws.models.gru import Gru
+from kws.models.lstm import Lstm
+from kws.models.raw_cnn import RawCnn
+from kws.models.res_cnn import ResCnn
 
-
-class Architecture(Protocol):
-    """What training and export need of an architecture."""
-
-    @property
-    def receptive_field_frames(self) -> int:
-        """MFCC frames that one output step looks at."""
-
-    @property
-    def stride_frames(self) -> int:
-        """New MFCC frames for each output step."""
-
-    def build(
-        self,
-        keras: Any,
-        *,
-        n_mfcc: int,
-        n_labels: int,
-        head: str,
-        frames: int | None = None,
-        batch_size: int | None = None,
-        folded: bool = False,
-    ) -> Any:
-        """Return a model [batch, frames, n_mfcc] → [batch, steps, n_labels]."""
-
-
-ARCHITECTURES: dict[str, type[Architecture]] = {"conv_lstm": ConvLstm}
+ARCHITECTURES: dict[str, type[Architecture]] = {
+    "bc_resnet": BcResNet,
+    "bilstm": BiLstm,
+    "cnn2d": Cnn2d,
+    "cnn_lstm": CnnLstm,
+    "conv_lstm": ConvLstm,
+    "conv_lstm_classic": ConvLstmClassic,
+    "ds_cnn": DsCnn,
+    "gru": Gru,
+    "lstm": Lstm,
+    "raw_cnn": RawCnn,
+    "res_cnn": ResCnn,
+}
 
 
 def architecture_named(name: str) -> type[Architecture]:

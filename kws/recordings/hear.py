@@ -146,7 +146,7 @@ def _hear_one(network: Network, path: str, advance: Callable[[int], None], *, ah
     rate = card.front_end.sample_rate_hz
     width, stride = card.receptive_field_frames, card.stride_frames
     network.reset()
-    waiting = network.prepare(np.zeros((0, card.front_end.n_mfcc), np.float32))
+    waiting = network.prepare(np.zeros((0, card.front_end.n_features), np.float32))
     answers = []
     samples = 0
     blocks = _features(network, path)

@@ -129,6 +129,17 @@ class RandomAudio(Random):
         return noise * (mixed * level / own / _ratio(self.uniform(shape, *self.config.snr_db)))
 
 
+def framed(x: Any, config: FrontEndConfig) -> Any:
+    """Return the frames of float32 [batch, samples] as [batch, frames, frame_length]."""
+    frames, length = config.n_frames(x.shape[1]), config.frame_length
+    step = math.gcd(length, config.hop_length)
+    first = np.arange(frames)[:, None] * (config.hop_length // step)
+    rows = (first + np.arange(length // step)).astype(np.int32).reshape(-1)
+    whole = x.shape[1] // step
+    x = ops.reshape(x[:, : whole * step], (-1, whole, step))
+    return ops.reshape(ops.take(x, rows, axis=1), (-1, frames, length))
+
+
 class MelEnergies(keras.layers.Layer):
     """float32 [batch, samples] → mel energies [batch, frames, n_mels]."""
 
@@ -139,14 +150,7 @@ class MelEnergies(keras.layers.Layer):
         self.filters = np.ascontiguousarray(mel_filters(config).T)
 
     def call(self, x: Any) -> Any:
-        frames, length = self.config.n_frames(x.shape[1]), self.config.frame_length
-        step = math.gcd(length, self.config.hop_length)
-        first = np.arange(frames)[:, None] * (self.config.hop_length // step)
-        rows = (first + np.arange(length // step)).astype(np.int32).reshape(-1)
-        whole = x.shape[1] // step
-        x = ops.reshape(x[:, : whole * step], (-1, whole, step))
-        x = ops.reshape(ops.take(x, rows, axis=1), (-1, frames, length))
-        real, imaginary = ops.rfft(x * self.window)
+        real, imaginary = ops.rfft(framed(x, self.config) * self.window)
         # The tiny constant keeps the gradient of the root finite; nothing is trained below it, but
         # backends differentiate it all the same.
         magnitudes = ops.sqrt(real * real + imaginary * imaginary + 1e-20)
@@ -240,28 +244,31 @@ class SpecAugment(Varying):
         return ops.any((at >= start) & (at < start + width), axis=1)
 
 
-class Cepstrum(keras.layers.Layer):
-    """Log-mel → normalised MFCC: (DCT - mean) / standard deviation."""
+class Normalised(keras.layers.Layer):
+    """Log-mel → normalised MFCC: (DCT - mean) / standard deviation; others without the DCT."""
 
     def __init__(
         self, config: FrontEndConfig, mean: np.ndarray, deviation: np.ndarray, **kwargs: Any
     ) -> None:
         super().__init__(trainable=False, **kwargs)
         deviation = np.asarray(deviation, np.float64)
-        self.matrix = (dct_matrix(config.n_mfcc, config.n_mels).T / deviation).astype(np.float32)
+        self.dct = config.features == "mfcc"
+        first = dct_matrix(config.n_mfcc, config.n_mels).T if self.dct else np.float64(1)
+        self.gain = (first / deviation).astype(np.float32)
         self.offset = (np.asarray(mean, np.float64) / deviation).astype(np.float32)
 
     def call(self, x: Any) -> Any:
-        return ops.matmul(x, self.matrix) - self.offset
+        return (ops.matmul(x, self.gain) if self.dct else x * self.gain) - self.offset
 
 
 class TrainingFeatures(keras.layers.Layer):
-    """int16 [sequences, clips, samples] → normalised MFCC [sequences, frames, n_mfcc].
+    """int16 [sequences, clips, samples] → normalised features [sequences, frames, n_features].
 
     In training each clip is varied by itself in time and level. Then the clips of a sequence are
     one stretch of audio, in one room, before one background: the network hears them without a
     break and has to let go of a word when the next one comes. Otherwise the features are those of
-    `kws.frontend.mfcc`, normalised.
+    `kws.frontend.mfcc`, normalised. Where these are samples, the variations of a spectrum (room,
+    equaliser, masks) are left out.
 
     Example:
         >>> features = TrainingFeatures(
@@ -288,8 +295,8 @@ class TrainingFeatures(keras.layers.Layer):
             front_end: the definition of the MFCC.
             augment: how far clips are varied.
             noise: int16 [m], background to mix in.
-            mean: of the features, [n_mfcc].
-            deviation: standard deviation of the features, [n_mfcc].
+            mean: of the features, [n_features].
+            deviation: standard deviation of the features, [n_features].
             seed: of everything random here; the same seed gives the same variations on the same
                 backend and kind of device.
             clips: clips in a sequence.
@@ -306,7 +313,7 @@ class TrainingFeatures(keras.layers.Layer):
             self.spectrum.insert(0, room)
         self.log = Log(front_end)
         self.masks = SpecAugment(augment, clips=clips, frame_ms=frame_ms, seed=seeds[3])
-        self.cepstrum = Cepstrum(front_end, mean, deviation)
+        self.normalised = Normalised(front_end, mean, deviation)
         self._front_end, self._clips = front_end, clips
         self._compiled: Any = self._features
         if keras.backend.backend() == "tensorflow":
@@ -321,9 +328,9 @@ class TrainingFeatures(keras.layers.Layer):
     def compute_output_shape(
         self, pcm_shape: tuple[int, ...], variation_shape: tuple[int, ...]
     ) -> tuple[int, ...]:
-        """[sequences, clips, samples] → [sequences, frames, n_mfcc]."""
+        """[sequences, clips, samples] → [sequences, frames, n_features]."""
         frames = self._front_end.n_frames(pcm_shape[1] * pcm_shape[2])
-        return (pcm_shape[0], frames, self._front_end.n_mfcc)
+        return (pcm_shape[0], frames, self._front_end.n_features)
 
     def call(self, pcm: Any, variation: Any, training: bool = False) -> Any:
         return self._compiled(pcm, variation, bool(training))
@@ -331,10 +338,13 @@ class TrainingFeatures(keras.layers.Layer):
     def _features(self, pcm: Any, variation: Any, training: bool) -> Any:
         x = ops.cast(pcm, "float32") / FULL_SCALE
         x = self.audio(x, variation, training=training)
-        x = self.mel_energies(ops.reshape(x, (-1, pcm.shape[1] * pcm.shape[2])))
+        x = ops.reshape(x, (-1, pcm.shape[1] * pcm.shape[2]))
+        if self._front_end.features == "samples":
+            return self.normalised(framed(x, self._front_end))
+        x = self.mel_energies(x)
         for layer in self.spectrum:
             x = layer(x, training=training)
-        return self.cepstrum(self.masks(self.log(x), training=training))
+        return self.normalised(self.masks(self.log(x), training=training))
 
 
 def _ratio(decibels: Any) -> Any:

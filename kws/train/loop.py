@@ -78,10 +78,10 @@ def device_name() -> str:
 
 def sequence_steps(recipe: TrainingRecipe) -> Steps:
     """Return when the network answers within a sequence of clips."""
-    net, front_end = recipe.model.create(), recipe.front_end
+    front_end, reach = recipe.front_end, recipe.receptive_field_frames
     frames = front_end.n_frames(recipe.training.context_clips * recipe.clip_samples)
-    steps = np.arange((frames - net.receptive_field_frames) // net.stride_frames + 1)
-    newest = steps * net.stride_frames + net.receptive_field_frames - 1
+    steps = np.arange((frames - reach) // recipe.stride_frames + 1)
+    newest = steps * recipe.stride_frames + reach - 1
     return Steps(
         ends=newest * front_end.hop_length + front_end.frame_length,
         clip_samples=recipe.clip_samples,
@@ -93,8 +93,13 @@ def sequence_steps(recipe: TrainingRecipe) -> Steps:
 
 
 def feature_statistics(pcm: np.ndarray, recipe: TrainingRecipe) -> tuple[np.ndarray, np.ndarray]:
-    """Return mean and standard deviation [n_mfcc] of the MFCC of clips [n, samples]."""
-    features = mfcc(pcm, recipe.front_end).reshape(-1, recipe.front_end.n_mfcc)
+    """Return mean and standard deviation [n_features] of the features of clips [n, samples]."""
+    front_end = recipe.front_end
+    features = mfcc(pcm, front_end).reshape(-1, front_end.n_features)
+    if front_end.features == "samples":
+        # A sample's place in its frame means nothing: one level for all, around zero.
+        level = round(float(features.std()), 4)
+        return np.zeros(front_end.n_features), np.full(front_end.n_features, max(level, 1e-3))
     return features.mean(axis=0), np.maximum(features.std(axis=0), 1e-3)
 
 
@@ -106,15 +111,10 @@ def build_trainer(
     Returns:
         The trainer, int16 [sequences, context_clips, clip_samples] and their variation
         [sequences, context_clips, 3] → posteriors [sequences, steps, n_labels]; and the network,
-        features [batch, frames, n_mfcc] → [batch, steps, n_labels], sharing its weights.
+        features [batch, frames, n_features] → [batch, steps, n_labels], sharing its weights.
     """
     clips, samples = recipe.training.context_clips, recipe.clip_samples
-    network = recipe.model.create().build(
-        keras,
-        n_mfcc=recipe.front_end.n_mfcc,
-        n_labels=len(recipe.labels.labels),
-        head=recipe.data.head,
-    )
+    network = recipe.build_network(keras)
     pcm = keras.Input((clips, samples), dtype="int16", name="pcm")
     variation = keras.Input((clips, 3), name="variation")
     x = TrainingFeatures(
@@ -243,7 +243,7 @@ class Validation:
 
 
 def posteriors_of(network: Any, features: np.ndarray, batch_size: int = 512) -> np.ndarray:
-    """Return each clip's answer, its last step: [n, frames, n_mfcc] → [n, n_labels]."""
+    """Return each clip's answer, its last step: [n, frames, n_features] → [n, n_labels]."""
     answers = [
         np.asarray(network.predict_on_batch(features[i : i + batch_size]))[:, -1]
         for i in range(0, len(features), batch_size)

@@ -82,7 +82,7 @@ def start_from(
         found = start.weights.get(layer.name, [])
         if layer.name == HEAD and not start.same_answers(recipe):
             continue
-        if layer.name.endswith(_NORM) or not (layer.get_weights() or found):
+        if not found and (layer.name.endswith(_NORM) or not layer.get_weights()):
             continue
         normalised = any(other.name == layer.name + _NORM for other in network.layers)
         wanted = [w.shape for w in layer.get_weights()]

@@ -1,0 +1,214 @@
+"""The leaderboard: finished runs side by side, by what a device would have to pay for each.
+
+Every run is exported to int8 if its folder does not hold the file yet. Accuracy is that of the
+run's own validation clips, work and parameters are counted, memory is measured with TFLM where it
+runs the file, and time is that of this computer.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from kws.answers import clip_posteriors
+from kws.errors import KwsError
+from kws.files import atomic_write
+from kws.model_file import ModelCard, read_card
+from kws.network import Network
+
+if TYPE_CHECKING:
+    from kws.export.trained import TrainedRun
+
+MODEL_FILE = "model.tflite"
+TIMED_CLIPS = 20
+"""So many clips are timed together."""
+TIMES = 5
+"""And so often, of which the quickest counts: other work can only add to it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """One run on the board."""
+
+    name: str
+    """Name of its recipe."""
+    architecture: str
+    """What was trained."""
+    labels: int
+    """Outputs; runs with other labels or clips cannot be compared."""
+    clips: int
+    """Validation clips."""
+    parameters: int
+    """Weights and biases, batch normalisation folded."""
+    file_bytes: int
+    """Size of the int8 file, card included."""
+    macs_per_second: int
+    """Multiply-accumulates for a second of audio; in clip form those of one answer a clip."""
+    ram_bytes: int
+    """Memory for activations and states."""
+    ram_by: str
+    """``"TFLM"`` (the arena that its interpreter used, its own bookkeeping included) or ``"graph"``
+    (the largest sum of tensors alive at one time)."""
+    float_accuracy: float
+    """Of the network in Keras, 0 to 1."""
+    int8_accuracy: float
+    """Of the file, 0 to 1."""
+    streams: bool
+    """Whether it follows a stream and answers at every step, or takes whole clips."""
+    ms_per_second: float
+    """Processor time for a second of audio on this computer, front end included, in ms."""
+
+
+def measure_runs(
+    runs: Sequence[Path], *, say: Callable[[str], None] = lambda message: None
+) -> list[Entry]:
+    """Measure finished runs, best first.
+
+    Args:
+        runs: folders that `kws train` made; the int8 file of each is left in it.
+        say: is told what is being done.
+
+    Raises:
+        KwsError: a run that is not finished, or one that cannot be exported.
+    """
+    from kws.export.trained import load_run
+
+    loaded = [load_run(run) for run in runs]
+    for run in loaded:
+        if not run.metrics:
+            raise KwsError(
+                f"{run.path} is not finished: metrics.json is missing. Go on with it: kws train "
+                "… --resume"
+            )
+    entries = [_measure(run, say) for run in loaded]
+    return sorted(entries, key=lambda entry: (-entry.int8_accuracy, entry.file_bytes))
+
+
+def write_leaderboard(entries: Sequence[Entry], path: Path) -> list[Path]:
+    """Write the table (Markdown), the same as JSON and as a picture beside it.
+
+    Returns:
+        The files.
+    """
+    from kws.report import plot_sizes
+
+    texts = {
+        path: "\n".join(table(entries)) + "\n",
+        path.with_suffix(".json"): json.dumps(to_dicts(entries), indent=1) + "\n",
+    }
+    picture = path.with_suffix(".png")
+    points = [(e.name, e.file_bytes / 1000, 100 * e.int8_accuracy, e.streams) for e in entries]
+    plot_sizes(points, picture)
+    for name, text in texts.items():
+        with atomic_write(name, "w") as file:
+            file.write(text)
+    return [*texts, picture]
+
+
+def table(entries: Sequence[Entry]) -> list[str]:
+    """Return the board as a table in Markdown, and a line on how to read it."""
+    titles = (
+        *("", "form", "parameters", "int8, kB", "million MACs/s", "RAM, kB"),
+        *("float, %", "int8, %", "ms/s"),
+    )
+    lines = [f"| {' | '.join(titles)} |", "|---|---|" + "---:|" * (len(titles) - 2)]
+    for e in entries:
+        cells = (
+            e.name,
+            "stream" if e.streams else "clip",
+            f"{e.parameters:,}",
+            f"{e.file_bytes / 1000:.1f}",
+            f"{e.macs_per_second / 1e6:.2f}",
+            f"{e.ram_bytes / 1000:.1f}" + ("" if e.ram_by == "TFLM" else "*"),
+            f"{100 * e.float_accuracy:.2f}",
+            f"{100 * e.int8_accuracy:.2f}",
+            f"{e.ms_per_second:.2f}",
+        )
+        lines.append(f"| {' | '.join(cells)} |")
+    clips = sorted({(e.clips, e.labels) for e in entries}, reverse=True)
+    lines += [
+        "",
+        "Accuracy on "
+        + ", ".join(f"{n:,} validation clips of {labels} labels" for n, labels in clips)
+        + ". A stream answers at every step, a clip once: the MACs and the time of a network in "
+        "clip form are those of one answer a clip. RAM is TFLM's arena"
+        + (
+            "; * the largest sum of tensors alive, where TFLM does not run the file."
+            if any(e.ram_by != "TFLM" for e in entries)
+            else "."
+        ),
+    ]
+    return lines
+
+
+def _measure(run: TrainedRun, say: Callable[[str], None]) -> Entry:
+    from kws.export.trained import validation_set
+
+    path = run.path / MODEL_FILE
+    card = _export(run, path, say)
+    network, facts = Network(path), card.provenance
+    forms = facts["agreement"]["forms"]
+    pcm, _ = validation_set(run)
+    pcm = pcm[np.linspace(0, len(pcm) - 1, min(TIMED_CLIPS, len(pcm))).astype(int)]
+    say(f"measuring {card.name}")
+    ram, ram_by = _ram(path.read_bytes())
+    return Entry(
+        name=card.name,
+        architecture=facts["architecture"],
+        labels=len(card.labels),
+        clips=facts["agreement"]["clips"],
+        parameters=facts["parameters"],
+        file_bytes=path.stat().st_size,
+        macs_per_second=facts["macs_per_second"],
+        ram_bytes=ram,
+        ram_by=ram_by,
+        float_accuracy=forms[0]["accuracy"],
+        int8_accuracy=forms[-1]["accuracy"],
+        streams=card.form == "stream",
+        ms_per_second=1000 * _seconds(network, pcm) / (pcm.size / card.front_end.sample_rate_hz),
+    )
+
+
+def _export(run: TrainedRun, path: Path, say: Callable[[str], None]) -> ModelCard:
+    """Return the card of the run's int8 file; export it unless it is there and of these weights."""
+    if path.is_file() and path.stat().st_mtime >= (run.path / "best.npz").stat().st_mtime:
+        card = read_card(path.read_bytes())
+        if card.provenance.get("recipe_sha256") == run.recipe_sha256:
+            return card
+    from kws.export import export_run
+
+    return export_run(run.path, path, say=say).card
+
+
+def _seconds(network: Network, pcm: Any) -> float:
+    """Return the processor time of the front end and the network for these clips, in s."""
+    spent = []
+    for _ in range(TIMES):
+        before = time.process_time()
+        clip_posteriors(network, pcm)
+        spent.append(time.process_time() - before)
+    return min(spent)
+
+
+def _ram(content: bytes) -> tuple[int, str]:
+    """Return memory for activations and states in bytes, and who says so."""
+    from kws.export.graph import Graph, live_bytes
+    from kws.export.runtimes import check_runtimes
+
+    shape = Graph(content).shape(Graph(content).inputs[0])
+    report = check_runtimes(content, np.zeros(shape, np.int8), np.ones(1, bool), ["tflm"])
+    if arena := report.checks[0].arena_bytes:
+        return arena, "TFLM"
+    return live_bytes(Graph(content)), "graph"
+
+
+def to_dicts(entries: Sequence[Entry]) -> list[dict[str, Any]]:
+    """Return the board as JSON has it."""
+    return [dataclasses.asdict(entry) for entry in entries]

@@ -1,0 +1,56 @@
+"""The textbook form that the kit started from: Conv1D, pooling, LSTM, two dense layers.
+
+Without batch normalisation, on 13 MFCC, as tutorials build it; kept to see what the flagship gains.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from kws.models.architecture import Architecture, Layers
+
+
+@dataclass(frozen=True, kw_only=True)
+class ConvLstmClassic(Architecture):
+    """Conv1D → MaxPool → LSTM → Dropout → Dense → Dense."""
+
+    conv_filters: int = 64
+    """Output channels of the convolution."""
+    conv_kernel: int = 3
+    """Frames that the convolution sees."""
+    pool: int = 2
+    """Steps of which the largest is passed on, which is also the stride."""
+    lstm_units: int = 64
+    """Width of the LSTM's state."""
+    dropout: float = 0.5
+    """Share of the LSTM's outputs that are dropped in training."""
+    dense_units: int = 64
+    """Width of the hidden dense layer."""
+
+    @property
+    def time_layers(self) -> tuple[tuple[int, int], ...]:
+        return (self.conv_kernel, 1), (self.pool, self.pool)
+
+    def build(
+        self,
+        keras: Any,
+        *,
+        n_features: int,
+        n_labels: int,
+        head: str,
+        frames: int | None = None,
+        batch_size: int | None = None,
+        folded: bool = False,
+    ) -> Any:
+        layers = keras.layers
+        inputs = keras.Input((frames, n_features), batch_size=batch_size, name="features")
+        x = layers.Conv1D(self.conv_filters, self.conv_kernel, activation="relu", name="conv")(
+            inputs
+        )
+        x = layers.MaxPooling1D(self.pool, name="pool")(x)
+        x = layers.LSTM(self.lstm_units, return_sequences=True, name="lstm")(x)
+        x = Layers(keras, folded).dropout(x, self.dropout, "dropout")
+        x = layers.Dense(self.dense_units, activation="relu", name="dense")(x)
+        outputs = layers.Dense(n_labels, activation=head, name="posteriors")(x)
+        return keras.Model(inputs, outputs, name="conv_lstm_classic")

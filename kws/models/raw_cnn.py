@@ -1,0 +1,67 @@
+"""Convolutions on the samples themselves, without a front end.
+
+The form of M5 in Dai et al., "Very Deep Convolutional Neural Networks for Raw Waveforms" (arXiv
+1610.00087), narrow: a long kernel that stands for the filter bank, then short ones, each with a
+pool, then an average. Quantised, the samples have 8 bits: quiet speech suffers.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from kws.models.architecture import Architecture, Layers, one_per_layer
+
+
+@dataclass(frozen=True, kw_only=True)
+class RawCnn(Architecture):
+    """(Conv1D → MaxPool) … → mean over the clip → Dense, on frames laid end to end.
+
+    The front end's frames must not overlap (``hop_length = frame_length``), or samples are heard
+    twice.
+    """
+
+    whole_clip: ClassVar[str] = "it averages over the whole clip"
+    features: ClassVar[str] = "samples"
+
+    conv_filters: tuple[int, ...] = (32, 32, 64, 64)
+    """Output channels of each convolution."""
+    conv_kernels: tuple[int, ...] = (80, 3, 3, 3)
+    """Samples (or, after a stride, steps) that each convolution sees."""
+    conv_strides: tuple[int, ...] = (8, 1, 1, 1)
+    """Stride of each convolution."""
+    pool: int = 4
+    """Steps after each convolution of which the largest is passed on."""
+    dropout: float = 0.2
+    """Share of the averages that are dropped in training."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        one_per_layer(
+            conv_filters=self.conv_filters,
+            conv_kernels=self.conv_kernels,
+            conv_strides=self.conv_strides,
+        )
+
+    def build(
+        self,
+        keras: Any,
+        *,
+        n_features: int,
+        n_labels: int,
+        head: str,
+        frames: int | None = None,
+        batch_size: int | None = None,
+        folded: bool = False,
+    ) -> Any:
+        layers, form = keras.layers, Layers(keras, folded)
+        inputs = keras.Input((frames, n_features), batch_size=batch_size, name="features")
+        x = layers.Reshape((-1, 1), name="waveform")(inputs)
+        sizes = zip(self.conv_filters, self.conv_kernels, self.conv_strides, strict=True)
+        for i, each in enumerate(sizes):
+            x = form.normalised(x, layers.Conv1D, *each, name=f"conv_{i}")
+            x = layers.MaxPooling1D(self.pool, name=f"pool_{i}")(x)
+        x = layers.Reshape((x.shape[1], 1, x.shape[2]), name="steps")(x)
+        x = form.dropout(form.mean_over_clip(x), self.dropout, "dropout")
+        outputs = layers.Dense(n_labels, activation=head, name="posteriors")(x)
+        return keras.Model(inputs, outputs, name="raw_cnn")
