@@ -198,6 +198,9 @@ class TrainingConfig:
     context_clips: int = 4
     """Clips in a row that the LSTM hears without a reset, so that it learns to forget. For a
     network that takes whole clips it is 1, and a recipe that does not say gets that."""
+    start: str = ""
+    """The network to start from: a run's folder, a .tflite of this kit or the name of a pretrained
+    model; nothing to start from nothing. It must have the same [front_end] and [model] sizes."""
     unfreeze_epochs: float = 0.0
     """A network that starts from another trains its answers first; each so many epochs the next
     layer below joins in."""

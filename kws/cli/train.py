@@ -38,8 +38,8 @@ def train(
         None,
         "--from",
         metavar="MODEL",
-        help="Start from the weights of this network instead of from nothing: a run's folder, a "
-        ".tflite of this kit, or the name of a pretrained model.",
+        help="Start from the weights of this network: a run's folder, a .tflite of this kit, or "
+        "the name of a pretrained model. [default: the recipe's, which by default is none]",
     ),
     epochs: int | None = typer.Option(
         None,
@@ -76,9 +76,12 @@ def train(
     from kws.train.run_folder import RunFolder
 
     wanted = load_recipe(recipe)
+    training = wanted.training
     if epochs is not None:
-        training = dataclasses.replace(wanted.training, epochs=epochs)
-        wanted = dataclasses.replace(wanted, training=training)
+        training = dataclasses.replace(training, epochs=epochs)
+    if start is not None:
+        training = dataclasses.replace(training, start=start)
+    wanted = dataclasses.replace(wanted, training=training)
     if seed is not None:
         wanted = dataclasses.replace(wanted, seed=seed)
     folder = out or Path("runs") / wanted.name
@@ -95,10 +98,10 @@ def train(
         data = beside if (beside / wanted.data.folders[0]).is_dir() else None
     choose_backend(backend)
     begin = None
-    if start is not None:
+    if wanted.training.start:
         from kws.export.recover import recover_start
 
-        begin = recover_start(start)
+        begin = recover_start(wanted.training.start)
     result = run_training(wanted, data, folder, start=begin, resume=resume)
     if as_json:
         typer.echo(json.dumps({**dataclasses.asdict(result), "run": str(folder)}))
