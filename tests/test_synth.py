@@ -299,7 +299,7 @@ def test_ctrl_c_stops_at_once_with_one_line_and_leaves_whole_files_only(tmp_path
     assert said.strip().splitlines()[-1] == "kws: interrupted"
     assert "Traceback" not in said
     assert not list(tmp_path.rglob("*.part"))
-    assert {path.stat().st_size for path in tmp_path.rglob("*.wav")} == {32044}
+    assert len({path.stat().st_size for path in tmp_path.rglob("*.wav")}) == 1
 
 
 def test_the_command_writes_clips_and_says_what_they_are_worth(tmp_path, capsys):
