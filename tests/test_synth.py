@@ -328,3 +328,14 @@ def test_a_crash_of_the_c_library_is_one_error_and_not_a_hang(monkeypatch):
         KwsError, match=r"espeak-ng died while speaking.*'yes' with the voice en-us"
     ):
         render([Utterance(text="yes", voice=find_voice("en-us"))])
+
+
+def test_the_deepest_voice_can_say_whatever_is_drawn() -> None:
+    """espeak-ng crashes where a deep voice has a wide range of pitch: voice rob, pitch 25, 99."""
+    pool = [voice for voice in voices("en-us", effects=True) if voice.variant == "rob"]
+    rng = np.random.default_rng(1)
+    drawn = [random_utterance("chocolate", pool, rng, varied=True) for _ in range(300)]
+    lowest = min(drawn, key=lambda said: (said.pitch, -said.pitch_range))
+    widest = max(drawn, key=lambda said: said.pitch_range / said.pitch)
+    for said in (lowest, widest):
+        assert len(next(iter(render([said], workers=1))))

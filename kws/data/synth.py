@@ -318,11 +318,13 @@ def random_utterance(
             return 1 / float(rng.uniform(1 / fastest, 1 / slowest))
         return float(rng.integers(slowest, fastest))
 
+    voice, height = pool[int(rng.integers(len(pool)))], int(rng.integers(*pitch))
     return Utterance(
         text=text,
-        voice=pool[int(rng.integers(len(pool)))],
-        pitch=int(rng.integers(*pitch)),
-        pitch_range=int(rng.integers(*pitch_range)),
+        voice=voice,
+        pitch=height,
+        # Below zero Hz, where a wide range leads a deep voice, espeak-ng crashes.
+        pitch_range=min(int(rng.integers(*pitch_range)), 2 * height + 25),
         rate_wpm=int(draw_rate()),
         word_gap_ms=min(250, int(rng.exponential(40))) if varied else 0,
         longest_samples=longest_samples,
