@@ -30,6 +30,7 @@ from kws.recipe import TrainingRecipe
 # Training hears quieter background than validation asks for, and true zeros as well.
 EXTRA_QUIET_DB = 15.0
 ZERO_SHARE = 0.03
+_MOST_NAMED = 40
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,6 +165,8 @@ def describe(data: TrainingData, recipe: TrainingRecipe) -> str:
     names = recipe.labels.labels
     counts = Counter(int(label) for label in data.training.labels)
     parts = [f"{name} {counts[i]}" for i, name in enumerate(names)]
+    if len(parts) > _MOST_NAMED:
+        parts[_MOST_NAMED // 2 : -_MOST_NAMED // 2] = ["…"]
     if recipe.data.head == "sigmoid":
         parts.append(f"others {counts[-1]}")
     return (
