@@ -49,6 +49,7 @@ NOT_FOR_RUNNERS = {
     "report",
     "demo",
     "leaderboard",
+    "verdict",
 }
 
 OPTIONAL = (

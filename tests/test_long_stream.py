@@ -276,6 +276,26 @@ def test_a_stream_of_real_speech_is_built_and_labelled(real_speech: Path, tmp_pa
     assert np.mean(np.abs(pcm) == 32767) < 1e-4
 
 
+def test_several_folders_of_clips_and_of_sentences_count_as_one(
+    folder: Path, tmp_path: Path
+) -> None:
+    write_wav(tmp_path / "mine" / "yes" / "speaker0_nohash_0.wav", clip_of(400, 0.4, 0.2), RATE)
+    write_wav(tmp_path / "mine" / "lamp" / "speaker0_nohash_0.wav", clip_of(700, 0.4, 0.2), RATE)
+    parts = ["training", "validation", "testing"]
+    one = gather(folder / "clips", ["yes"], parts=parts, sentences=folder / "talk")
+    both = gather(
+        [tmp_path / "mine", folder / "clips"], ["yes"], parts=parts,
+        sentences=[folder / "talk", folder / "talk"],
+    )  # fmt: skip
+    assert len(both.words["yes"]) == len(one.words["yes"]) + 1
+    assert {path.parent.name for path in both.others} == {"no", "tree", "lamp"}
+    assert both.sentences == one.sentences * 2
+    # The noise of the one folder that has any.
+    assert [len(pcm) for pcm in both.noise] == [len(pcm) for pcm in one.noise]
+    with pytest.raises(KwsError, match=r"No clips of sofa in the .* part of .*mine and .*clips"):
+        gather([tmp_path / "mine", folder / "clips"], ["sofa"], parts=parts)
+
+
 @pytest.mark.parametrize(
     ("arguments", "status", "complaint"),
     [

@@ -407,6 +407,11 @@ def test_other_words_get_answers_of_their_own_and_layers_join_in_from_the_top(
     ("old", "new", "table"),
     [
         ("lstm_units = 8", "lstm_units = 12", "[model] must have the sizes"),
+        (
+            "conv_filters = [8, 8]",
+            "conv_filters = [8]\nconv_kernels = [5]\nconv_strides = [1]",
+            "[model] must have the layers",
+        ),
         ("[training]", "[front_end]\nn_mels = 32\n[training]", "[front_end] must be that"),
     ],
 )

@@ -10,7 +10,7 @@ import pytest
 
 from kws.cli import run as kws
 from kws.errors import KwsError
-from kws.recipe import DataConfig, TrainingRecipe, load_recipe
+from kws.recipe import DataConfig, TrainingConfig, TrainingRecipe, load_recipe
 from kws.train.dataset import ClipSet, epoch_order, find_clips, load_training_data
 
 pytest.importorskip("keras")
@@ -213,3 +213,19 @@ def test_recordings_and_generated_voices_come_from_folders_of_their_own(
     shutil.rmtree(home / "fetched")
     with pytest.raises(KwsError, match="'fetched'"):
         find_clips(recipe, given)
+
+
+@pytest.mark.parametrize(
+    ("recorded", "generated", "share"), [(3, 1, 1 / 3), (1, 5, 0.9), (7, 2, 0.3), (5, 2, 0.5)]
+)
+def test_no_clip_of_a_word_is_left_out_of_an_epoch_by_rounding(
+    recorded: int, generated: int, share: float
+) -> None:
+    data = clips_of([0] * (recorded + generated), [False] * recorded + [True] * generated)
+    config = DataConfig(
+        words=("lamp",), head="sigmoid", generated=("voices",), generated_share=share,
+        unknown_share=0.0, silence_share=0.0,
+    )  # fmt: skip
+    training = TrainingConfig(batch_size=4)
+    recipe = TrainingRecipe(name="lamp", data=config, training=training)
+    assert set(epoch_order(data, recipe, 1)) == set(range(recorded + generated))

@@ -106,8 +106,10 @@ def train(
     if as_json:
         typer.echo(json.dumps({**dataclasses.asdict(result), "run": str(folder)}))
     else:
+        # What hears streams gets thresholds and a proof on them; all else is measured on clips.
+        follows = "export" if wanted.model.create().whole_clip else "verdict"
         typer.echo(
             f"{wanted.name}: validation accuracy {100 * result.val_accuracy:.2f} % (epoch "
             f"{result.best_epoch} of {result.epochs}), {result.clips_per_second:,.0f} clips/s\n"
-            f"run: {folder}\nnext: kws export {folder} -o {wanted.name}.tflite"
+            f"run: {folder}\nnext: kws {follows} {folder} -o {wanted.name}.tflite"
         )

@@ -129,12 +129,17 @@ class LaidItem:
     """Where it ends."""
     text: str
     """The keyword; for other words their label, else nothing."""
-    source: str = ""
-    """The recording, as ``<folder>/<file>``."""
+    path: Path | None = None
+    """The recording; None for noise and silence."""
     level_dbfs: float = _ABSOLUTE_SILENCE_DB
     """Its level."""
     snr_db: float | None = None
     """Its ratio to the noise under it; None where nobody speaks."""
+
+    @property
+    def source(self) -> str:
+        """The recording as ``<folder>/<file>``, else nothing."""
+        return f"{self.path.parent.name}/{self.path.name}" if self.path else ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -254,7 +259,7 @@ def lay_items(material: Material, plan: StreamPlan) -> Iterator[tuple[Pcm, LaidI
                 start_s=(at + gap + item.span[0]) / RATE_HZ,
                 end_s=(at + gap + item.span[1]) / RATE_HZ,
                 text=item.text,
-                source=item.source,
+                path=item.path,
                 level_dbfs=item.level_dbfs,
                 snr_db=item.snr_db,
             ),
@@ -276,7 +281,7 @@ class _Prepared:
     noise_db: float
     """Level of the noise under it, in dBFS."""
     text: str = ""
-    source: str = ""
+    path: Path | None = None
     level_dbfs: float = _ABSOLUTE_SILENCE_DB
     snr_db: float | None = None
 
@@ -370,7 +375,7 @@ class _Choice:
             span=span,
             noise_db=level - snr,
             text=text,
-            source=f"{path.parent.name}/{path.name}",
+            path=path,
             level_dbfs=level,
             snr_db=snr,
         )

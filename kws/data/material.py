@@ -96,11 +96,17 @@ def gather(
     found: tuple[Path, ...] = ()
     if sentences is not None:
         of_parts = sentence_parts or parts
-        found = tuple(
-            path
-            for folder in _each(sentences)
-            for path in _sentences(Path(folder), keywords, of_parts, speakers)
-        )
+        for folder in _each(sentences):
+            some_found = find_sentences(Path(folder), keywords, parts=of_parts, speakers=speakers)
+            if not some_found:
+                who = (
+                    "these speakers" if speakers is not None else f"the {', '.join(of_parts)} part"
+                )
+                raise KwsError(
+                    f"No sentence of {who} in {folder} is known to be free of the keywords. "
+                    "Choose other speakers, or check the transcripts"
+                )
+            found += some_found
     elif speakers is not None or sentence_parts is not None:
         raise KwsError("Speakers of sentences were chosen, but no folder. Add --sentences DIR")
     if noise is not None:
@@ -125,12 +131,24 @@ def _each(folders: Folders) -> list[str | Path]:
     return [folders] if isinstance(folders, (str, Path)) else list(folders)
 
 
-def _sentences(
+def find_sentences(
     root: Path,
     keywords: Sequence[str],
+    *,
     parts: Collection[str],
-    speakers: Collection[str] | None,
+    speakers: Collection[str] | None = None,
 ) -> tuple[Path, ...]:
+    """Return the sentences of some speakers that hold no keyword; there may be none.
+
+    Args:
+        root: folder of <speaker>/<recording> with transcripts.tsv.
+        keywords: what must not be spoken.
+        parts: parts of the speakers, by their hash.
+        speakers: these speakers instead.
+
+    Raises:
+        KwsError: no recordings, no transcripts, or no such speaker.
+    """
     paths = [path.relative_to(root).as_posix() for path in _audio_in(root)]
     there = {path: path.split("/")[0] if "/" in path else speaker_of(path) for path in paths}
     if speakers is not None:
@@ -141,17 +159,9 @@ def _sentences(
                 f"{some(sorted(set(there.values())), 6)}"
             )
         paths = [path for path in paths if there[path] in speakers]
-        who = "these speakers"
     else:
         paths = [path for path in paths if split_of(there[path]) in parts]
-        who = f"the {', '.join(parts)} part"
-    free = free_sentences(root, paths, keywords)
-    if not free:
-        raise KwsError(
-            f"No sentence of {who} in {root} is known to be free of the keywords. Received: "
-            f"{len(paths)} recordings. Choose other speakers, or check the transcripts"
-        )
-    return tuple(root / path for path in free)
+    return tuple(root / path for path in free_sentences(root, paths, keywords))
 
 
 def _audio_in(root: Path) -> list[Path]:

@@ -158,8 +158,15 @@ def export_run(
     from kws.train.run_folder import write_json
 
     with heed_interrupts():
-        report, content = _prepare(
-            run_dir, output, quantised, form, runtimes, max_clips, decision, say
+        report, content = convert_run(
+            run_dir,
+            output,
+            quantised=quantised,
+            form=form,
+            runtimes=runtimes,
+            max_clips=max_clips,
+            decision=decision,
+            say=say,
         )
     report = dataclasses.replace(report, seconds=time.monotonic() - started)
     # The model gets its name when the block ends: there are both files, or neither is new.
@@ -170,17 +177,22 @@ def export_run(
     return report
 
 
-def _prepare(
+def convert_run(
     run_dir: str | Path,
     output: Path,
-    quantised: bool,
-    form: str | None,
-    runtimes: Sequence[str],
-    max_clips: int | None,
-    decision: DecisionConfig | None,
-    say: Callable[[str], None],
+    *,
+    quantised: bool = True,
+    form: str | None = None,
+    runtimes: Sequence[str] = (),
+    max_clips: int | None = None,
+    decision: DecisionConfig | None = None,
+    say: Callable[[str], None] = lambda message: None,
 ) -> tuple[ExportReport, bytes]:
-    """Do all that `export_run` does but writing."""
+    """Do all that `export_run` does but writing; `output` is what the report calls the file.
+
+    Returns:
+        The report, and what is to be the content of the file.
+    """
     from kws.export.trained import calibration_clips, load_run, validation_set
 
     run = load_run(run_dir)

@@ -268,7 +268,7 @@ def _notes(
     # Three events or so are needed to tell a rate from its half or its double.
     if per_hour * hours < 3:
         most = poisson_interval(n)[1] / hours
-        needed = f"{3 / per_hour:.0f} h would tell more" if per_hour else "no amount would"
+        needed = f"{3 / per_hour:.2g} h would tell more" if per_hour else "no amount would"
         notes.append(
             f"{hours:.2f} h cannot show {per_hour:g} false accepts an hour: one is "
             f"{1 / hours:.2g} an hour, and {n} seen mean up to {most:.2g} (95 %); {needed}"

@@ -327,8 +327,13 @@ def _every(
     if share in (0.0, 1.0):
         return generated if share else recorded
     total = max(len(recorded) / (1 - share), len(generated) / share)
-    n = round(total * share)
-    return np.concatenate([_draw(recorded, round(total) - n, rng), _draw(generated, n, rng)])
+    # Not below the number there is: rounding, too, must not leave a clip out.
+    counts = (
+        max(len(recorded), round(total * (1 - share))),
+        max(len(generated), round(total * share)),
+    )
+    pools = zip((recorded, generated), counts, strict=True)
+    return np.concatenate([_draw(pool, n, rng) for pool, n in pools])
 
 
 def _draw(pool: np.ndarray, wanted: int, rng: np.random.Generator) -> np.ndarray:

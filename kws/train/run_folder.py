@@ -92,12 +92,18 @@ def check_resumable(run: RunFolder, recipe: str) -> None:
 
 
 def trained_on(folder: str | Path) -> Path | None:
-    """Return the folder that a run was given as --data; None if it was not given any.
+    """Return the folder that a run's recordings were looked for in.
+
+    None where they were the fetched data sets, and for older runs, which do not say.
 
     Raises:
-        KwsError: the run does not say.
+        KwsError: what the run was made with is missing or damaged.
     """
-    data = read_json(RunFolder(Path(folder)).environment).get("data")
+    path = RunFolder(Path(folder)).environment
+    made_with = read_json(path)
+    data = made_with.get("data") if isinstance(made_with, dict) else made_with
+    if data is not None and not isinstance(data, str):
+        raise KwsError(f"{path} is damaged: data should be a folder. Received: {data!r}")
     return None if data is None else Path(data)
 
 

@@ -78,6 +78,12 @@ def start_from(
     Raises:
         KwsError: the sizes differ.
     """
+    ours = [layer.name for layer in network.layers]
+    if strangers := [name for name in start.weights if name not in ours]:
+        raise KwsError(
+            f"[model] must have the layers of {start.name} to start from it. Received: none named "
+            f"{', '.join(strangers)}"
+        )
     for layer in network.layers:
         found = start.weights.get(layer.name, [])
         if layer.name == HEAD and not start.same_answers(recipe):

@@ -2,32 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 GOOD_MISSES = 0.05
 """A word that is missed less often than this is fine; openWakeWord's goal is the same."""
 FEW_RECORDINGS = 50
 """With fewer of a word, more of them are likely to help."""
+MANY_NEAR_MISSES = 0.1
+"""More near-misses than this should not set a network off."""
 _CLEARLY = 2.0
 """One share is clearly larger than another if it is so many times as large …"""
-_AT_LEAST = 0.05
-"""… and larger by this."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClipScore:
-    """How often a network heard one recording, laid into a stream several times."""
-
-    clip: str
-    """The recording, as ``<folder>/<file>``."""
-    keyword: str
-    """What is said in it."""
-    laid: int
-    """How often it was laid, each time at another level and before other noise."""
-    missed: int
-    """How often no event of its keyword came."""
-    best: float
-    """The highest score that it ever got, 0 to 1; an event needs the threshold."""
+_AT_LEAST = 0.1
+"""… and larger by this: halves of a hundred words differ by less for no reason."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,92 +28,131 @@ class Facts:
     speakers: int
     """Their speakers, as far as file names tell."""
     held_out: int
-    """Recordings of it that were not trained on."""
+    """Recordings of it that were not trained on. Without any, words were measured on generated
+    clips that were not trained on."""
     generated: int
     """Generated clips of it that were trained on."""
-    missed: float
-    """Share of its words that were missed, in recordings that were not trained on."""
-    missed_trained: float | None
+    missed: float | None
+    """Share of its words that were missed; None where no clip of it was held out."""
+    missed_trained: float | None = None
     """The same for recordings that were trained on; None without any."""
-    missed_soft: float
+    missed_soft: float = 0.0
     """Share missed among the softer half of the words."""
-    missed_loud: float
+    missed_loud: float = 0.0
     """Share missed among the louder half."""
-    missed_noisy: float
+    missed_noisy: float = 0.0
     """Share missed among the half with more noise."""
-    missed_clear: float
+    missed_clear: float = 0.0
     """Share missed among the half with less noise."""
-    near_misses: float | None
+    near_misses: float | None = None
     """Share of generated near-misses that set it off; None without any."""
 
 
-def advise(facts: Facts, *, false_accepts_per_hour: float, wanted_per_hour: float) -> list[str]:
-    """Return what would help a keyword, the most helpful first; one line each, none if all is well.
+@dataclass(frozen=True, kw_only=True)
+class Rates:
+    """False accepts of all keywords together, and what allowing more of them would bring."""
 
-    Args:
-        facts: about the keyword.
-        false_accepts_per_hour: measured, of all keywords together.
-        wanted_per_hour: what was asked for.
+    wanted_per_hour: float
+    """False accepts an hour that were asked for."""
+    least_per_hour: float
+    """At least so many there are: the lower end of the 95 % interval of what was counted."""
+    missed: float
+    """Share of all words that are missed with the chosen thresholds."""
+    missed_at: Sequence[tuple[float, float]] = ()
+    """Pairs of a higher rate and the share missed with the thresholds for it, rates rising."""
+
+
+def advise(facts: Sequence[Facts], rates: Rates) -> list[str]:
+    """Return what would help, the most helpful first; one line each, none if all is well.
+
+    Words that are missed most come first; those that could not be measured before them. What
+    concerns all words is last.
     """
+    words = sorted(facts, key=lambda one: -1.0 if one.missed is None else -one.missed)
+    return [line for one in words for line in advise_word(one)] + _on_rates(rates)
+
+
+def advise_word(facts: Facts) -> list[str]:
+    """Return what would help one keyword, the most helpful first."""
     word, advice = facts.keyword, []
-    bad = facts.missed >= GOOD_MISSES
-    if not facts.recordings:
+    bad = facts.missed is not None and facts.missed >= GOOD_MISSES
+    trained, missed = facts.missed_trained, facts.missed or 0.0
+    known = _count(facts.recordings, "recording")
+    if trained is not None and trained >= GOOD_MISSES and not _clearly(missed, trained):
         advice.append(
-            f"record {word!r}: it was learnt and measured on generated voices alone, and real ones "
-            f"will do worse than this says. Twenty recordings help most: kws data record {word}"
+            f"{word!r} is missed in {_percent(trained)} of the recordings that it learnt from: "
+            "listen to the clips that were missed most, then train longer ([training] epochs) or "
+            "a larger network ([model] lstm_units)"
+        )
+    if not facts.recordings and not facts.held_out:
+        advice.append(
+            f"record {word!r}: only generated voices were heard so far, and real ones may do "
+            f"quite otherwise. Twenty recordings help most: kws data record {word}"
+        )
+    elif not facts.held_out:
+        advice.append(
+            f"record {word!r} some more, by other people: all its {known} "
+            f"{'was' if facts.recordings == 1 else 'were'} trained on, so nobody knows how it does "
+            "on a real voice that is new. Of recordings that are added, about one in five is left "
+            "out of training"
+        )
+    elif bad and trained is not None and _clearly(missed, trained):
+        advice.append(
+            f"record {word!r} by other people and in other rooms: it is missed in "
+            f"{_percent(missed)} of new recordings and in {_percent(trained)} of the {known} of "
+            f"{_count(facts.speakers, 'speaker')} that it learnt from"
         )
     elif bad and facts.recordings < FEW_RECORDINGS:
-        of = "one speaker" if facts.speakers == 1 else f"{facts.speakers} speakers"
         advice.append(
-            f"record {word!r} more often, by other people or in other rooms: it was learnt from "
-            f"{facts.recordings} recordings of {of}"
+            f"record {word!r} more often, by other people and in other rooms: it was learnt from "
+            f"{known} of {_count(facts.speakers, 'speaker')}"
         )
-    trained = facts.missed_trained
-    if bad and trained is not None and facts.recordings:
-        if _clearly(facts.missed, trained):
-            advice.append(
-                f"{word!r} is missed in {_percent(trained)} of the recordings it was trained on "
-                f"and in {_percent(facts.missed)} of others: voices or rooms are missing, not "
-                "training"
-            )
-        elif trained >= GOOD_MISSES:
-            advice.append(
-                f"{word!r} is missed in {_percent(trained)} of the very recordings it was trained "
-                "on: train longer ([training] epochs) or a larger network ([model] lstm_units), "
-                "and listen to the worst clips below"
-            )
     if bad and _clearly(facts.missed_soft, facts.missed_loud):
         advice.append(
-            f"{word!r} is missed when it is soft ({_percent(facts.missed_soft)}, loud "
-            f"{_percent(facts.missed_loud)}): lower the first number of [augment] gain_db"
+            f"{word!r} is missed when it is soft: {_percent(facts.missed_soft)}, and "
+            f"{_percent(facts.missed_loud)} when it is loud. Lower the first number of [augment] "
+            "gain_db"
         )
     if bad and _clearly(facts.missed_noisy, facts.missed_clear):
         advice.append(
-            f"{word!r} is missed in noise ({_percent(facts.missed_noisy)}, less noise "
-            f"{_percent(facts.missed_clear)}): record noise from where it will be used into "
-            "_background_noise_"
+            f"{word!r} is missed in noise: {_percent(facts.missed_noisy)}, and "
+            f"{_percent(facts.missed_clear)} with less of it. Record noise where the device will "
+            "stand, and put it into _background_noise_"
         )
-    near = facts.near_misses
-    if bad and near == 0.0:
+    if facts.near_misses is not None and facts.near_misses >= MANY_NEAR_MISSES:
         advice.append(
-            f"no near-miss of {word!r} sets it off while the word itself is missed: generate fewer "
-            "of them, or lower [data] generated_share"
-        )
-    elif near is not None and near >= 0.1:
-        advice.append(
-            f"{_percent(near)} of what only sounds like {word!r} sets it off: generate more "
-            "near-misses (kws data synth --near-misses)"
-        )
-    if false_accepts_per_hour > 2 * max(wanted_per_hour, 0.1):
-        advice.append(
-            "it fires falsely more often than wanted in speech that the threshold was not chosen "
-            "on: add more other speech, and its own false alarms (kws mine)"
+            f"{_percent(facts.near_misses)} of the near-misses of {word!r} set it off: generate "
+            f"more to learn from: kws data synth {word} --near-misses N"
         )
     return advice
 
 
+def _on_rates(rates: Rates) -> list[str]:
+    advice = []
+    if rates.least_per_hour > rates.wanted_per_hour:
+        advice.append(
+            "it fires falsely more often than wanted in speech that the thresholds were not chosen "
+            "on: add more other speech ([data] speech), and its own false alarms (kws mine)"
+        )
+    elif rates.missed >= GOOD_MISSES:
+        better = [pair for pair in rates.missed_at if _clearly(rates.missed, pair[1])]
+        if better:
+            rate, missed = better[0]
+            advice.append(
+                f"allow more false accepts if you can: with {rate:g} an hour it would miss about "
+                f"{_percent(missed)} instead of {_percent(rates.missed)}: "
+                f"--false-accepts-per-hour {rate:g}"
+            )
+    return advice
+
+
 def _clearly(more: float, less: float) -> bool:
-    return more >= _CLEARLY * less and more - less >= _AT_LEAST
+    # Shares are rounded: 0.12 - 0.02 is not quite 0.1.
+    return more >= _CLEARLY * less and more - less >= _AT_LEAST - 1e-9
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n} {what}" if n == 1 else f"{n} {what}s"
 
 
 def _percent(share: float) -> str:

@@ -1,0 +1,273 @@
+"""The streams that a verdict rests on: what is laid into each, and where the recordings are."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from kws.audio.files import SAMPLE_RATE_HZ, Pcm, write_wav
+from kws.data.arrays import read_noise, split_noise
+from kws.data.clips import ClipIndex, scan
+from kws.data.long_stream import Built, StreamPlan, build_stream
+from kws.data.material import Material, find_sentences, gather
+from kws.data.split import SPLITS, TESTING, TRAINING, VALIDATION
+from kws.data.transcripts import TRANSCRIPTS
+from kws.errors import KwsError
+from kws.labels import SILENCE
+from kws.recipe import TrainingRecipe
+from kws.train.dataset import find_clips, find_folder
+
+WORDS, TRAINED, CHOOSE, CHECK, NEAR = "words", "trained", "choose", "check", "near"
+STREAMS = {
+    WORDS: "words that were not trained on",
+    TRAINED: "words that were trained on",
+    CHOOSE: "other speech, to choose thresholds with",
+    CHECK: "other speech, to count false accepts in",
+    NEAR: "near-misses",
+}
+"""The streams, and what is in each. All but the first and the third may be missing."""
+HELD_OUT = (VALIDATION, TESTING)
+WORDS_PER_HOUR = 400.0
+LEAST_WORDS = 100
+"""Each word is laid at least so often, each recording of it as often as the others."""
+LEAST_TIMES = 3
+"""And each recording that was not trained on at least so often …"""
+MOST_OF_A_WORD = 400
+"""… as long as that is not more than this …"""
+MOST_WORDS = 1200
+"""… and this of all words together."""
+MOST_NEAR_MISSES = 200
+PINK_NOISE_S = 60.0
+"""Length of the noise that is made where the data has none."""
+_BYTES = 2
+"""Of a sample."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sources:
+    """Where a recipe's recordings are, and which of them can be measured on."""
+
+    keywords: tuple[str, ...]
+    """What the network listens for."""
+    recorded: tuple[ClipIndex, ...]
+    """Folders of clips that people spoke."""
+    generated: tuple[ClipIndex, ...]
+    """Folders of clips that a synthesiser spoke."""
+    speech: tuple[Path, ...]
+    """Folders of running speech with transcripts."""
+
+    @classmethod
+    def find(
+        cls, recipe: TrainingRecipe, data_dir: Path | None, say: Callable[[str], None]
+    ) -> Sources:
+        """Look for the recipe's folders as training does.
+
+        Raises:
+            KwsError: a folder of clips is missing.
+        """
+        indexes = [scan(folder) for folder in find_clips(recipe, data_dir)]
+        n = len(indexes) - len(recipe.data.generated)
+        found = [find_folder(name, data_dir) for name in recipe.data.speech]
+        speech = [folder for folder in found if folder is not None]
+        for folder in speech:
+            if not (folder / TRANSCRIPTS).is_file():
+                say(f"{folder} has no {TRANSCRIPTS}: a word may be in it, so it is left out")
+        return cls(
+            keywords=recipe.labels.keywords,
+            recorded=tuple(indexes[:n]),
+            generated=tuple(indexes[n:]),
+            speech=tuple(folder for folder in speech if (folder / TRANSCRIPTS).is_file()),
+        )
+
+    def clips(self, word: str, parts: Collection[str], *, generated: bool) -> tuple[Path, ...]:
+        """Return the clips of a word in some parts, recorded or generated."""
+        return tuple(
+            index.root / path
+            for index in (self.generated if generated else self.recorded)
+            for part in SPLITS
+            if part in parts
+            for path in index.select(split=part, words=[word]).paths
+        )
+
+    def held_out(self) -> dict[str, tuple[Path, ...]]:
+        """Return recordings of each word that were not trained on, else generated clips.
+
+        Words of which no clip was held out are left out.
+        """
+        found = {
+            word: self.clips(word, HELD_OUT, generated=False)
+            or self.clips(word, HELD_OUT, generated=True)
+            for word in self.keywords
+        }
+        return {word: clips for word, clips in found.items() if clips}
+
+    def trained(self) -> dict[str, tuple[Path, ...]]:
+        """Return recordings of each word that were trained on, as far as there are any."""
+        found = {word: self.clips(word, [TRAINING], generated=False) for word in self.keywords}
+        return {word: clips for word, clips in found.items() if clips}
+
+    def near_misses(self) -> dict[str, tuple[Path, ...]]:
+        """Return generated clips of what is no keyword, by voices that were not trained on."""
+        labels = {label for index in self.generated for label in index.labels}
+        labels -= {SILENCE, *self.keywords}
+        found = {label: self.clips(label, HELD_OUT, generated=True) for label in sorted(labels)}
+        return {label: clips for label, clips in found.items() if clips}
+
+    def other_speech(self, part: str, noise: Path | None) -> Material:
+        """Return all that people of one part say but the keywords, and noise.
+
+        Args:
+            part: ``"validation"`` or ``"testing"``.
+            noise: a folder of noise, in place of that of the clips.
+        """
+        material = gather(
+            [index.root for index in self.recorded],
+            self.keywords,
+            commands=False,
+            parts=[part],
+            noise=noise,
+        )
+        sentences = [
+            path
+            for folder in self.speech
+            for path in find_sentences(folder, self.keywords, parts=[part])
+        ]
+        return replace(material, sentences=tuple(sentences))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stream:
+    """A stream to build."""
+
+    material: Material
+    """What it is built of."""
+    plan: StreamPlan
+    """How."""
+
+
+def plan_streams(
+    sources: Sources, folder: Path, *, hours: float, seed: int, say: Callable[[str], None]
+) -> dict[str, Stream]:
+    """Choose what is laid into each stream of `STREAMS`.
+
+    Args:
+        sources: the recordings.
+        folder: for noise, where there is none.
+        hours: length of each of the streams without words.
+        seed: of the streams.
+        say: is told what a user should know.
+
+    Raises:
+        KwsError: no clip of any word was held out, there is no other speech, or such streams do
+            not fit into the folder.
+    """
+    words = sources.held_out()
+    if not words:
+        raise KwsError(
+            "No clip of a word was left out of training, so nothing can be measured. Received: "
+            f"{', '.join(sources.keywords)}. Add clips of other speakers and train again"
+        )
+    noise = None
+    if not any(_is_noise(pcm) for pcm in _noise(sources)):
+        say("there is no _background_noise_ of some seconds: the speech gets pink noise under it")
+        noise = folder / "noise"
+        write_wav(noise / "pink.wav", _pink_noise(seed), SAMPLE_RATE_HZ)
+    choose, check = (sources.other_speech(part, noise) for part in HELD_OUT)
+    if not _speaks(choose):
+        # What speakers of the testing part say is better than nothing.
+        choose, check = check, choose
+    if not _speaks(choose):
+        raise KwsError(
+            "There is no other speech to measure false accepts on: but for the words, the recipe's "
+            "folders hold nothing by speakers that were not trained on. Add folders of other words "
+            "to [data] clips, or of running speech to [data] speech"
+        )
+    trained, near = sources.trained(), sources.near_misses()
+    planned = {WORDS: (replace(choose, words=words), _word_hours(words, LEAST_TIMES))}
+    if trained:
+        planned[TRAINED] = (replace(choose, words=trained), _word_hours(trained, 1))
+    planned[CHOOSE] = (choose, hours)
+    if _speaks(check):
+        planned[CHECK] = (check, hours)
+    if near:
+        many = min(MOST_NEAR_MISSES, sum(map(len, near.values())))
+        planned[NEAR] = (replace(choose, words=near), many / WORDS_PER_HOUR)
+    streams = {
+        name: Stream(
+            material=material, plan=_plan(material, length, seed + list(STREAMS).index(name))
+        )
+        for name, (material, length) in planned.items()
+    }
+    _check_room(streams, folder)
+    return streams
+
+
+def build_streams(
+    streams: Mapping[str, Stream], folder: Path, say: Callable[[str], None]
+) -> dict[str, Built]:
+    """Write each stream as ``<name>.wav``."""
+    built = {}
+    for name, stream in streams.items():
+        say(f"building {60 * stream.plan.hours:.0f} minutes of {STREAMS[name]}")
+        built[name] = build_stream(
+            stream.material,
+            stream.plan,
+            folder / f"{name}.wav",
+            folder / f"{name}.tsv",
+            progress=True,
+        )
+    return built
+
+
+def _speaks(material: Material) -> bool:
+    return bool(material.sentences or material.others)
+
+
+def _noise(sources: Sources) -> list[Pcm]:
+    """Return the noise that came with the clips and was not trained on."""
+    recordings = [pcm for index in sources.recorded for pcm in read_noise(index)]
+    return split_noise(recordings)[1]
+
+
+def _is_noise(pcm: Pcm) -> bool:
+    return len(pcm) >= SAMPLE_RATE_HZ and bool(pcm.any())
+
+
+def _word_hours(words: Mapping[str, tuple[Path, ...]], times: int) -> float:
+    """Return how long a stream must be for every clip to come `times`, within the limits."""
+    most = max(len(paths) for paths in words.values())
+    of_a_word = max(LEAST_WORDS, min(most * times, MOST_OF_A_WORD))
+    return min(len(words) * of_a_word, MOST_WORDS) / WORDS_PER_HOUR
+
+
+def _plan(material: Material, hours: float, seed: int) -> StreamPlan:
+    return StreamPlan(
+        hours=hours,
+        words_per_hour=WORDS_PER_HOUR if material.words else 0.0,
+        others_per_hour=StreamPlan.others_per_hour if material.others else 0.0,
+        speech=StreamPlan.speech if material.sentences else 0.0,
+        seed=seed,
+    )
+
+
+def _check_room(streams: Mapping[str, Stream], folder: Path) -> None:
+    needed = _BYTES * sum(stream.plan.samples for stream in streams.values())
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise KwsError(
+            f"The streams need {needed / 1e9:.1f} GB in {folder.parent}. Received: "
+            f"{free / 1e9:.1f} GB that are free. Set TMPDIR to a folder with more room, or give "
+            "fewer --hours"
+        )
+
+
+def _pink_noise(seed: int) -> Pcm:
+    """Noise whose power falls with frequency, as that of most rooms: int16 [n]."""
+    n = round(PINK_NOISE_S * SAMPLE_RATE_HZ)
+    white = np.fft.rfft(np.random.default_rng(seed).standard_normal(n))
+    pink = np.fft.irfft(white / np.sqrt(np.maximum(1, np.arange(len(white)))), n)
+    return (pink / np.abs(pink).max() * 16000).astype(np.int16)
