@@ -42,7 +42,7 @@ def verdict(
     seed: int = typer.Option(1, "--seed", metavar="N", min=0, help="Of the streams."),
     as_json: bool = JSON,
 ) -> None:
-    """Export a trained network, set its thresholds, and say how good it is.
+    """Export a run with thresholds and say how good it is.
 
     Recordings that were not trained on are laid into streams of other speech and noise: misses,
     false accepts an hour, the clips that went worst, and what would help most.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 
 GOOD_MISSES = 0.05
@@ -58,6 +59,8 @@ class Facts:
     """Share missed among the half with less noise."""
     near_misses: float | None
     """Share of generated near-misses that set it off; None without any."""
+    more_to: str = ""
+    """The folder that more recordings of it belong in; empty for the own words in the data home."""
 
 
 def advise(facts: Facts, *, false_accepts_per_hour: float, wanted_per_hour: float) -> list[str]:
@@ -69,17 +72,19 @@ def advise(facts: Facts, *, false_accepts_per_hour: float, wanted_per_hour: floa
         wanted_per_hour: what was asked for.
     """
     word, advice = facts.keyword, []
+    to = ["--to", facts.more_to] if facts.more_to else []
+    record = shlex.join(["kws", "data", "record", word, *to])
     bad = facts.missed >= GOOD_MISSES
     if not facts.recordings:
         advice.append(
             f"record {word!r}: it was learnt and measured on generated voices alone, and real ones "
-            f"will do worse than this says. Twenty recordings help most: kws data record {word}"
+            f"will do worse than this says. Twenty recordings help most: {record}"
         )
     elif bad and facts.recordings < FEW_RECORDINGS:
         of = "one speaker" if facts.speakers == 1 else f"{facts.speakers} speakers"
         advice.append(
             f"record {word!r} more often, by other people or in other rooms: it was learnt from "
-            f"{facts.recordings} recordings of {of}"
+            f"{facts.recordings} recordings of {of} ({record})"
         )
     trained = facts.missed_trained
     if bad and trained is not None and facts.recordings:

@@ -258,17 +258,18 @@ class _Sources:
     recorded: tuple[ClipIndex, ...]
     generated: tuple[ClipIndex, ...]
     sentences: tuple[Path, ...]
+    more_to: str
 
     @classmethod
     def find(cls, recipe: TrainingRecipe, data_dir: Path | None) -> _Sources:
-        indexes = [scan(folder) for folder in find_clips(recipe, data_dir)]
-        n = len(indexes) - len(recipe.data.generated)
+        recorded, generated = find_clips(recipe, data_dir)
         found = [find_folder(name, data_dir) for name in recipe.data.speech]
         return cls(
             recipe=recipe,
-            recorded=tuple(indexes[:n]),
-            generated=tuple(indexes[n:]),
+            recorded=tuple(scan(folder) for folder in recorded),
+            generated=tuple(scan(folder) for folder in generated),
             sentences=tuple(folder for folder in found if folder is not None),
+            more_to="" if data_dir is None else str(_near(data_dir / recipe.data.folders[0])),
         )
 
     @property
@@ -313,6 +314,12 @@ class _Sources:
             for path, word in _said(index.select(split=part))
             if word not in self.keywords
         )
+
+
+def _near(path: Path) -> Path:
+    """Return a path as people would type it here."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
 
 
 def _said(index: ClipIndex) -> list[tuple[str, str]]:
@@ -509,6 +516,7 @@ def _facts(
         missed_noisy=share(ours & noisy),
         missed_clear=share(ours & ~noisy),
         near_misses=None if near is None else len(near.substitutions) / max(1, near.words),
+        more_to=sources.more_to,
     )
 
 
