@@ -18,7 +18,9 @@ from kws import new_words
 from kws.audio.files import write_wav
 from kws.cli import app, run
 from kws.data.lengths import word_lengths
+from kws.errors import KwsError
 from kws.recipe import TrainingRecipe, load_recipe
+from kws.verdict.advice import Facts, advise
 
 
 class Terminal(io.StringIO):
@@ -299,3 +301,35 @@ def test_training_reads_the_recipe_when_nothing_but_generated_voices_is_there(he
     write_wav("lamp/recordings/_background_noise_/room.wav", hiss)
     assert load_training_data(recipe("lamp"), here / "lamp").noise.any()
     assert "recordings" not in capsys.readouterr().err
+
+
+def test_training_looks_beside_the_recipe_though_there_are_no_recordings(monkeypatch, capsys):
+    pytest.importorskip("tensorflow")
+    looked_in: list[Path | None] = []
+
+    def stop(_recipe, data_dir, *_arguments, **_options):
+        looked_in.append(data_dir)
+        raise KwsError("enough")
+
+    monkeypatch.setattr("kws.train.run_training", stop)
+    assert run(["new", "--word", "lamp", "--device", "small-microcontroller"]) == 0
+    assert run(["train", "lamp/recipe.toml"]) == 1
+    Path("lamp/generated").mkdir()
+    assert run(["train", "lamp/recipe.toml"]) == 1
+    assert looked_in == [None, Path("lamp")]
+
+
+def test_the_advice_to_record_more_says_where_training_will_find_it(here):
+    from kws.train.dataset import first_folder
+
+    assert run(["new", "--word", "lamp"]) == 0
+    for _ in range(2):
+        assert first_folder(recipe("lamp"), here / "lamp") == here / "lamp/recordings"
+        (here / "lamp/recordings").mkdir(exist_ok=True)
+    facts = Facts(
+        keyword="hey lamp", recordings=0, speakers=0, held_out=0, generated=9, missed=0.0,
+        missed_trained=None, missed_soft=0.0, missed_loud=0.0, missed_noisy=0.0, missed_clear=0.0,
+        near_misses=None, more_to="lamp/recordings",
+    )  # fmt: skip
+    (advice,) = advise(facts, false_accepts_per_hour=0, wanted_per_hour=1)
+    assert advice.endswith("kws data record 'hey lamp' --to lamp/recordings")

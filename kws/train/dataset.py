@@ -75,6 +75,13 @@ def find_folder(name: str, data_dir: Path | None) -> Path | None:
     return next((home / name for home in homes if (home / name).is_dir()), None)
 
 
+def first_folder(recipe: TrainingRecipe, data_dir: Path | None) -> Path:
+    """Return where more recordings go: the recipe's first folder, be it there yet or not."""
+    name, home = recipe.data.folders[0], data_home() if data_dir is None else data_dir
+    not_there = home if len(recipe.data.folders) == 1 else home / name
+    return find_folder(name, data_dir) or not_there
+
+
 def find_clips(recipe: TrainingRecipe, data_dir: Path | None) -> tuple[list[Path], list[Path]]:
     """Find the recipe's folders of <label>/<clip>: the recorded ones, and the generated ones.
 
@@ -142,8 +149,7 @@ def load_training_data(recipe: TrainingRecipe, data_dir: Path | None) -> Trainin
     low, high = recipe.data.silence_dbfs
     if SILENCE in label_set.labels or recipe.data.head == "sigmoid":
         if not recordings:
-            home = data_home() if data_dir is None else data_dir
-            place = recorded[0] if recorded else home / recipe.data.folders[0]
+            place = first_folder(recipe, data_dir)
             tell(
                 "there is no _background_noise_ folder: silence is taught from zeros alone. Record "
                 "a few minutes of noise without the words, where they will be said, as "

@@ -42,7 +42,7 @@ from kws.recordings.calibrate import calibrate
 from kws.recordings.curve import Curve, trace_curves
 from kws.recordings.hear import Heard, hear
 from kws.recordings.replay import Replay
-from kws.train.dataset import find_clips, find_folder
+from kws.train.dataset import find_clips, find_folder, first_folder
 from kws.train.run_folder import trained_on
 from kws.verdict.advice import ClipScore, Facts, advise
 
@@ -269,7 +269,7 @@ class _Sources:
             recorded=tuple(scan(folder) for folder in recorded),
             generated=tuple(scan(folder) for folder in generated),
             sentences=tuple(folder for folder in found if folder is not None),
-            more_to="" if data_dir is None else str(_near(data_dir / recipe.data.folders[0])),
+            more_to=str(_near(first_folder(recipe, data_dir))),
         )
 
     @property
