@@ -383,6 +383,8 @@ def _nth(events: Sequence[FirmwareEvent], i: int) -> FirmwareEvent | None:
 def _listed(folder: Path, limit: int | None) -> list[tuple[str, Path, str]]:
     """Return name, path and word of the clips of a folder, evenly spread if there are too many."""
     index = scan(folder, cached=False)
+    if not len(index):
+        raise KwsError(f"There is no clip to compare on. Received: {folder}, with noise alone")
     n = len(index) if limit is None else min(limit, len(index))
     return [
         (index.path(i), index.root / index.path(i), index.word(i))

@@ -518,27 +518,29 @@ def to_toml(recipe: TrainingRecipe) -> str:
             tables += ["", "[model]", f'architecture = "{value.architecture}"']
             network = value.create()
             tables += [
-                f"{s.name} = {_toml(getattr(network, s.name))}" for s in dataclasses.fields(network)
+                f"{s.name} = {toml_value(getattr(network, s.name))}"
+                for s in dataclasses.fields(network)
             ]
         elif dataclasses.is_dataclass(value):
             tables += ["", f"[{f.name}]"]
             tables += [
-                f"{inner.name} = {_toml(getattr(value, inner.name))}"
+                f"{inner.name} = {toml_value(getattr(value, inner.name))}"
                 for inner in dataclasses.fields(value)
             ]
         else:
-            top.append(f"{f.name} = {_toml(value)}")
+            top.append(f"{f.name} = {toml_value(value)}")
     return "\n".join(top + tables) + "\n"
 
 
-def _toml(value: Any) -> str:
+def toml_value(value: Any) -> str:
+    """Write text, a number, a list or a table as TOML has it, in one line."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
         # JSON's escapes are also TOML's, but for DEL and, which this avoids, pairs of surrogates.
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(value, (tuple, list)):
-        return "[" + ", ".join(_toml(v) for v in value) + "]"
+        return "[" + ", ".join(toml_value(v) for v in value) + "]"
     if isinstance(value, dict):
-        return "{" + ", ".join(f"{_toml(k)} = {_toml(v)}" for k, v in value.items()) + "}"
+        return "{" + ", ".join(f"{toml_value(k)} = {toml_value(v)}" for k, v in value.items()) + "}"
     return repr(value)

@@ -227,8 +227,18 @@ def test_faults_of_a_data_folder_are_one_line_each(tmp_path: Path) -> None:
     (tmp_path / "flat").mkdir()
     (tmp_path / "flat" / "yes.wav").touch()
     assert "no label folders. Received: yes.wav" in line(tmp_path / "flat")
+    make(tmp_path / "unheard", {"_background_noise_": []})
+    assert "no label folders" in line(tmp_path / "unheard")
     make(tmp_path / "hollow", {"yes": ["notes.txt"], "no": []})
     assert "holds no clips. Received: 2 folders (no, yes)" in line(tmp_path / "hollow")
+
+
+def test_a_folder_of_background_noise_alone_is_data_too(tmp_path: Path) -> None:
+    root = make(tmp_path / "data", {"_background_noise_": ["tap.wav"]})
+    index = scan(root)
+    assert len(index) == 0 and [path.name for path in index.noise] == ["tap.wav"]
+    with pytest.raises(KwsError, match="No clips of yes"):
+        check([index], ["yes"])
 
 
 def test_labels_that_cannot_be_trained_on_are_named_with_their_number(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ PACKAGE = Path(kws.__file__).parent
 FLOORS = (
     ("__main__",),
     ("cli",),
-    ("demo", "leaderboard", "verdict"),
+    ("demo", "leaderboard", "new_words", "verdict"),
     ("export",),
     ("train",),
     ("report",),
@@ -49,6 +49,7 @@ NOT_FOR_RUNNERS = {
     "report",
     "demo",
     "leaderboard",
+    "new_words",
     "verdict",
 }
 

@@ -154,10 +154,10 @@ def test_the_folder_given_is_trained_on_and_not_fetched_data_of_the_recipes_name
     given.mkdir()
     monkeypatch.setenv("KWS_DATA", str(home))
     recipe = load_recipe("commands_en")
-    assert find_clips(recipe, None) == [home / "speech_commands"]
-    assert find_clips(recipe, given) == [given]
+    assert find_clips(recipe, None) == ([home / "speech_commands"], [])
+    assert find_clips(recipe, given) == ([given], [])
     (given / "speech_commands").mkdir()
-    assert find_clips(recipe, given) == [given / "speech_commands"]
+    assert find_clips(recipe, given) == ([given / "speech_commands"], [])
     with pytest.raises(KwsError, match="nowhere"):
         find_clips(recipe, tmp_path / "nowhere")
     (home / "speech_commands").rmdir()
@@ -193,7 +193,10 @@ def test_generated_clips_make_up_their_share_of_a_word_however_many_there_are(
 
 
 def test_recordings_and_generated_voices_come_from_folders_of_their_own(
-    real_speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    real_speech: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     home, given = tmp_path / "home", tmp_path / "given"
     words_of(real_speech, home / "fetched", "yes", "_background_noise_")
@@ -205,13 +208,20 @@ def test_recordings_and_generated_voices_come_from_folders_of_their_own(
         'words = ["stop"]\nhead = "sigmoid"\nclips = ["mine", "fetched"]\ngenerated = ["voices"]\n'
         "silence_clips = 10\nvalidation_silence_clips = 5",
     )
-    folders = [given / "mine", home / "fetched", given / "voices"]
-    assert find_clips(recipe, given) == folders
+    voices = [given / "voices"]
+    assert find_clips(recipe, given) == ([given / "mine", home / "fetched"], voices)
     training = load_training_data(recipe, given).training
     kinds = set(zip(training.labels.tolist(), training.generated.tolist(), strict=True))
     assert kinds == {(0, False), (0, True), (-1, False)}
+
     shutil.rmtree(home / "fetched")
-    with pytest.raises(KwsError, match="'fetched'"):
+    assert find_clips(recipe, given) == ([given / "mine"], voices)
+    assert "no folder 'fetched' of clips found" in capsys.readouterr().err
+    shutil.rmtree(given / "mine")
+    data = load_training_data(recipe, given)
+    assert data.training.generated[data.training.labels == 0].all()
+    shutil.rmtree(given / "voices")
+    with pytest.raises(KwsError, match="'mine', 'fetched', 'voices'"):
         find_clips(recipe, given)
 
 

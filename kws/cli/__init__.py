@@ -20,8 +20,8 @@ _ClickException: type[Exception] = _UsageError.__bases__[0]
 # Each file registers its commands on `app`; this order is the order in `kws --help`. `voices`,
 # `synth`, `part` and `stream` add to `data`.
 _ROOMS = (
-    *("demo", "data", "voices", "synth", "part", "stream", "train", "verdict", "export"),
-    *("info", "evaluate", "calibrate", "mine", "run", "listen", "firmware", "benchmark"),
+    *("demo", "new", "data", "voices", "synth", "part", "stream", "train", "verdict"),
+    *("export", "info", "evaluate", "calibrate", "mine", "run", "listen", "firmware", "benchmark"),
 )
 
 

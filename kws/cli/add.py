@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,8 +30,9 @@ def add_files(
     pause_s: float,
     plot: Path | None,
     dry_run: bool,
+    show: Callable[[str], object] = typer.echo,
 ) -> None:
-    """Cut the files, add the clips and print a line for each; the options are the command's.
+    """Cut the files, add the clips and `show` a line for each; the options are the command's.
 
     Raises:
         KwsError: a bad word, speaker, model or picture, or at least one file was refused.
@@ -74,7 +75,7 @@ def add_files(
             cuts = []
         added = add_cuts(word, path, pcm, cuts, target, speaker=speaker, planned=planned)
         for clip in added:
-            typer.echo(_line(clip, path, dry_run))
+            show(_line(clip, path, dry_run))
         if cuts and found and model is None:
             _say_what_is_left(path, found, cuts, several)
         if plot is not None:

@@ -95,13 +95,16 @@ def train(
         )
     if data is None:
         beside = resolve_recipe(recipe).parent
-        data = beside if (beside / wanted.data.folders[0]).is_dir() else None
+        data = beside if any((beside / name).is_dir() for name in wanted.data.folders) else None
     choose_backend(backend)
     begin = None
     if wanted.training.start:
-        from kws.export.recover import recover_start
+        from kws.native import heed_interrupts, quiet_stderr
 
-        begin = recover_start(wanted.training.start)
+        with heed_interrupts(), quiet_stderr():
+            from kws.export.recover import recover_start
+
+            begin = recover_start(wanted.training.start)
     result = run_training(wanted, data, folder, start=begin, resume=resume)
     if as_json:
         typer.echo(json.dumps({**dataclasses.asdict(result), "run": str(folder)}))

@@ -178,7 +178,8 @@ def scan(root: str | os.PathLike[str], *, cached: bool = True) -> ClipIndex:
             has changed since.
 
     Raises:
-        KwsError: no such folder, no label folders, no clips in them.
+        KwsError: no such folder, no label folders, no clips in them; a folder that holds
+            background noise needs no clips.
     """
     folder = Path(root)
     if not folder.is_dir():
@@ -190,7 +191,8 @@ def scan(root: str | os.PathLike[str], *, cached: bool = True) -> ClipIndex:
     folder = folder.resolve()
     try:
         labels, fingerprint, newest = _look(folder)
-        if not labels:
+        noise = _noise(folder)
+        if not labels and not noise:
             raise KwsError(
                 f"The data folder {folder} holds no label folders. Received: "
                 f"{_listing(folder)}. Put the clips in one folder for each label: "
@@ -204,7 +206,7 @@ def scan(root: str | os.PathLike[str], *, cached: bool = True) -> ClipIndex:
             f"The folder {error.filename} may not be read. Received: {error.strerror}. "
             "Change its permissions"
         ) from error
-    if not len(index):
+    if not len(index) and not noise:
         raise KwsError(
             f"The data folder {folder} holds no clips. Received: {len(labels)} folders "
             f"({', '.join(labels[:3])}{', …' if len(labels) > 3 else ''}) without an audio file. "

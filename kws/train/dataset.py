@@ -17,11 +17,11 @@ from kws.data.arrays import (
     silence_clips,
     split_noise,
 )
-from kws.data.clips import ClipIndex, check, scan
+from kws.data.clips import NOISE_FOLDER, ClipIndex, check, scan
 from kws.data.home import data_home
 from kws.data.nonwords import backwards, spliced
 from kws.data.spans import word_spans
-from kws.errors import KwsError
+from kws.errors import KwsError, some
 from kws.labels import SILENCE, UNKNOWN
 from kws.processes import usable_cores
 from kws.progress import tell
@@ -76,33 +76,44 @@ def find_folder(name: str, data_dir: Path | None) -> Path | None:
     return next((home / name for home in homes if (home / name).is_dir()), None)
 
 
-def find_clips(recipe: TrainingRecipe, data_dir: Path | None) -> list[Path]:
-    """Find the recipe's folders of <label>/<clip>, the recorded ones before the generated ones.
+def first_folder(recipe: TrainingRecipe, data_dir: Path | None) -> Path:
+    """Return where more recordings go: the recipe's first folder, be it there yet or not."""
+    name, home = recipe.data.folders[0], data_home() if data_dir is None else data_dir
+    not_there = home if len(recipe.data.folders) == 1 else home / name
+    return find_folder(name, data_dir) or not_there
+
+
+def find_clips(recipe: TrainingRecipe, data_dir: Path | None) -> tuple[list[Path], list[Path]]:
+    """Find the recipe's folders of <label>/<clip>: the recorded ones, and the generated ones.
 
     A folder lies in `data_dir` or among the fetched data sets. Where the recipe names one folder
-    only, `data_dir` itself may be it.
+    only, `data_dir` itself may be it. Of several, those that are not there are named on stderr and
+    passed over: who has no recordings yet begins without them.
 
     Raises:
-        KwsError: there is no such folder.
+        KwsError: there is none of the folders.
     """
     if data_dir is not None and not data_dir.is_dir():
         raise KwsError(
             f"--data must be a folder of recordings. Received: {data_dir}. Check the path"
         )
     names = recipe.data.folders
-    if data_dir is not None and len(names) == 1:
-        return [data_dir / names[0] if (data_dir / names[0]).is_dir() else data_dir]
-    folders = []
-    for name in names:
-        folder = find_folder(name, data_dir)
-        if folder is None:
-            given = "no --data" if data_dir is None else f"--data {data_dir}"
-            raise KwsError(
-                f"No clips to train on. Received: {given}, and no fetched data set {name!r}. "
-                'Name a folder, for example: --data "$(kws data fetch speech_commands_v0.02)"'
-            )
-        folders.append(folder)
-    return folders
+    found = {name: find_folder(name, data_dir) for name in names}
+    if data_dir is not None and len(names) == 1 and not (data_dir / names[0]).is_dir():
+        found[names[0]] = data_dir
+    missing = [name for name, folder in found.items() if folder is None]
+    if len(missing) == len(found):
+        given = "no --data" if data_dir is None else f"--data {data_dir}"
+        raise KwsError(
+            f"No clips to train on. Received: {given}, and no fetched data set "
+            f"{some([repr(name) for name in missing])}. "
+            'Name a folder, for example: --data "$(kws data fetch speech_commands_v0.02)"'
+        )
+    for name in missing:
+        tell(f"no folder {name!r} of clips found: going on without it")
+    recorded = [folder for name, folder in found.items() if name not in recipe.data.generated]
+    generated = [found[name] for name in dict.fromkeys(recipe.data.generated)]
+    return [f for f in recorded if f is not None], [f for f in generated if f is not None]
 
 
 def load_training_data(recipe: TrainingRecipe, data_dir: Path | None) -> TrainingData:
@@ -116,12 +127,12 @@ def load_training_data(recipe: TrainingRecipe, data_dir: Path | None) -> Trainin
         KwsError: a folder is missing or has too few clips, or noise too short to cut.
     """
     label_set, rng = recipe.labels, np.random.default_rng(recipe.seed)
-    roots = find_clips(recipe, data_dir)
+    recorded, generated = find_clips(recipe, data_dir)
+    roots = [*recorded, *generated]
     indexes = [scan(root) for root in roots]
     for warning in check(indexes, label_set.keywords):
         tell(warning)
-    first_generated = len(roots) - len(recipe.data.generated)
-    sources = [(index, i >= first_generated) for i, index in enumerate(indexes)]
+    sources = [(index, i >= len(recorded)) for i, index in enumerate(indexes)]
     training = _words(recipe, sources, "training")
     validation = _words(recipe, sources, "validation")
     if _takes_others(recipe):
@@ -139,7 +150,12 @@ def load_training_data(recipe: TrainingRecipe, data_dir: Path | None) -> Trainin
     low, high = recipe.data.silence_dbfs
     if SILENCE in label_set.labels or recipe.data.head == "sigmoid":
         if not recordings:
-            tell(f"{roots[0]} has no _background_noise_ folder: silence is taught from zeros alone")
+            place = first_folder(recipe, data_dir)
+            tell(
+                "there is no _background_noise_ folder: silence is taught from zeros alone. Record "
+                "a few minutes of noise without the words, where they will be said, as "
+                f"{place / NOISE_FOLDER}/<name>.wav"
+            )
         n, n_held_out = recipe.data.silence_clips, recipe.data.validation_silence_clips
         seeds = [int(s) for s in rng.integers(2**31, size=2)]
         length, levels = recipe.clip_samples, (low - EXTRA_QUIET_DB, high)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -46,6 +47,8 @@ class Facts:
     """Share missed among the half with less noise."""
     near_misses: float | None = None
     """Share of generated near-misses that set it off; None without any."""
+    more_to: str = ""
+    """The folder that more recordings of it belong in; empty for the own words in the data home."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +81,8 @@ def advise_word(facts: Facts) -> list[str]:
     bad = facts.missed is not None and facts.missed >= GOOD_MISSES
     trained, missed = facts.missed_trained, facts.missed or 0.0
     known = _count(facts.recordings, "recording")
+    to = ["--to", facts.more_to] if facts.more_to else []
+    record = shlex.join(["kws", "data", "record", word, *to])
     if trained is not None and trained >= GOOD_MISSES and not _clearly(missed, trained):
         advice.append(
             f"{word!r} is missed in {_percent(trained)} of the recordings that it learnt from: "
@@ -87,25 +92,25 @@ def advise_word(facts: Facts) -> list[str]:
     if not facts.recordings and not facts.held_out:
         advice.append(
             f"record {word!r}: only generated voices were heard so far, and real ones may do "
-            f"quite otherwise. Twenty recordings help most: kws data record {word}"
+            f"quite otherwise. Twenty recordings help most: {record}"
         )
     elif not facts.held_out:
         advice.append(
             f"record {word!r} some more, by other people: all its {known} "
             f"{'was' if facts.recordings == 1 else 'were'} trained on, so nobody knows how it does "
             "on a real voice that is new. Of recordings that are added, about one in five is left "
-            "out of training"
+            f"out of training: {record}"
         )
     elif bad and trained is not None and _clearly(missed, trained):
         advice.append(
             f"record {word!r} by other people and in other rooms: it is missed in "
             f"{_percent(missed)} of new recordings and in {_percent(trained)} of the {known} of "
-            f"{_count(facts.speakers, 'speaker')} that it learnt from"
+            f"{_count(facts.speakers, 'speaker')} that it learnt from: {record}"
         )
     elif bad and facts.recordings < FEW_RECORDINGS:
         advice.append(
             f"record {word!r} more often, by other people and in other rooms: it was learnt from "
-            f"{known} of {_count(facts.speakers, 'speaker')}"
+            f"{known} of {_count(facts.speakers, 'speaker')}: {record}"
         )
     if bad and _clearly(facts.missed_soft, facts.missed_loud):
         advice.append(

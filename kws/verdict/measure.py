@@ -284,5 +284,6 @@ def _facts(
         missed=shares.pop("missed", None),
         missed_trained=trained,
         near_misses=near_miss_share(word, found[NEAR]) if NEAR in found else None,
+        more_to=str(sources.more_to),
         **shares,
     )

@@ -19,7 +19,7 @@ from kws.data.transcripts import TRANSCRIPTS
 from kws.errors import KwsError
 from kws.labels import SILENCE
 from kws.recipe import TrainingRecipe
-from kws.train.dataset import find_clips, find_folder
+from kws.train.dataset import find_clips, find_folder, first_folder
 
 WORDS, TRAINED, CHOOSE, CHECK, NEAR = "words", "trained", "choose", "check", "near"
 STREAMS = {
@@ -59,6 +59,8 @@ class Sources:
     """Folders of clips that a synthesiser spoke."""
     speech: tuple[Path, ...]
     """Folders of running speech with transcripts."""
+    more_to: Path
+    """The folder that more recordings belong in."""
 
     @classmethod
     def find(
@@ -69,8 +71,7 @@ class Sources:
         Raises:
             KwsError: a folder of clips is missing.
         """
-        indexes = [scan(folder) for folder in find_clips(recipe, data_dir)]
-        n = len(indexes) - len(recipe.data.generated)
+        recorded, generated = find_clips(recipe, data_dir)
         found = [find_folder(name, data_dir) for name in recipe.data.speech]
         speech = [folder for folder in found if folder is not None]
         for folder in speech:
@@ -78,9 +79,10 @@ class Sources:
                 say(f"{folder} has no {TRANSCRIPTS}: a word may be in it, so it is left out")
         return cls(
             keywords=recipe.labels.keywords,
-            recorded=tuple(indexes[:n]),
-            generated=tuple(indexes[n:]),
+            recorded=tuple(scan(folder) for folder in recorded),
+            generated=tuple(scan(folder) for folder in generated),
             speech=tuple(folder for folder in speech if (folder / TRANSCRIPTS).is_file()),
+            more_to=_as_typed(first_folder(recipe, data_dir)),
         )
 
     def clips(self, word: str, parts: Collection[str], *, generated: bool) -> tuple[Path, ...]:
@@ -271,3 +273,9 @@ def _pink_noise(seed: int) -> Pcm:
     white = np.fft.rfft(np.random.default_rng(seed).standard_normal(n))
     pink = np.fft.irfft(white / np.sqrt(np.maximum(1, np.arange(len(white)))), n)
     return (pink / np.abs(pink).max() * 16000).astype(np.int16)
+
+
+def _as_typed(path: Path) -> Path:
+    """Return a path as people would type it here."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path

@@ -1,0 +1,336 @@
+"""`kws new`: answers become a recipe that training reads, and commands that can be run."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import shlex
+import unicodedata
+from pathlib import Path
+
+import numpy as np
+import pytest
+import typer.main
+from test_find_words import recording
+
+from kws import new_words
+from kws.audio.files import write_wav
+from kws.cli import app, run
+from kws.data.lengths import word_lengths
+from kws.errors import KwsError
+from kws.recipe import TrainingRecipe, load_recipe
+from kws.verdict.advice import Facts, advise_word
+
+
+class Terminal(io.StringIO):
+    """Somebody who types these lines, and then Ctrl-D, or Ctrl-C."""
+
+    def __init__(self, *lines: str, interrupts: bool = False) -> None:
+        super().__init__("".join(f"{line}\n" for line in lines))
+        self.interrupts = interrupts
+
+    def isatty(self) -> bool:
+        return True
+
+    def readline(self, *_: int) -> str:
+        line = super().readline()
+        if not line and self.interrupts:
+            raise KeyboardInterrupt
+        return line
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("KWS_DATA", str(tmp_path / "home"))
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    return tmp_path
+
+
+@pytest.fixture
+def mute(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No synthesiser is installed."""
+    monkeypatch.setattr(new_words, "missing_extras", lambda: ["synth"])
+
+
+def recipe(folder: str | Path) -> TrainingRecipe:
+    return load_recipe(Path(folder) / "recipe.toml")
+
+
+def record(*paths: str, length_s: float = 0.6) -> None:
+    """Write recordings with a word in the middle of 3 s."""
+    for seed, path in enumerate(paths):
+        write_wav(path, np.roll(recording((1.2, length_s, 6000), seconds=3), 160 * seed))
+
+
+def commands(out: str) -> list[str]:
+    return [line for line in out.splitlines() if not line.startswith("#")]
+
+
+def test_one_word_becomes_a_recipe_that_training_reads_and_nothing_else(here, mute, capsys):
+    assert run(["new", "--word", "lamp"]) == 0
+    assert [str(p.relative_to(here)) for p in here.rglob("*")] == ["lamp", "lamp/recipe.toml"]
+    read = recipe("lamp")
+    assert read.name == "lamp"
+    assert (read.labels.labels, read.data.head) == (("lamp",), "sigmoid")
+    assert read.data.clips == ("recordings", "speech_commands_v0.02")
+    assert read.data.generated == ("generated",)
+    assert read.data.speech == ("generated_speech",)
+    assert read.data.clip_ms == 1200
+    base = load_recipe("own_words")
+    assert read.training == base.training and read.model == base.model
+    assert read.data.unknown_share == base.data.unknown_share
+    out, err = capsys.readouterr()
+    assert "pip install 'kws[synth]'" in err
+    assert commands(out)[-1] == "kws listen --model lamp/lamp.tflite"
+
+
+def test_several_words_share_a_recipe_that_tells_them_apart(mute):
+    assert run(["new", "house", "--word", "lights", "--word", "fan"]) == 0
+    read = recipe("house")
+    assert (read.name, read.data.head) == ("house", "softmax")
+    assert read.labels.keywords == ("lights", "fan")
+
+
+def test_what_is_not_given_is_asked_and_a_wrong_answer_asked_again(here, mute, monkeypatch, capsys):
+    record("mine/a.wav", "mine/b.wav")
+    answers = Terminal("a/b", "lamp", "nowhere", "mine", "", "phone", "small-microcontroller")
+    monkeypatch.setattr("sys.stdin", answers)
+    assert run(["new"]) == 0
+    out, err = capsys.readouterr()
+    for said in ("may be in it. Received: 'a/b'", "[none]", "nowhere", "[en]", "[laptop]", "phone"):
+        assert said in err
+    assert len(list((here / "lamp/recordings/lamp").glob("*.wav"))) == 2
+    assert recipe("lamp").model == load_recipe("conv_lstm_s").model
+    assert commands(out)[-1] == "kws firmware lamp/lamp.tflite -o lamp/firmware"
+
+
+def test_what_is_given_is_not_asked(mute, monkeypatch, capsys):
+    monkeypatch.setattr("sys.stdin", Terminal())
+    assert run(["new", "--word", "lamp", "--yes"]) == 0
+    options = ["--word", "fan", "--recordings", "fans", "-l", "de", "--device", "pi"]
+    record("fans/a.wav")
+    assert run(["new", *options]) == 0
+    assert "?" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("interrupts", "status"), [(False, 1), (True, 130)])
+def test_who_leaves_in_the_middle_of_the_questions_leaves_nothing_behind(
+    here, mute, monkeypatch, capsys, interrupts, status
+):
+    record("mine/a.wav")
+    before = sorted(here.rglob("*"))
+    monkeypatch.setattr("sys.stdin", Terminal("lamp", "mine", interrupts=interrupts))
+    assert run(["new"]) == status
+    assert sorted(here.rglob("*")) == before
+    assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize("arguments", [[], ["--yes"]])
+def test_without_a_terminal_a_missing_word_is_bad_usage(arguments, capsys):
+    assert run(["new", *arguments]) == 2
+    assert "--word" in capsys.readouterr().err
+
+
+def test_a_recipe_is_replaced_only_on_request(mute, capsys):
+    assert run(["new", "--word", "lamp"]) == 0
+    mine = Path("lamp/recipe.toml")
+    mine.write_text("# mine\n")
+    assert run(["new", "--word", "lamp"]) == 1
+    assert "--replace" in capsys.readouterr().err and mine.read_text() == "# mine\n"
+    assert run(["new", "--word", "lamp", "--replace"]) == 0
+    assert recipe("lamp").name == "lamp"
+
+
+@pytest.mark.parametrize("length_s", [0.5, 1.2])
+def test_a_clip_is_as_long_as_recorded_words_need(length_s, capsys):
+    record(*(f"mine/{i}.wav" for i in range(4)), length_s=length_s)
+    assert run(["new", "--word", "lamp", "--recordings", "mine"]) == 0
+    p95_s = word_lengths("lamp/recordings", "lamp").p95_s
+    assert p95_s == pytest.approx(length_s, abs=0.06)
+    assert recipe("lamp").data.clip_ms == max(1000, 100 * math.ceil(10 * (p95_s + 0.35)))
+    out, err = capsys.readouterr()
+    assert "lamp: 4 clips by 4 speakers" in err and "data record" not in out
+
+
+def test_a_clip_is_as_long_as_generated_voices_need_where_there_are_no_recordings():
+    pytest.importorskip("espeakng_loader")
+    assert run(["new", "--word", "go"]) == 0
+    assert run(["new", "--word", "good morning dear computer"]) == 0
+    assert recipe("go").data.clip_ms < 1300 < recipe("good_morning_dear_computer").data.clip_ms
+
+
+def test_recordings_lie_in_a_folder_for_each_word_or_of_one_word(here, mute, capsys):
+    record("mine/lights/a.wav", "mine/fan/a.wav", "mine/fan/b.wav", "fan/c.wav", "both/a.wav")
+    words = ["--word", "lights", "--word", "fan"]
+    assert run(["new", "house", *words, "--recordings", "mine", "--recordings", "fan"]) == 0
+    names = {w: len(list((here / "house/recordings" / w).iterdir())) for w in ("lights", "fan")}
+    assert names == {"lights": 1, "fan": 3}
+    capsys.readouterr()
+    assert run(["new", "other", *words, "--recordings", "both"]) == 1
+    assert "folders named like the words" in capsys.readouterr().err
+    assert not Path("other").exists()
+
+
+def test_recordings_that_are_in_place_are_left_alone(here, mute):
+    record("lamp/recordings/lamp/ann_nohash_0.wav")
+    before = (here / "lamp/recordings/lamp/ann_nohash_0.wav").read_bytes()
+    for given in ([], ["--recordings", "lamp/recordings", "--replace"]):
+        assert run(["new", "--word", "lamp", *given]) == 0
+        (clip,) = (here / "lamp/recordings").rglob("*.wav")
+        assert clip.read_bytes() == before
+
+
+def test_recordings_without_sound_are_refused_by_name_and_the_others_taken(mute, capsys):
+    record("mine/good.wav")
+    write_wav("mine/bad.wav", np.zeros(32000, np.int16))
+    assert run(["new", "--word", "lamp", "--recordings", "mine"]) == 0
+    assert "mine/bad.wav is silent" in capsys.readouterr().err
+    Path("mine/good.wav").unlink()
+    assert run(["new", "--word", "fan", "--recordings", "mine"]) == 1
+    assert not Path("fan").exists()
+
+
+def test_fetched_data_sets_are_in_the_recipe_and_need_not_be_fetched(here, mute, capsys):
+    for name in ("speech_commands_v0.01", "sentences"):
+        (here / "home" / name).mkdir(parents=True)
+    assert run(["new", "--word", "lamp"]) == 0
+    data = recipe("lamp").data
+    assert data.clips == ("recordings", "speech_commands_v0.01")
+    assert data.speech == ("generated_speech", "sentences")
+    assert "fetch" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "words", [["computer"], ["lumière"], ["hey computer"], ["lights", "fan"], ["it's"]], ids=str
+)
+def test_every_command_that_is_printed_is_one_of_the_kit(words, mute, capsys):
+    given = [option for word in words for option in ("--word", word)]
+    assert run(["new", "my house", *given, "--device", "microcontroller"]) == 0
+    printed = commands(capsys.readouterr().out)
+    named = []
+    for line in printed:
+        group, (kws, *rest) = typer.main.get_command(app), shlex.split(line)
+        assert kws == "kws"
+        while hasattr(group, "commands"):
+            group = group.commands[rest.pop(0)]
+        named.append(group.name)
+        given = group.make_context(group.name, rest).params
+        spoken = [text.partition("=")[0] for text in given.get("words", [])]
+        assert spoken in ([], words) and given.get("word") in (None, *words)
+    records = ["record"] * len(words)
+    assert named == [*records, "synth", "synth", "fetch", "train", "verdict", "listen", "firmware"]
+    assert all(str(Path(part).parts[0]) == "my house" for part in shlex.split(printed[-1])[2:5:2])
+
+
+def test_another_spelling_is_spoken_and_the_word_stays_the_label(capsys):
+    assert run(["new", "--word", "kws", "--say", "kws=kay double you ess", "--yes"]) == 0
+    assert "kws data synth 'kws=kay double you ess' " in capsys.readouterr().out
+    assert recipe("kws").labels.keywords == ("kws",)
+    assert run(["new", "--word", "lamp", "--say", "other=x"]) == 2
+    assert "other" in capsys.readouterr().err
+
+
+def test_accents_are_one_letter_however_they_are_typed(mute):
+    assert run(["new", "--word", unicodedata.normalize("NFD", "lumière")]) == 0
+    assert recipe("lumière").labels.keywords == (unicodedata.normalize("NFC", "lumière"),)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--word", "lamp", "--word", "Lamp "], "twice. Received: 'Lamp'"),
+        (["--word", "a/b"], "'a/b'"),
+        (["--word", "_unknown_"], "leading '_'"),
+        (["--word", "-x"], "must not begin with '-'"),
+        (["--word", "a=b"], "'='"),
+        (["--word", "!!"], "letters"),
+        (["--word", " "], "empty"),
+        (["--word", "lamp", "--recordings", "hollow"], "an empty folder"),
+        (["--word", "lamp", "--recordings", "nowhere"], "nothing there"),
+        (["--word", "lamp", "-l", ""], "A language is a code"),
+        (["taken", "--word", "lamp"], "which is a file"),
+    ],
+)
+def test_a_mistake_is_one_line_and_nothing_is_written(here, mute, capsys, arguments, said):
+    Path("hollow").mkdir()
+    Path("taken").touch()
+    before = sorted(here.rglob("*"))
+    assert run(["new", *arguments]) == 1
+    out, err = capsys.readouterr()
+    assert said in err and len(err.splitlines()) == 1 and not out
+    assert sorted(here.rglob("*")) == before
+
+
+def test_the_synthesiser_refuses_what_it_cannot_say_before_anything_is_written(here, capsys):
+    pytest.importorskip("espeakng_loader")
+    assert run(["new", "--word", "lamp", "-l", "xx"]) == 1
+    assert "No voice speaks the language" in capsys.readouterr().err
+    assert run(["new", "--word", "свет"]) == 1
+    assert "language" in capsys.readouterr().err
+    assert not list(here.iterdir())
+    assert run(["new", "--word", "свет", "-l", "ru"]) == 0
+
+
+def test_json_has_the_recipe_and_the_commands(mute, capsys):
+    assert run(["new", "--word", "lamp", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["recipe"] == "lamp/recipe.toml"
+    names = [shlex.split(line)[1] for line in found["next"]]
+    assert names == ["data", "data", "train", "verdict", "listen"]
+    assert [line.split()[2] for line in found["optional"]] == ["record", "fetch"]
+
+
+def test_training_reads_the_recipe_when_nothing_but_generated_voices_is_there(here, capsys):
+    pytest.importorskip("espeakng_loader")
+    from kws.train.dataset import load_training_data
+
+    assert run(["new", "--word", "lamp"]) == 0
+    synth = ["data", "synth", "lamp"]
+    assert run([*synth, "--count", "40", "--near-misses", "40", "--to", "lamp/generated"]) == 0
+    assert run([*synth, "--speech", "0.2", "--to", "lamp/generated_speech"]) == 0
+    data = load_training_data(recipe("lamp"), here / "lamp")
+    assert {"lamp", "not_lamp", "_speech_", "_silence_"} == set(data.training.words)
+    assert data.training.generated[data.training.labels == 0].all() and len(data.validation)
+    err = capsys.readouterr().err
+    assert "no folder 'recordings'" in err and "no folder 'speech_commands_v0.02'" in err
+    assert "lamp/recordings/_background_noise_" in err and not data.noise.any()
+
+    hiss = np.random.default_rng(1).integers(-500, 500, 20 * 16000).astype(np.int16)
+    write_wav("lamp/recordings/_background_noise_/room.wav", hiss)
+    assert load_training_data(recipe("lamp"), here / "lamp").noise.any()
+    assert "recordings" not in capsys.readouterr().err
+
+
+def test_training_looks_beside_the_recipe_though_there_are_no_recordings(monkeypatch, capsys):
+    pytest.importorskip("tensorflow")
+    looked_in: list[Path | None] = []
+
+    def stop(_recipe, data_dir, *_arguments, **_options):
+        looked_in.append(data_dir)
+        raise KwsError("enough")
+
+    monkeypatch.setattr("kws.train.run_training", stop)
+    assert run(["new", "--word", "lamp", "--device", "small-microcontroller"]) == 0
+    assert run(["train", "lamp/recipe.toml"]) == 1
+    Path("lamp/generated").mkdir()
+    assert run(["train", "lamp/recipe.toml"]) == 1
+    assert looked_in == [None, Path("lamp")]
+
+
+def test_the_advice_to_record_more_says_where_training_will_find_it(here):
+    from kws.train.dataset import first_folder
+
+    assert run(["new", "--word", "lamp"]) == 0
+    for _ in range(2):
+        assert first_folder(recipe("lamp"), here / "lamp") == here / "lamp/recordings"
+        (here / "lamp/recordings").mkdir(exist_ok=True)
+    heard = [(0, 0, 0.0), (9, 0, None), (9, 2, 0.5)]
+    for recordings, held_out, missed in heard:
+        facts = Facts(
+            keyword="hey lamp", recordings=recordings, speakers=recordings, held_out=held_out,
+            generated=9, missed=missed, more_to="lamp/recordings",
+        )  # fmt: skip
+        advice = advise_word(facts)[0]
+        assert advice.endswith("kws data record 'hey lamp' --to lamp/recordings")
