@@ -27,6 +27,8 @@ from kws.data.split import TRAINING, split_of
 
 MOST_RECORDINGS = 50
 PER_HOUR = "0.5"
+LANGUAGES = ("en", "de", "nl", "it")
+"""Many people say English words as their own language would."""
 
 
 def kws(*arguments: str | Path, log: Path) -> str:
@@ -47,7 +49,8 @@ def prepare(word: str, real: Path, out: Path) -> None:
         recordings = sorted((real / "wake_words" / word).iterdir())
         kws("data", "add", word, *recordings, "--to", out / "all", log=log)
     if not (out / "generated" / word).is_dir():
-        speak = ("--count", "2000", "--near-misses", "1000")
+        speak = ["--count", "2000", "--near-misses", "1000"]
+        speak += [part for language in LANGUAGES for part in ("--language", language)]
         kws("data", "synth", word, *speak, "--to", out / "generated" / word, log=log)
 
 
