@@ -93,7 +93,7 @@ def synthesise_speech(
     root = Path(out_dir)
     targets = list(labelled_texts(avoid).values()) if avoid else []
     cast = Cast(languages, seed, whispers=True)
-    reader = None if text is None else _read_aloud(Path(text), cast, seed)
+    reader = None if text is None else _read_aloud(Path(text), cast, seed, targets)
     paths: list[Path] = []
     spoken: dict[str, str] = {}
     seconds, planned = 0.0, 0
@@ -177,8 +177,12 @@ def _read(reader: Iterator[str], voice: Voice, wanted: int) -> str:
     return " ".join(words)
 
 
-def _read_aloud(path: Path, cast: Cast, seed: int) -> Iterator[str]:
-    """The words of a text for ever, its lines in another order each time."""
+def _read_aloud(path: Path, cast: Cast, seed: int, targets: Sequence[str]) -> Iterator[str]:
+    """The words of a text for ever, its lines in another order each time.
+
+    Lines in which a target is spelled are left out, so that a short text does not come round to it
+    in every sentence.
+    """
     try:
         content = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
@@ -189,6 +193,13 @@ def _read_aloud(path: Path, cast: Cast, seed: int) -> Iterator[str]:
     lines = [line for line in lines if any(c.isalnum() for word in line for c in word)]
     if not lines:
         raise KwsError(f"The text {path} holds no words. Received: no line with a letter")
+    spelled = Forbidden([target for target in targets if target.isalpha()])
+    lines = [line for line in lines if not spelled.among(" ".join(line))]
+    if not lines:
+        raise KwsError(
+            f"Nothing can be said without {', '.join(targets)}: every line of the text has it. "
+            f"Received: {path}. Give a longer text"
+        )
     for line in lines:
         check_sayable(" ".join(line), english=cast.english)
 
