@@ -49,7 +49,7 @@ def prepare(word: str, real: Path, out: Path) -> None:
         recordings = sorted((real / "wake_words" / word).iterdir())
         kws("data", "add", word, *recordings, "--to", out / "all", log=log)
     if not (out / "generated" / word).is_dir():
-        speak = ["--count", "2000", "--near-misses", "1000"]
+        speak = ["--count", "1000", "--near-misses", "1000"]
         speak += [part for language in LANGUAGES for part in ("--language", language)]
         kws("data", "synth", word, *speak, "--to", out / "generated" / word, log=log)
 
