@@ -1,4 +1,4 @@
-"""The zoo: one file for each architecture, each a frozen dataclass of sizes with a `build` method.
+"""The zoo: one file for each architecture, a frozen dataclass of its sizes that lays its layers.
 
 `build` takes the Keras to build with, so that training (Keras 3, any backend) and export
 (tf_keras, whose LSTM the TFLite converter fuses into one operator) share one definition.
@@ -20,19 +20,11 @@ from kws.models.lstm import Lstm
 from kws.models.raw_cnn import RawCnn
 from kws.models.res_cnn import ResCnn
 
-ARCHITECTURES: dict[str, type[Architecture]] = {
-    "bc_resnet": BcResNet,
-    "bilstm": BiLstm,
-    "cnn2d": Cnn2d,
-    "cnn_lstm": CnnLstm,
-    "conv_lstm": ConvLstm,
-    "conv_lstm_classic": ConvLstmClassic,
-    "ds_cnn": DsCnn,
-    "gru": Gru,
-    "lstm": Lstm,
-    "raw_cnn": RawCnn,
-    "res_cnn": ResCnn,
-}
+_KINDS: tuple[type[Architecture], ...] = (
+    *(BcResNet, BiLstm, Cnn2d, CnnLstm, ConvLstm, ConvLstmClassic),
+    *(DsCnn, Gru, Lstm, RawCnn, ResCnn),
+)
+ARCHITECTURES = {kind.name: kind for kind in _KINDS}
 
 
 def architecture_named(name: str) -> type[Architecture]:

@@ -18,10 +18,16 @@ class Architecture:
     cannot takes a clip as a whole and answers once; `whole_clip` says why.
     """
 
+    name: ClassVar[str]
+    """Its name in recipes."""
     whole_clip: ClassVar[str] = ""
     """Why this network takes whole clips and cannot follow a stream; empty where it can."""
     features: ClassVar[str] = "any"
     """The only kind of features it makes sense on (`kws.frontend.FEATURES`), or ``"any"``."""
+    norm_momentum: ClassVar[float] = 0.9
+    """How much of its old statistics a normalisation keeps with each batch. With Keras' 0.99 those
+    of a deep network lag so far behind its weights that validation means nothing for many epochs
+    (`ds_cnn` after three: 11 % of clips right, and 69 % with the batches' own statistics)."""
 
     def __post_init__(self) -> None:
         for f in fields(self):
@@ -84,7 +90,46 @@ class Architecture:
             answer; a network that takes whole clips has one. Weighted layers are named; the
             normalisation after ``X`` is named ``X_norm``.
         """
+        form = Layers(keras, folded, self.norm_momentum)
+        inputs = keras.Input((frames, n_features), batch_size=batch_size, name="features")
+        answer = keras.layers.Dense(n_labels, activation=head, name="posteriors")
+        return keras.Model(inputs, answer(self.hidden(form, inputs)), name=self.name)
+
+    def hidden(self, form: Layers, x: Any) -> Any:
+        """Apply all layers but the one that answers.
+
+        Args:
+            form: what to build them with.
+            x: normalised features [batch, frames, n_features].
+
+        Returns:
+            What the answers are read off, [batch, steps, width].
+        """
         raise NotImplementedError
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conv1dFirst(Architecture):
+    """A network that begins with convolutions over time."""
+
+    conv_filters: tuple[int, ...]
+    """Output channels of each convolution."""
+    conv_kernels: tuple[int, ...]
+    """Frames (or, after a stride, steps) that each convolution sees."""
+    conv_strides: tuple[int, ...]
+    """Stride of each convolution; their product is the number of frames for one step after them."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        one_per_layer(
+            conv_filters=self.conv_filters,
+            conv_kernels=self.conv_kernels,
+            conv_strides=self.conv_strides,
+        )
+
+    @property
+    def time_layers(self) -> tuple[tuple[int, int], ...]:
+        return tuple(zip(self.conv_kernels, self.conv_strides, strict=True))
 
 
 @dataclass(frozen=True)
@@ -95,10 +140,8 @@ class Layers:
     """The Keras to build with."""
     folded: bool
     """Without normalisation and dropout, see `Architecture.build`."""
-    momentum: float = 0.9
-    """How much of its old statistics a normalisation keeps with each batch. With Keras' 0.99 those
-    of a deep network lag so far behind its weights that validation means nothing for many epochs
-    (`ds_cnn` after three: 11 % of clips right, and 69 % with the batches' own statistics)."""
+    momentum: float
+    """How much of its old statistics a normalisation keeps with each batch."""
 
     def normalised(self, x: Any, layer: Any, *sizes: Any, relu: bool = True, **options: Any) -> Any:
         """Apply a convolution ``X``, batch normalisation ``X_norm`` and, if asked for, ReLU."""
@@ -126,6 +169,10 @@ class Layers:
             return x
         return self.keras.layers.Dropout(share, name=name)(x)
 
+    def picture(self, x: Any) -> Any:
+        """Make features [batch, time, features] a picture of one channel."""
+        return self.keras.layers.Reshape((-1, x.shape[2], 1), name="picture")(x)
+
     def mean_over_clip(self, x: Any) -> Any:
         """Average over time and frequency, [batch, time, frequency, channels] → [batch, 1, …]."""
         layers = self.keras.layers
@@ -140,8 +187,3 @@ def one_per_layer(**sizes: tuple[int, ...]) -> None:
             f"[model] {', '.join(sizes)} need one entry for each layer. "
             f"Received: {', '.join(str(list(values)) for values in sizes.values())}"
         )
-
-
-def picture(keras: Any, inputs: Any) -> Any:
-    """Return features [batch, time, features] as a picture of one channel."""
-    return keras.layers.Reshape((-1, inputs.shape[2], 1), name="picture")(inputs)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 from kws.errors import KwsError
-from kws.models.architecture import Architecture, Layers, picture
+from kws.models.architecture import Architecture, Layers
 
 BANDS = 5
 """Bands of frequency that are normalised apart (Chang et al., "SubSpectral Normalization for Neural
@@ -24,6 +24,7 @@ STAGES = ((2, 8, 1, 1), (2, 12, 2, 2), (4, 16, 2, 4), (4, 20, 1, 8))
 class BcResNet(Architecture):
     """Conv2D → 12 broadcasted-residual blocks in 4 stages → two convolutions → mean → Dense."""
 
+    name: ClassVar[str] = "bc_resnet"
     whole_clip: ClassVar[str] = "it averages over the whole clip"
     features: ClassVar[str] = "log_mel"
 
@@ -32,27 +33,17 @@ class BcResNet(Architecture):
     dropout: float = 0.1
     """Share of the channels that are dropped in training at the end of each block."""
 
-    def build(
-        self,
-        keras: Any,
-        *,
-        n_features: int,
-        n_labels: int,
-        head: str,
-        frames: int | None = None,
-        batch_size: int | None = None,
-        folded: bool = False,
-    ) -> Any:
+    def hidden(self, form: Layers, x: Any) -> Any:
+        n_features = x.shape[2]
         if n_features % (8 * BANDS):
             raise KwsError(
                 f"bc_resnet needs a multiple of {8 * BANDS} features: it halves them three times "
                 f"and then splits them into {BANDS} bands. Received: {n_features}. Set [front_end] "
                 f'features = "log_mel" and n_mels = {8 * BANDS}'
             )
-        layers, form = keras.layers, Layers(keras, folded)
-        inputs = keras.Input((frames, n_features), batch_size=batch_size, name="features")
+        layers = form.keras.layers
         x = form.normalised(
-            picture(keras, inputs), layers.Conv2D, 16 * self.scale, 5, (1, 2), padding="same",
+            form.picture(x), layers.Conv2D, 16 * self.scale, 5, (1, 2), padding="same",
             name="first",
         )  # fmt: skip
         for number, (blocks, channels, stride, dilation) in enumerate(STAGES):
@@ -65,9 +56,7 @@ class BcResNet(Architecture):
         x = layers.ZeroPadding2D(((2, 2), (0, 0)), name="last_pad")(x)
         x = layers.DepthwiseConv2D(5, use_bias=False, name="last_depthwise")(x)
         x = form.normalised(x, layers.Conv2D, 32 * self.scale, 1, name="last")
-        x = form.mean_over_clip(x)
-        outputs = layers.Dense(n_labels, activation=head, name="posteriors")(x)
-        return keras.Model(inputs, outputs, name="bc_resnet")
+        return form.mean_over_clip(x)
 
     def _block(
         self, form: Layers, x: Any, channels: int, stride: int, dilation: int, *,

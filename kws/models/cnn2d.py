@@ -9,13 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from kws.models.architecture import Architecture, Layers, picture
+from kws.models.architecture import Architecture, Layers
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cnn2d(Architecture):
     """(Conv2D 3 × 3 → MaxPool) … → mean over the clip → Dense."""
 
+    name: ClassVar[str] = "cnn2d"
     whole_clip: ClassVar[str] = "it averages over the whole clip"
 
     conv_filters: tuple[int, ...] = (32, 64, 96)
@@ -23,24 +24,11 @@ class Cnn2d(Architecture):
     dropout: float = 0.3
     """Share of the averages that are dropped in training."""
 
-    def build(
-        self,
-        keras: Any,
-        *,
-        n_features: int,
-        n_labels: int,
-        head: str,
-        frames: int | None = None,
-        batch_size: int | None = None,
-        folded: bool = False,
-    ) -> Any:
-        layers, form = keras.layers, Layers(keras, folded)
-        inputs = keras.Input((frames, n_features), batch_size=batch_size, name="features")
-        x = picture(keras, inputs)
+    def hidden(self, form: Layers, x: Any) -> Any:
+        layers = form.keras.layers
+        x = form.picture(x)
         for i, filters in enumerate(self.conv_filters):
             if i:
                 x = layers.MaxPooling2D(2, name=f"pool_{i}")(x)
             x = form.normalised(x, layers.Conv2D, filters, 3, padding="same", name=f"conv_{i}")
-        x = form.dropout(form.mean_over_clip(x), self.dropout, "dropout")
-        outputs = layers.Dense(n_labels, activation=head, name="posteriors")(x)
-        return keras.Model(inputs, outputs, name="cnn2d")
+        return form.dropout(form.mean_over_clip(x), self.dropout, "dropout")

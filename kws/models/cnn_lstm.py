@@ -8,14 +8,16 @@ it streams.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
-from kws.models.architecture import Architecture, Layers, one_per_layer, picture
+from kws.models.architecture import Architecture, Layers, one_per_layer
 
 
 @dataclass(frozen=True, kw_only=True)
 class CnnLstm(Architecture):
     """Conv2D → … → LSTM → Dense."""
+
+    name: ClassVar[str] = "cnn_lstm"
 
     conv_filters: tuple[int, ...] = (32, 32)
     """Output channels of each convolution."""
@@ -46,20 +48,9 @@ class CnnLstm(Architecture):
     def time_layers(self) -> tuple[tuple[int, int], ...]:
         return tuple(zip(self.time_kernels, self.time_strides, strict=True))
 
-    def build(
-        self,
-        keras: Any,
-        *,
-        n_features: int,
-        n_labels: int,
-        head: str,
-        frames: int | None = None,
-        batch_size: int | None = None,
-        folded: bool = False,
-    ) -> Any:
-        layers, form = keras.layers, Layers(keras, folded)
-        inputs = keras.Input((frames, n_features), batch_size=batch_size, name="features")
-        x = picture(keras, inputs)
+    def hidden(self, form: Layers, x: Any) -> Any:
+        layers = form.keras.layers
+        x = form.picture(x)
         kernels = zip(self.time_kernels, self.feature_kernels, strict=True)
         strides = zip(self.time_strides, self.feature_strides, strict=True)
         for i, sizes in enumerate(zip(self.conv_filters, kernels, strides, strict=True)):
@@ -67,6 +58,4 @@ class CnnLstm(Architecture):
         x = layers.Reshape((-1, x.shape[2] * x.shape[3]), name="steps")(x)
         x = form.dropout(x, self.dropout, "dropout_in")
         x = layers.LSTM(self.lstm_units, return_sequences=True, name="lstm")(x)
-        x = form.dropout(x, self.dropout, "dropout_out")
-        outputs = layers.Dense(n_labels, activation=head, name="posteriors")(x)
-        return keras.Model(inputs, outputs, name="cnn_lstm")
+        return form.dropout(x, self.dropout, "dropout_out")

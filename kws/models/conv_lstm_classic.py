@@ -6,7 +6,7 @@ Without batch normalisation, on 13 MFCC, as tutorials build it; kept to see what
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from kws.models.architecture import Architecture, Layers
 
@@ -14,6 +14,8 @@ from kws.models.architecture import Architecture, Layers
 @dataclass(frozen=True, kw_only=True)
 class ConvLstmClassic(Architecture):
     """Conv1D → MaxPool → LSTM → Dropout → Dense → Dense."""
+
+    name: ClassVar[str] = "conv_lstm_classic"
 
     conv_filters: int = 64
     """Output channels of the convolution."""
@@ -32,25 +34,10 @@ class ConvLstmClassic(Architecture):
     def time_layers(self) -> tuple[tuple[int, int], ...]:
         return (self.conv_kernel, 1), (self.pool, self.pool)
 
-    def build(
-        self,
-        keras: Any,
-        *,
-        n_features: int,
-        n_labels: int,
-        head: str,
-        frames: int | None = None,
-        batch_size: int | None = None,
-        folded: bool = False,
-    ) -> Any:
-        layers = keras.layers
-        inputs = keras.Input((frames, n_features), batch_size=batch_size, name="features")
-        x = layers.Conv1D(self.conv_filters, self.conv_kernel, activation="relu", name="conv")(
-            inputs
-        )
+    def hidden(self, form: Layers, x: Any) -> Any:
+        layers = form.keras.layers
+        x = layers.Conv1D(self.conv_filters, self.conv_kernel, activation="relu", name="conv")(x)
         x = layers.MaxPooling1D(self.pool, name="pool")(x)
         x = layers.LSTM(self.lstm_units, return_sequences=True, name="lstm")(x)
-        x = Layers(keras, folded).dropout(x, self.dropout, "dropout")
-        x = layers.Dense(self.dense_units, activation="relu", name="dense")(x)
-        outputs = layers.Dense(n_labels, activation=head, name="posteriors")(x)
-        return keras.Model(inputs, outputs, name="conv_lstm_classic")
+        x = form.dropout(x, self.dropout, "dropout")
+        return layers.Dense(self.dense_units, activation="relu", name="dense")(x)

@@ -11,13 +11,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from kws.models.architecture import Architecture, Layers, picture
+from kws.models.architecture import Architecture, Layers
 
 
 @dataclass(frozen=True, kw_only=True)
 class DsCnn(Architecture):
     """Conv2D → (DepthwiseConv2D 3 × 3 → Conv2D 1 × 1) … → mean over the clip → Dense."""
 
+    name: ClassVar[str] = "ds_cnn"
     whole_clip: ClassVar[str] = "it averages over the whole clip"
 
     filters: int = 64
@@ -33,21 +34,10 @@ class DsCnn(Architecture):
     dropout: float = 0.4
     """Share of the last block's outputs that are dropped in training."""
 
-    def build(
-        self,
-        keras: Any,
-        *,
-        n_features: int,
-        n_labels: int,
-        head: str,
-        frames: int | None = None,
-        batch_size: int | None = None,
-        folded: bool = False,
-    ) -> Any:
-        layers, form = keras.layers, Layers(keras, folded)
-        inputs = keras.Input((frames, n_features), batch_size=batch_size, name="features")
+    def hidden(self, form: Layers, x: Any) -> Any:
+        layers = form.keras.layers
         x = form.normalised(
-            picture(keras, inputs),
+            form.picture(x),
             layers.Conv2D,
             self.filters,
             self.first_kernel,
@@ -59,6 +49,4 @@ class DsCnn(Architecture):
         for i in range(self.blocks):
             x = form.normalised(x, layers.DepthwiseConv2D, 3, padding="same", name=f"depthwise_{i}")
             x = form.normalised(x, layers.Conv2D, self.filters, 1, name=f"pointwise_{i}")
-        x = form.mean_over_clip(form.dropout(x, self.dropout, "dropout"))
-        outputs = layers.Dense(n_labels, activation=head, name="posteriors")(x)
-        return keras.Model(inputs, outputs, name="ds_cnn")
+        return form.mean_over_clip(form.dropout(x, self.dropout, "dropout"))

@@ -6,7 +6,7 @@ A step for every frame; clips of any length.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from kws.models.architecture import Architecture, Layers
 
@@ -15,27 +15,16 @@ from kws.models.architecture import Architecture, Layers
 class Lstm(Architecture):
     """One or more LSTMs → Dense."""
 
+    name: ClassVar[str] = "lstm"
+
     lstm_units: tuple[int, ...] = (96,)
     """Width of each LSTM's state."""
     dropout: float = 0.2
     """Share of each LSTM's outputs that are dropped in training."""
 
-    def build(
-        self,
-        keras: Any,
-        *,
-        n_features: int,
-        n_labels: int,
-        head: str,
-        frames: int | None = None,
-        batch_size: int | None = None,
-        folded: bool = False,
-    ) -> Any:
-        layers, form = keras.layers, Layers(keras, folded)
-        inputs = keras.Input((frames, n_features), batch_size=batch_size, name="features")
-        x = inputs
+    def hidden(self, form: Layers, x: Any) -> Any:
+        layers = form.keras.layers
         for i, units in enumerate(self.lstm_units):
             x = layers.LSTM(units, return_sequences=True, name=f"lstm_{i}")(x)
             x = form.dropout(x, self.dropout, f"dropout_{i}")
-        outputs = layers.Dense(n_labels, activation=head, name="posteriors")(x)
-        return keras.Model(inputs, outputs, name="lstm")
+        return x

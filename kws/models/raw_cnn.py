@@ -10,17 +10,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from kws.models.architecture import Architecture, Layers, one_per_layer
+from kws.models.architecture import Conv1dFirst, Layers
 
 
 @dataclass(frozen=True, kw_only=True)
-class RawCnn(Architecture):
+class RawCnn(Conv1dFirst):
     """(Conv1D → MaxPool) … → mean over the clip → Dense, on frames laid end to end.
 
     The front end's frames must not overlap (``hop_length = frame_length``), or samples are heard
     twice.
     """
 
+    name: ClassVar[str] = "raw_cnn"
     whole_clip: ClassVar[str] = "it averages over the whole clip"
     features: ClassVar[str] = "samples"
 
@@ -35,33 +36,12 @@ class RawCnn(Architecture):
     dropout: float = 0.2
     """Share of the averages that are dropped in training."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        one_per_layer(
-            conv_filters=self.conv_filters,
-            conv_kernels=self.conv_kernels,
-            conv_strides=self.conv_strides,
-        )
-
-    def build(
-        self,
-        keras: Any,
-        *,
-        n_features: int,
-        n_labels: int,
-        head: str,
-        frames: int | None = None,
-        batch_size: int | None = None,
-        folded: bool = False,
-    ) -> Any:
-        layers, form = keras.layers, Layers(keras, folded)
-        inputs = keras.Input((frames, n_features), batch_size=batch_size, name="features")
-        x = layers.Reshape((-1, 1), name="waveform")(inputs)
+    def hidden(self, form: Layers, x: Any) -> Any:
+        layers = form.keras.layers
+        x = layers.Reshape((-1, 1), name="waveform")(x)
         sizes = zip(self.conv_filters, self.conv_kernels, self.conv_strides, strict=True)
         for i, each in enumerate(sizes):
             x = form.normalised(x, layers.Conv1D, *each, name=f"conv_{i}")
             x = layers.MaxPooling1D(self.pool, name=f"pool_{i}")(x)
         x = layers.Reshape((x.shape[1], 1, x.shape[2]), name="steps")(x)
-        x = form.dropout(form.mean_over_clip(x), self.dropout, "dropout")
-        outputs = layers.Dense(n_labels, activation=head, name="posteriors")(x)
-        return keras.Model(inputs, outputs, name="raw_cnn")
+        return form.dropout(form.mean_over_clip(x), self.dropout, "dropout")

@@ -10,13 +10,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
-from kws.models.architecture import Architecture, Layers, picture
+from kws.models.architecture import Architecture, Layers
 
 
 @dataclass(frozen=True, kw_only=True)
 class ResCnn(Architecture):
     """Conv2D → pool → (Conv2D → Conv2D, added to what they began with) … → mean → Dense."""
 
+    name: ClassVar[str] = "res_cnn"
     whole_clip: ClassVar[str] = "it averages over the whole clip"
 
     filters: int = 45
@@ -28,29 +29,16 @@ class ResCnn(Architecture):
     dropout: float = 0.2
     """Share of the averages that are dropped in training."""
 
-    def build(
-        self,
-        keras: Any,
-        *,
-        n_features: int,
-        n_labels: int,
-        head: str,
-        frames: int | None = None,
-        batch_size: int | None = None,
-        folded: bool = False,
-    ) -> Any:
-        layers, form = keras.layers, Layers(keras, folded)
-        inputs = keras.Input((frames, n_features), batch_size=batch_size, name="features")
+    def hidden(self, form: Layers, x: Any) -> Any:
+        layers = form.keras.layers
 
         def convolution(x: Any, name: str, relu: bool = True) -> Any:
             sizes = (self.filters, 3)
             return form.normalised(x, layers.Conv2D, *sizes, padding="same", relu=relu, name=name)
 
-        x = convolution(picture(keras, inputs), "first")
+        x = convolution(form.picture(x), "first")
         x = layers.AveragePooling2D(self.pool, name="pool")(x)
         for i in range(self.blocks):
             y = convolution(convolution(x, f"block_{i}_a"), f"block_{i}_b", relu=False)
             x = layers.ReLU(name=f"block_{i}_out")(layers.Add(name=f"block_{i}_sum")([x, y]))
-        x = form.dropout(form.mean_over_clip(x), self.dropout, "dropout")
-        outputs = layers.Dense(n_labels, activation=head, name="posteriors")(x)
-        return keras.Model(inputs, outputs, name="res_cnn")
+        return form.dropout(form.mean_over_clip(x), self.dropout, "dropout")
