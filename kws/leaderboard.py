@@ -24,7 +24,7 @@ from kws.model_file import ModelCard, read_card
 from kws.network import Network
 
 if TYPE_CHECKING:
-    from kws.export.trained import TrainedRun
+    from kws.train.trained import TrainedRun
 
 MODEL_FILE = "model.tflite"
 TIMED_CLIPS = 20
@@ -78,7 +78,7 @@ def measure_runs(
     Raises:
         KwsError: a run that is not finished, or one that cannot be exported.
     """
-    from kws.export.trained import load_run
+    from kws.train.trained import load_run
 
     loaded = [load_run(run) for run in runs]
     for run in loaded:
@@ -149,7 +149,7 @@ def table(entries: Sequence[Entry]) -> list[str]:
 
 
 def _measure(run: TrainedRun, say: Callable[[str], None]) -> Entry:
-    from kws.export.trained import validation_set
+    from kws.train.trained import validation_set
 
     path = run.path / MODEL_FILE
     card = _export(run, path, say)

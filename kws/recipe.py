@@ -62,6 +62,9 @@ class DataConfig:
     where there are both generated and recorded ones."""
     speech: tuple[str, ...] = ()
     """Folders of running speech, cut into windows that are taught as ``_unknown_``."""
+    unheard: tuple[str, ...] = ()
+    """Other words that are kept out of training, so that validation and your own measurements say
+    how words are rejected that the network never heard."""
     clip_ms: int = 1000
     """Length of a clip."""
     unknown_share: float = 0.2
@@ -140,7 +143,7 @@ class AugmentConfig:
     noise_share: float = 0.8
     """Share of the stretches of audio that background noise is mixed into."""
     snr_db: tuple[float, float] = (0.0, 40.0)
-    """Range of the ratio of speech to noise, both as RMS over the stretch."""
+    """Range of the ratio of the quietest speech in a stretch to noise, both as RMS."""
     equaliser_db: float = 4.0
     """Standard deviation of each of four smooth curves over the mel filters: microphones, rooms."""
     room_share: float = 0.0
@@ -198,6 +201,14 @@ class TrainingConfig:
     context_clips: int = 4
     """Clips in a row that the LSTM hears without a reset, so that it learns to forget. For a
     network that takes whole clips it is 1, and a recipe that does not say gets that."""
+    average_epochs: float = 0.0
+    """Epochs over which the weights are averaged, as a moving mean over the steps; the result is
+    then this average. 0 for the weights as they are."""
+    teachers: tuple[str, ...] = ()
+    """Folders of finished runs, of any architecture with the same front end and labels, whose mean
+    answer is learnt beside the right one."""
+    teacher_weight: float = 1.0
+    """How much the teachers' answer counts beside the right one, which counts 1."""
     start: str = ""
     """The network to start from: a run's folder, a .tflite of this kit or the name of a pretrained
     model; nothing to start from nothing. It must have the same [front_end] and [model] sizes."""
@@ -221,6 +232,8 @@ class TrainingConfig:
             label_smoothing=(0.0, 0.9),
             gradient_clip=(1e-9, 1e9),
             context_clips=(1, 60),
+            average_epochs=(0, 100_000),
+            teacher_weight=(0.0, 100.0),
             unfreeze_epochs=(0, 100_000),
             stream_weight=(0.0, 100.0),
         )
@@ -270,6 +283,13 @@ class TrainingRecipe:
             raise KwsError(
                 f"[front_end] sample_rate_hz must be {SAMPLE_RATE_HZ}: recordings of other rates "
                 f"are resampled to it. Received: {self.front_end.sample_rate_hz}"
+            )
+
+        heard = sorted(set(self.data.unheard) & set(self.labels.keywords))
+        if heard:
+            raise KwsError(
+                "[data] unheard names other words; keywords must be heard. "
+                f"Received: {', '.join(heard)}"
             )
 
     @property

@@ -40,9 +40,9 @@ from kws.export import ExportReport, export_run
 from kws.export.convert import convert_int8, windows
 from kws.export.graph import LSTM, Graph, copy_quantisation, lstms, macs
 from kws.export.runtimes import RUNTIMES, check_runtimes, default_runtimes
-from kws.export.trained import TrainedRun, calibration_clips, load_run, validation_set
 from kws.export.twin import build_twin, fold
 from kws.native import heed_interrupts, quiet_stderr
+from kws.train.trained import TrainedRun, calibration_clips, load_run, validation_set
 
 RECIPE = """
 name = "tiny"

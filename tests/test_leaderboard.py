@@ -22,7 +22,8 @@ pytest.importorskip("matplotlib")
 
 def untrained_run(folder: Path, architecture: str) -> Path:
     """What `kws train` leaves behind, with the weights that a network begins with."""
-    from kws.train.loop import feature_statistics, network_weights
+    from kws.train.loop import feature_statistics
+    from kws.train.weights import network_weights
 
     run = folder / architecture
     run.mkdir()

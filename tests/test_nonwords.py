@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from kws.data.nonwords import CUT, backwards, spliced
+from kws.data.nonwords import CUT, PIECE_MS, backwards, cut_out, spliced
 
 RATE = 16000
 TONES = {"yes": 400, "stop": 1000, "no": 2000, "go": 3000}
@@ -59,6 +59,30 @@ def test_backwards_is_the_clip_from_its_end_and_leaves_out_words_that_turn_into_
     clips = np.arange(4 * 10, dtype=np.int16).reshape(4, 10)
     found = backwards(clips, words, 10, np.random.default_rng(0))
     assert sorted(map(tuple, found)) == sorted(map(tuple, clips[[0, 3], ::-1]))
+
+
+def test_a_piece_of_speech_reaches_from_dip_to_dip_and_lies_in_the_middle_of_quiet() -> None:
+    t = np.arange(RATE) / RATE
+    dips = [0.03, 0.27, 0.5, 0.8, 0.97]  # seconds, between four bursts
+    loud = np.min([np.abs(t - dip) for dip in dips], axis=0) > 0.05
+    windows = (np.where(loud, 6000, 20) * np.sin(2 * np.pi * 300 * t)).astype(np.int16)[None]
+    between = [b - a for a in dips for b in dips if b > a]
+    lengths = set()
+    for row in cut_out(windows, 30, np.random.default_rng(0)):
+        first, *_, last = np.flatnonzero(np.abs(row) > 2000)
+        assert abs((first + last) / 2 - RATE / 2) < 0.03 * RATE
+        assert np.abs(np.delete(row, np.s_[max(0, first - 400) : last + 400])).max() < 2000
+        nearest = min(between, key=lambda dip: abs(dip - 0.1 - (last - first) / RATE))
+        assert abs(nearest - 0.1 - (last - first) / RATE) < 0.02
+        assert PIECE_MS[0] - 40 <= 1000 * nearest <= PIECE_MS[1] + 40
+        lengths.add(nearest)
+    assert len(lengths) >= 4
+
+
+def test_where_nothing_dips_the_longest_piece_is_cut_and_of_nothing_comes_nothing() -> None:
+    steady = np.full((1, RATE), 1000, np.int16) * np.tile([1, -1], RATE // 2).astype(np.int16)
+    assert cut_out(steady, 3, np.random.default_rng(0)).shape == (3, RATE)
+    assert len(cut_out(steady[:0], 3, np.random.default_rng(0))) == 0
 
 
 def test_one_seed_gives_the_same_nonwords_again() -> None:

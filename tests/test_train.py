@@ -336,7 +336,7 @@ def test_running_speech_and_nonwords_are_heard_in_training_and_in_the_stream_los
 
     chosen = np.arange(8 * clips).reshape(8, clips)
     (pcm, variation), targets = Batches(data, changed).make(chosen, np.random.default_rng(0))
-    assert pcm.shape == (12, clips, 16000) and variation.shape == (12, clips, 3)
+    assert pcm.shape == (12, clips, 16000) and variation.shape == (12, clips, 4)
     assert len(targets) == 12
     pcm, clip_pcm = np.asarray(pcm), data.training.pcm[chosen]
     np.testing.assert_array_equal(pcm[:8], clip_pcm)

@@ -104,8 +104,8 @@ def test_where_variation_moves_a_sample_the_audio_layer_moves_it_too() -> None:
     for (i, j), at in np.ndenumerate(clicks):
         pcm[i, j, at - 2 : at + 3] = [0.1, 0.2, 0.3, 0.2, 0.1]
     variation = draw_variation(config, rng, (8, 2), sample_rate_hz=RATE)
-    layer = RandomAudio(config, np.ones(2 * RATE, np.int16), seed=1)
-    found = np.asarray(layer(pcm, variation.array(), training=True))
+    layer = RandomAudio(np.ones(2 * RATE, np.int16), seed=1)
+    found = np.asarray(layer(pcm, variation.array(np.zeros(8, np.float32)), training=True))
     expected = variation.moved(clicks[..., None], RATE)[..., 0]
     assert np.abs(found.argmax(axis=-1) - expected).max() <= 1
     assert np.abs(expected - clicks).max() > 500

@@ -59,8 +59,8 @@ def export(
     """
     from kws.export import export_run
     from kws.export.runtimes import RUNTIMES, default_runtimes
-    from kws.export.trained import load_run
     from kws.progress import tell
+    from kws.train.trained import load_run
 
     if runtimes is not None and check_all:
         raise typer.BadParameter("Give either --runtimes or --check-all.")

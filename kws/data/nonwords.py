@@ -16,6 +16,8 @@ FADE_MS = 10
 """The halves of a spliced word overlap by this much."""
 CUT = (0.35, 0.65)
 """Where words are cut for splicing, as a share of their length."""
+PIECE_MS = (200, 700)
+"""Shortest and longest piece that is cut out of running speech."""
 
 # Backwards, or half and half, these are each other.
 NOT_BACKWARDS = frozenset({"no", "on"})
@@ -91,6 +93,62 @@ def spliced(
         at = (samples - len(piece)) // 2
         row[at : at + len(piece)] = np.clip(np.rint(piece), -32768, 32767)
     return made
+
+
+def cut_out(
+    windows: Clips, n: int, rng: np.random.Generator, *, sample_rate_hz: int = 16000
+) -> Clips:
+    """Cut pieces as long as a word out of running speech, from one dip of its level to another.
+
+    Args:
+        windows: int16 [m, samples], running speech.
+        n: how many.
+        rng: of the draw.
+        sample_rate_hz: of the windows.
+
+    Returns:
+        int16 [n, samples]; each piece in the middle, and around it the rest of its window, as quiet
+        as the quietest tenth of it.
+    """
+    samples = windows.shape[1]
+    fade = FADE_MS * sample_rate_hz // 1000
+    made = np.zeros((n if len(windows) else 0, samples), np.int16)
+    for row in made:
+        window = windows[rng.integers(len(windows))].astype(np.float32)
+        levels = _levels(window, sample_rate_hz)
+        start, end = _between_dips(levels, samples, rng, sample_rate_hz)
+        quiet = min(1.0, np.quantile(levels, 0.1) / _rms(window))
+        # As many samples of ramp as of fade on each side.
+        inside = np.clip(np.minimum(np.arange(samples) - start, end - np.arange(samples)), 0, fade)
+        piece = window * (quiet + (1 - quiet) * inside / fade)
+        row[:] = np.rint(np.roll(piece, (samples - start - end) // 2))
+    return made
+
+
+def _levels(samples: npt.NDArray[np.float32], sample_rate_hz: int) -> npt.NDArray[np.float64]:
+    """Return the RMS of pieces of 10 ms, smoothed over 50 ms."""
+    size = sample_rate_hz // 100
+    power = np.square(samples[: len(samples) // size * size]).reshape(-1, size).mean(axis=1)
+    padded = np.pad(power, 2, mode="edge")
+    return np.sqrt(np.convolve(padded, np.full(5, 0.2), "valid"))
+
+
+def _between_dips(
+    levels: npt.NDArray[np.float64], samples: int, rng: np.random.Generator, sample_rate_hz: int
+) -> tuple[int, int]:
+    """Choose two dips of the level as far apart as a word's ends; in samples."""
+    size = sample_rate_hz // 100
+    around = np.lib.stride_tricks.sliding_window_view(np.pad(levels, 5, constant_values=np.inf), 11)
+    dips = np.flatnonzero(levels <= around.min(axis=1)) * size + size // 2
+    dips = np.concatenate([[0], dips, [samples]])
+    length = dips[None, :] - dips[:, None]
+    shortest, longest = (ms * sample_rate_hz // 1000 for ms in PIECE_MS)
+    pairs = np.argwhere((length >= shortest) & (length <= longest))
+    if not len(pairs):
+        start = int(rng.integers(0, max(1, samples - longest)))
+        return start, min(samples, start + longest)
+    first, last = pairs[rng.integers(len(pairs))]
+    return int(dips[first]), int(dips[last])
 
 
 def _alike(a: str, b: str) -> bool:

@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from kws.decide import DecisionConfig
     from kws.export.agreement import Agreement
     from kws.export.runtimes import RuntimeReport
-    from kws.export.trained import TrainedRun
     from kws.model_file import ModelCard
+    from kws.train.trained import TrainedRun
 
 FORMS = ("stream", "clip")
 AGREEMENT_FILE = "agreement.json"
@@ -193,7 +193,7 @@ def convert_run(
     Returns:
         The report, and what is to be the content of the file.
     """
-    from kws.export.trained import calibration_clips, load_run, validation_set
+    from kws.train.trained import calibration_clips, load_run, validation_set
 
     run = load_run(run_dir)
     whole_clip, architecture = run.recipe.model.create().whole_clip, run.recipe.model.architecture

@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kws.export.convert import Forms, windows
-from kws.export.trained import TrainedRun
 from kws.export.twin import build_twin, import_tensorflow
 from kws.runtime import open_interpreter
+from kws.train.trained import TrainedRun
 
 STREAM_CLIPS = 200
 """Clips that are joined to one long stream."""
@@ -132,7 +132,7 @@ def measure_agreement(
     Args:
         run: what was trained.
         pcm: clips int16 [n, clip_samples].
-        labels: their labels [n], see `kws.export.trained.validation_set`.
+        labels: their labels [n], see `kws.train.trained.validation_set`.
         forms: clip form of the file to be, and stream form if it has one.
         float_clip: the clip form in float32.
         quantised: whether `forms` are int8.

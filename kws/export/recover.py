@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 
 from kws.errors import KwsError
 from kws.export.graph import LSTM, Graph, Operator, lstms
-from kws.export.trained import load_run
 from kws.export.twin import fold
 from kws.model_file.card import load_model_bytes
 from kws.train.start import Start
+from kws.train.trained import load_run
 
 # Slots of the LSTM operator, gates in the order of Keras: input, forget, cell, output.
 _INPUT_WEIGHTS = range(1, 5)

@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kws.errors import KwsError, require
-from kws.export.trained import TrainedRun
 from kws.native import heed_interrupts, quiet_stderr
+from kws.train.trained import TrainedRun
 
 NORM_EPSILON = 1e-3
 """Keras' default `epsilon` of BatchNormalization, which the architectures use."""

@@ -44,6 +44,7 @@ def run_training(
     from kws.report import check_picture, plot_curves
     from kws.train.dataset import load_training_data
     from kws.train.run_folder import RunFolder, check_resumable, read_json
+    from kws.train.trained import load_run
 
     run = RunFolder(folder)
     check_picture(run / "curves.png")
@@ -54,8 +55,11 @@ def run_training(
     data = load_training_data(recipe, data_dir)
     with heed_interrupts(), quiet_stderr():
         from kws.train.loop import train
+        from kws.train.teachers import check_teachers
+    teachers = [load_run(teacher) for teacher in recipe.training.teachers]
+    check_teachers(teachers, recipe)
     folder.mkdir(parents=True, exist_ok=True)
-    result = train(recipe, data, run, start=start, resume=resume)
+    result = train(recipe, data, run, start=start, teachers=teachers, resume=resume)
     plot_curves(read_json(run.history), run / "curves.png")
     return result
 

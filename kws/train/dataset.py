@@ -19,7 +19,7 @@ from kws.data.arrays import (
 )
 from kws.data.clips import NOISE_FOLDER, ClipIndex, check, scan
 from kws.data.home import data_home
-from kws.data.nonwords import backwards, spliced
+from kws.data.nonwords import backwards, cut_out, spliced
 from kws.data.spans import word_spans
 from kws.errors import KwsError, some
 from kws.labels import SILENCE, UNKNOWN
@@ -136,9 +136,10 @@ def load_training_data(recipe: TrainingRecipe, data_dir: Path | None) -> Trainin
     training = _words(recipe, sources, "training")
     validation = _words(recipe, sources, "validation")
     if _takes_others(recipe):
+        speech = _speech(recipe, data_dir)
         if recipe.data.nonwords:
-            training.append(_nonwords(recipe, _join(training), rng))
-        training += _speech(recipe, data_dir)
+            training.append(_nonwords(recipe, _join(training), speech, rng))
+        training += speech
         if all(set(part.words) <= set(label_set.keywords) for part in training):
             tell(
                 f"{roots[0]} has no words beside the keywords: the network will take any word for "
@@ -204,6 +205,8 @@ def _words(
     sets = []
     for index, generated in sources:
         chosen = index.select(split=split, words=words)
+        if split == "training":
+            chosen = chosen.take(np.flatnonzero(~np.isin(chosen.words, recipe.data.unheard)))
         if len(chosen):
             pcm, kept = load_good_clips(index.root, chosen.paths, recipe.clip_samples)
             said = chosen.take(kept).words
@@ -217,14 +220,20 @@ def _speech(recipe: TrainingRecipe, data_dir: Path | None) -> list[ClipSet]:
     return [_clip_set(recipe, cuts, ["_speech_"] * len(cuts)) for cuts in windows]
 
 
-def _nonwords(recipe: TrainingRecipe, spoken: ClipSet, rng: np.random.Generator) -> ClipSet:
-    """Words that nobody says, made of the words in `spoken`."""
-    words, n = list(spoken.words), recipe.data.nonwords
+def _nonwords(
+    recipe: TrainingRecipe, spoken: ClipSet, speech: list[ClipSet], rng: np.random.Generator
+) -> ClipSet:
+    """Words that nobody says, made of the words in `spoken` and of running speech: of each kind a
+    third."""
+    words, n = list(spoken.words), recipe.data.nonwords // 3
     rate = recipe.front_end.sample_rate_hz
     spans = word_spans(spoken.pcm, sample_rate_hz=rate)
-    reverse = backwards(spoken.pcm, words, n // 2, rng)
-    joined = spliced(spoken.pcm, words, spans, n - n // 2, rng, sample_rate_hz=rate)
-    pcm = np.concatenate([reverse, joined])
+    made = [
+        backwards(spoken.pcm, words, n, rng),
+        spliced(spoken.pcm, words, spans, n, rng, sample_rate_hz=rate),
+        *(cut_out(part.pcm, n // len(speech), rng, sample_rate_hz=rate) for part in speech),
+    ]
+    pcm = np.concatenate(made)
     return _clip_set(recipe, pcm, ["_nonword_"] * len(pcm))
 
 

@@ -5,11 +5,11 @@
 tests hold the two equal. The layers that vary the audio do so only in training, each from a seed
 of its own, and are the identity otherwise.
 
-What decides the speed, measured on two cores: Levels are taken before samples are gathered, since
-compilers repeat the gather for a sum over its result (three times as long). Clips keep an axis of
-their own until they are cut into frames: flattened earlier, an index is divided for every sample
-(twice as long). Frames are gathered as rows of the largest step that frame and hop share, not
-sample by sample (13 times on jax). And on TensorFlow all of this is compiled by XLA, apart from
+What decides the speed, measured on two cores: No level is taken of samples that were gathered,
+since compilers repeat the gather for a sum over its result (three times as long). Clips keep an
+axis of their own until they are cut into frames: flattened earlier, an index is divided for every
+sample (twice as long). Frames are gathered as rows of the largest step that frame and hop share,
+not sample by sample (13 times on jax). And on TensorFlow all of this is compiled by XLA, apart from
 the network: the gather in `RandomAudio` alone takes 14 times as long without.
 """
 
@@ -56,16 +56,14 @@ class Varying(Random):
 class RandomAudio(Random):
     """Vary timing, speed and level of each clip, and mix background into each sequence.
 
-    How clips are varied is given (`kws.train.variation`), since the targets depend on it; the
-    background is drawn here. Speed and pitch change together, about the clip's centre; what the
-    clip does not hold is zero. One pass does it all, with no sum over its result: the levels are
-    those of the clips as they came, and of the background as tabulated. A sum would make compilers
-    repeat the pass.
+    How clips are varied and how loud the background is are given (`kws.train.variation`), since
+    they depend on what the clips hold, and the targets on them; which piece of background it is,
+    is drawn here. Speed and pitch change together, about the clip's centre; what the clip does not
+    hold is zero.
     """
 
     def __init__(
         self,
-        config: AugmentConfig,
         noise: np.ndarray,
         *,
         seed: int,
@@ -73,7 +71,7 @@ class RandomAudio(Random):
     ) -> None:
         """Keep int16 [m] of background; it is repeated if it is shorter than a sequence."""
         super().__init__(seed, **kwargs)
-        self.config, self.noise = config, noise
+        self.noise = noise
 
     def build(self, shape: tuple[int, ...]) -> None:
         """Tabulate the level of every piece of background as long as a sequence of this shape."""
@@ -89,15 +87,13 @@ class RandomAudio(Random):
     def call(self, x: Any, variation: Any, training: bool = False) -> Any:
         """float32 [sequences, clips, samples] → the same, clipped as by a converter.
 
-        `variation` is float32 [sequences, clips, 3] as in `kws.train.variation.Variation`.
+        `variation` is float32 [sequences, clips, 4] as in `kws.train.variation.Variation`.
         """
         if not training:
             return x
         speed, shift, gain = (variation[..., i : i + 1] for i in range(3))
-        level = ops.sqrt(
-            ops.mean(ops.mean(x * x, 2, keepdims=True) * gain * gain, 1, keepdims=True)
-        )
-        return ops.clip(gain * self._moved(x, speed, shift) + self._noise(x, level), -1.0, 1.0)
+        noise = self._noise(x, variation[:, :1, 3:])
+        return ops.clip(gain * self._moved(x, speed, shift) + noise, -1.0, 1.0)
 
     def _moved(self, x: Any, speed: Any, shift: Any) -> Any:
         """Shift and stretch by linear interpolation."""
@@ -115,7 +111,7 @@ class RandomAudio(Random):
         return ops.where(held == at, y, 0.0)
 
     def _noise(self, x: Any, level: Any) -> Any:
-        """Cut background for each sequence and scale it to lie below `level` as asked for."""
+        """Cut background for each sequence and scale it to an RMS of `level`."""
         sequences, (clips, samples) = ops.shape(x)[0], x.shape[1:]
         place = np.arange(clips * samples, dtype=np.int32).reshape(1, clips, samples)
         shape = (sequences, 1, 1)
@@ -124,9 +120,7 @@ class RandomAudio(Random):
         piece = ops.minimum(piece, len(self.levels) - 1)
         noise = ops.take(ops.convert_to_tensor(self.bank), piece * NOISE_GRID + place, axis=0)
         own = ops.take(ops.convert_to_tensor(self.levels), piece, axis=0)
-        mixed = ops.cast(self.uniform(shape, 0.0, 1.0) < self.config.noise_share, "float32")
-        # The level follows the clips: background of its own is what `_silence_` clips are for.
-        return noise * (mixed * level / own / _ratio(self.uniform(shape, *self.config.snr_db)))
+        return noise * (level / own)
 
 
 def framed(x: Any, config: FrontEndConfig) -> Any:
@@ -305,7 +299,7 @@ class TrainingFeatures(keras.layers.Layer):
         super().__init__(trainable=False, dtype="float32", **kwargs)
         frame_ms = 1000 * front_end.hop_length / front_end.sample_rate_hz
         seeds = range(seed * 100, seed * 100 + 4)
-        self.audio = RandomAudio(augment, noise, seed=seeds[0])
+        self.audio = RandomAudio(noise, seed=seeds[0])
         self.mel_energies = MelEnergies(front_end)
         self.spectrum: list[Varying] = [RandomEqualiser(augment, seed=seeds[1])]
         if augment.room_share:

@@ -17,7 +17,8 @@ import keras
 import numpy as np
 
 from kws.errors import KwsError
-from kws.frontend import mfcc
+from kws.frontend import FULL_SCALE, mfcc
+from kws.labels import SILENCE
 from kws.native import heed_interrupts, quiet_stderr
 from kws.processes import usable_cores
 from kws.progress import Progress, duration
@@ -41,7 +42,10 @@ from kws.train.run_folder import (
 )
 from kws.train.start import Start, ThawingAdamW, start_from, thaw_steps
 from kws.train.targets import Steps, step_targets
-from kws.train.variation import draw_gain, draw_stretches, draw_variation
+from kws.train.teachers import with_teachers
+from kws.train.trained import TrainedRun
+from kws.train.variation import draw_background, draw_gain, draw_stretches, draw_variation
+from kws.train.weights import load_network_weights, network_weights
 
 CURVES = ("loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "seconds")
 CALIBRATION_CLIPS = 400
@@ -104,19 +108,23 @@ def feature_statistics(pcm: np.ndarray, recipe: TrainingRecipe) -> tuple[np.ndar
 
 
 def build_trainer(
-    recipe: TrainingRecipe, mean: np.ndarray, std: np.ndarray, noise: np.ndarray
+    recipe: TrainingRecipe,
+    mean: np.ndarray,
+    std: np.ndarray,
+    noise: np.ndarray,
+    teachers: Sequence[TrainedRun] = (),
 ) -> tuple[Any, Any]:
     """Build the model that is trained and the network inside it.
 
     Returns:
         The trainer, int16 [sequences, context_clips, clip_samples] and their variation
-        [sequences, context_clips, 3] → posteriors [sequences, steps, n_labels]; and the network,
+        [sequences, context_clips, 4] → posteriors [sequences, steps, n_labels]; and the network,
         features [batch, frames, n_features] → [batch, steps, n_labels], sharing its weights.
     """
     clips, samples = recipe.training.context_clips, recipe.clip_samples
     network = recipe.build_network(keras)
     pcm = keras.Input((clips, samples), dtype="int16", name="pcm")
-    variation = keras.Input((clips, 3), name="variation")
+    variation = keras.Input((clips, 4), name="variation")
     x = TrainingFeatures(
         recipe.front_end,
         recipe.augment,
@@ -126,7 +134,8 @@ def build_trainer(
         seed=recipe.seed,
         clips=clips,
     )(pcm, variation)
-    return keras.Model([pcm, variation], network(x), name="trainer"), network
+    answers = with_teachers(x, network(x), recipe, teachers, mean=mean, std=std)
+    return keras.Model([pcm, variation], answers, name="trainer"), network
 
 
 class StreamLoss(keras.losses.Loss):
@@ -251,28 +260,13 @@ def posteriors_of(network: Any, features: np.ndarray, batch_size: int = 512) -> 
     return np.concatenate(answers)
 
 
-def network_weights(network: Any) -> dict[str, np.ndarray]:
-    """Return the weights as ``<layer>/<i>``, the form in which export reads them."""
-    return {
-        f"{layer.name}/{i}": np.asarray(weight)
-        for layer in network.layers
-        for i, weight in enumerate(layer.get_weights())
-    }
-
-
-def load_network_weights(network: Any, weights: dict[str, np.ndarray]) -> None:
-    """Set the weights that `network_weights` returned."""
-    for layer in network.layers:
-        n = len(layer.get_weights())
-        layer.set_weights([weights[f"{layer.name}/{i}"] for i in range(n)])
-
-
 def train(
     recipe: TrainingRecipe,
     data: TrainingData,
     run: RunFolder,
     *,
     start: Start | None = None,
+    teachers: Sequence[TrainedRun] = (),
     resume: bool = False,
 ) -> Result:
     """Train a network and leave everything about it in the run's folder.
@@ -282,6 +276,7 @@ def train(
         data: the clips.
         run: the folder; files of an earlier run in it are replaced unless `resume`.
         start: the network to start from; None to start from nothing.
+        teachers: networks whose answers are learnt, too.
         resume: go on after the last whole epoch in the folder, which `check_resumable` has seen.
 
     Raises:
@@ -310,7 +305,7 @@ def train(
         _save_clips(run, data, sample[:CALIBRATION_CLIPS])
     write_json(run.environment, {**environment(), "device": device, "data": data.folder})
 
-    trainer, network = build_trainer(recipe, mean, std, data.noise)
+    trainer, network = build_trainer(recipe, mean, std, data.noise, teachers)
     if start is not None and not resume:
         heard = mfcc(data.training.pcm[sample[:CALIBRATION_CLIPS]], recipe.front_end)
         start_from(network, start, recipe, ((heard - mean) / std).astype(np.float32))
@@ -319,10 +314,14 @@ def train(
     every = 0 if start is None else round(recipe.training.unfreeze_epochs * steps)
     compile_trainer(trainer, recipe, steps, thaw_steps(network, every))
     trainer.optimizer.build(trainer.trainable_variables)
+    average = WeightAverage(network, recipe, steps) if recipe.training.average_epochs else None
+    result_network = average.network if average else network
+    state = [*trainer.variables, *trainer.optimizer.variables]
+    state += result_network.weights if average else []
     validation = Validation(data.validation, recipe, mean, std)
     first_epoch = 1
     if resume:
-        first_epoch, history = _load_state(trainer, run)
+        first_epoch, history = _load_state(state, run)
     _say(f"{describe(data, recipe)}; {network.count_params():,} parameters; {device}")
 
     batches = Batches(data, recipe)
@@ -331,16 +330,16 @@ def train(
     for epoch in range(first_epoch, epochs + 1):
         try:
             with heed_interrupts():
-                figures = _epoch(trainer, batches, data.training, recipe, epoch)
-                figures["val_loss"], figures["val_accuracy"] = validation.measure(network)
+                figures = _epoch(trainer, average, batches, data.training, recipe, epoch)
+                figures["val_loss"], figures["val_accuracy"] = validation.measure(result_network)
                 _check_loss(figures["val_loss"], recipe, epoch)
                 for name in CURVES:
                     history[name].append(figures[name])
                 best = max(history["val_accuracy"])
                 if figures["val_accuracy"] >= best:
-                    write_arrays(run.best, network_weights(network))
+                    write_arrays(run.best, network_weights(result_network))
                 write_json(run.history, history)
-                write_arrays(run.last, _state(trainer, epoch))
+                write_arrays(run.last, _state(state, epoch))
                 done = epoch
         except (KeyboardInterrupt, OSError):
             _say(
@@ -400,6 +399,39 @@ def clip_source(pcm: np.ndarray) -> Callable[[np.ndarray], Any]:
     return lambda chosen: take(held, chosen.astype(np.int32))
 
 
+def rms_levels(pcm: np.ndarray) -> np.ndarray:
+    """Return the RMS of int16 [n, samples] as float32 [n], 1 for full scale."""
+    parts = [pcm[i : i + 1000].astype(np.float32) for i in range(0, len(pcm), 1000)]
+    square = [np.mean(part * part, axis=1) for part in parts]
+    return np.sqrt(np.concatenate([np.empty(0, np.float32), *square])) / FULL_SCALE
+
+
+class WeightAverage:
+    """A moving mean of a network's weights over the steps of training.
+
+    Weights that hop about a good place have their mean nearer to it (B. Polyak and A. Juditsky,
+    "Acceleration of stochastic approximation by averaging", 1992; A. Tarvainen and H. Valpola,
+    arXiv 1703.01780, for the moving mean). The statistics of normalisations are averaged like the
+    weights that they belong to.
+    """
+
+    def __init__(self, network: Any, recipe: TrainingRecipe, steps_per_epoch: int) -> None:
+        """Begin at the network's weights."""
+        self.network = recipe.build_network(keras)
+        self.network.set_weights(network.get_weights())
+        self._pairs = list(zip(self.network.weights, network.weights, strict=True))
+        self._steps = recipe.training.average_epochs * steps_per_epoch
+
+    def update(self, step: int) -> None:
+        """Take in the weights after training step `step`, counted from 1.
+
+        Until there have been as many steps as the mean reaches back, it is that of all of them.
+        """
+        share = 1 / max(1, min(step, self._steps))
+        for mean, now in self._pairs:
+            mean.assign(mean.value + (now.value - mean.value) * share)
+
+
 class Batches:
     """Lays clips into sequences and says what the network should answer."""
 
@@ -408,6 +440,9 @@ class Batches:
         self._clip = clip_source(data.training.pcm)
         # Nothing is taken from a set of none, which a device would not even hold.
         self._stretch = clip_source(data.stretches) if len(data.stretches) else None
+        # Background has no level that noise could be put below.
+        self._levels = np.where(data.training.words == SILENCE, 0, rms_levels(data.training.pcm))
+        self._stretch_levels = rms_levels(data.stretches)
 
     def make(
         self, chosen: np.ndarray, rng: np.random.Generator
@@ -415,7 +450,7 @@ class Batches:
         """Lay the clips `chosen`, int [sequences, clips], and add sequences with running speech.
 
         Returns:
-            What the trainer takes (int16 [n, clips, clip_samples] and the variation [n, clips, 3]),
+            What the trainer takes (int16 [n, clips, clip_samples] and the variation [n, clips, 4]),
             and the targets as `StreamLoss` takes them.
         """
         recipe, clips = self.recipe, self.data.training
@@ -425,18 +460,20 @@ class Batches:
         chosen = np.concatenate([chosen, chosen[rng.integers(len(chosen), size=n)]])
         rate = recipe.front_end.sample_rate_hz
         varied = draw_variation(recipe.augment, rng, chosen.shape, sample_rate_hz=rate)
-        pcm, labels, variation = self._clip(chosen), clips.labels[chosen], varied.array()
+        pcm, labels, levels = self._clip(chosen), clips.labels[chosen], self._levels[chosen]
         spans = varied.moved(self.data.spans[chosen], recipe.clip_samples)
         if self._stretch and n:
             speech = np.zeros(chosen.shape, bool)
             speech[-n:] = draw_stretches(rng, (n, chosen.shape[1]))
-            stretches = self._stretch(rng.integers(len(self.data.stretches), size=n))
-            stretches = keras.ops.reshape(stretches, (n, *pcm.shape[1:]))
+            picked = rng.integers(len(self.data.stretches), size=n)
+            stretches = keras.ops.reshape(self._stretch(picked), (n, *pcm.shape[1:]))
             mixed = keras.ops.where(speech[-n:, :, None], stretches, pcm[-n:])
             pcm = keras.ops.concatenate([pcm[:-n], mixed])
-            level = draw_gain(recipe.augment, rng, chosen.shape).array()
-            variation = np.where(speech[..., None], level, variation)
+            varied = varied.where(speech, draw_gain(recipe.augment, rng, chosen.shape))
+            levels[-n:] = np.where(speech[-n:], self._stretch_levels[picked, None], levels[-n:])
             labels = np.where(speech, -1, labels)
+        background = draw_background(recipe.augment, rng, levels * varied.gain)
+        variation = varied.array(background)
         right = step_targets(self.steps, labels, spans)
         packed = [right.answers, right.weights[..., None], right.named]
         return (pcm, variation), np.concatenate(packed, axis=-1)
@@ -444,6 +481,7 @@ class Batches:
 
 def _epoch(
     trainer: Any,
+    average: WeightAverage | None,
     batches: Batches,
     training: ClipSet,
     recipe: TrainingRecipe,
@@ -463,6 +501,8 @@ def _epoch(
             chosen = order[i : i + size].reshape(-1, recipe.training.context_clips)
             with heed_interrupts():
                 logs = trainer.train_on_batch(*batches.make(chosen, rng), return_dict=True)
+                if average:
+                    average.update(int(trainer.optimizer.iterations))
             _check_loss(logs["loss"], recipe, epoch)
             sums = {name: total + float(logs[name]) for name, total in sums.items()}
             progress.advance(size, note=f"loss {float(logs['loss']):.3f}")
@@ -481,17 +521,15 @@ def _check_loss(loss: float, recipe: TrainingRecipe, epoch: int) -> None:
         )
 
 
-def _state(trainer: Any, epoch: int) -> dict[str, np.ndarray]:
+def _state(variables: Sequence[Any], epoch: int) -> dict[str, np.ndarray]:
     """Everything that `--resume` needs: all variables, the random state among them."""
-    variables = [*trainer.variables, *trainer.optimizer.variables]
     state = {f"v{i}": np.asarray(v) for i, v in enumerate(variables)}
     return {**state, "epoch": np.array(epoch)}
 
 
-def _load_state(trainer: Any, run: RunFolder) -> tuple[int, dict[str, list[float]]]:
+def _load_state(variables: Sequence[Any], run: RunFolder) -> tuple[int, dict[str, list[float]]]:
     """Set all variables; return the next epoch and the curves so far."""
     state = read_arrays(run.last)
-    variables = [*trainer.variables, *trainer.optimizer.variables]
     if len(state) != len(variables) + 1:
         raise KwsError(f"{run.last} does not fit this recipe or version of Keras. Train again")
     for i, variable in enumerate(variables):

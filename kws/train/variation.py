@@ -25,9 +25,25 @@ class Variation:
     gain: npt.NDArray[np.float32]
     """Factor on the samples."""
 
-    def array(self) -> npt.NDArray[np.float32]:
-        """Return float32 [sequences, clips, 3], as `kws.train.layers.RandomAudio` takes it."""
-        return np.stack([self.speed, self.shift, self.gain], axis=-1)
+    def array(self, background: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+        """Return what `kws.train.layers.RandomAudio` takes.
+
+        Args:
+            background: level of the background beneath each sequence, float32 [sequences].
+
+        Returns:
+            float32 [sequences, clips, 4].
+        """
+        beneath = np.broadcast_to(background[:, None], self.gain.shape)
+        return np.stack([self.speed, self.shift, self.gain, beneath], axis=-1)
+
+    def where(self, chosen: npt.NDArray[np.bool_], other: Variation) -> Variation:
+        """Return this, and the `other` where `chosen`, bool [sequences, clips]."""
+        return Variation(
+            speed=np.where(chosen, other.speed, self.speed),
+            shift=np.where(chosen, other.shift, self.shift),
+            gain=np.where(chosen, other.gain, self.gain),
+        )
 
     def moved(self, places: npt.NDArray[np.integer], clip_samples: int) -> npt.NDArray[np.float64]:
         """Return where samples of the recordings come to lie, [sequences, clips, n] → the same."""
@@ -61,6 +77,30 @@ def draw_gain(config: AugmentConfig, rng: np.random.Generator, shape: tuple[int,
         shift=np.zeros(shape, np.float32),
         gain=np.broadcast_to(10 ** (gain_db / 20), shape).astype(np.float32),
     )
+
+
+def draw_background(
+    config: AugmentConfig, rng: np.random.Generator, levels: npt.NDArray[np.floating]
+) -> npt.NDArray[np.float32]:
+    """Draw the level of the background beneath each sequence.
+
+    It follows the quietest speech: were it to follow the mean, one loud clip would bury the others
+    of its sequence, whose words nobody could then tell.
+
+    Args:
+        config: how often, and how far below the speech.
+        rng: draws.
+        levels: RMS of each clip after its gain [sequences, clips]; 0 for a clip without speech.
+
+    Returns:
+        RMS, float32 [sequences]; 0 for none, as for sequences without any speech, whose clips are
+        background themselves.
+    """
+    n = len(levels)
+    quietest = np.where(levels > 0, levels, np.inf).min(axis=1)
+    below = 10 ** (rng.uniform(*config.snr_db, n) / 20)
+    mixed = (rng.random(n) < config.noise_share) & np.isfinite(quietest)
+    return np.where(mixed, quietest / below, 0.0).astype(np.float32)
 
 
 def draw_stretches(rng: np.random.Generator, shape: tuple[int, int]) -> npt.NDArray[np.bool_]:

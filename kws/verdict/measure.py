@@ -28,7 +28,6 @@ from kws.data.long_stream import Built, LaidItem
 from kws.data.split import TRAINING, speaker_of
 from kws.errors import KwsError
 from kws.export import convert_run
-from kws.export.trained import load_run
 from kws.files import atomic_write
 from kws.matching import TOLERANCE_S, Matches, match_events
 from kws.model_file import write_card
@@ -39,6 +38,7 @@ from kws.recordings.curve import trace_curves
 from kws.recordings.hear import hear
 from kws.recordings.replay import Replay
 from kws.train.run_folder import trained_on
+from kws.train.trained import load_run
 from kws.verdict.advice import Facts
 from kws.verdict.found import ClipScore, FalseAccept, Verdict
 from kws.verdict.streams import (

@@ -1,4 +1,4 @@
-"""A finished training run, read back for export."""
+"""A finished training run, read back."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from kws.train.run_folder import RunFolder, read_arrays, read_json
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedRun:
-    """What export needs of a run."""
+    """What a run left behind."""
 
     path: Path
     """The run's folder."""

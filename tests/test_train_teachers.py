@@ -1,0 +1,118 @@
+"""What a network learns from others: their answers at the end of each clip, and nothing else."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kws.errors import KwsError
+from kws.frontend import FrontEndConfig
+from kws.recipe import DataConfig, ModelConfig, TrainingConfig, TrainingRecipe
+from kws.train.trained import TrainedRun
+
+keras = pytest.importorskip("keras")
+pytest.importorskip("tensorflow")
+
+CLIPS = 3
+SIZES = {"conv_filters": (6,), "conv_kernels": (4,), "conv_strides": (3,), "lstm_units": 5}
+STREAM = ModelConfig(architecture="conv_lstm", sizes=SIZES)
+CLIP = ModelConfig(architecture="res_cnn", sizes={"filters": 4, "blocks": 1})
+
+
+def recipe(model: ModelConfig = STREAM, **data: object) -> TrainingRecipe:
+    return TrainingRecipe(
+        name="pupil",
+        data=DataConfig(words=("yes", "no"), clip_ms=700, **data),  # type: ignore[arg-type]
+        model=model,
+        training=TrainingConfig(
+            context_clips=1 if model is CLIP else CLIPS, batch_size=CLIPS, teacher_weight=2.0
+        ),
+    )
+
+
+def finished(of: TrainingRecipe) -> TrainedRun:
+    """A network as it is before training, whose normalisation is not the pupil's."""
+    from kws.train.weights import network_weights
+
+    keras.utils.set_random_seed(7)
+    return TrainedRun(
+        path=Path("teacher"),
+        recipe=of,
+        recipe_sha256="",
+        weights=network_weights(of.build_network(keras)),
+        mean=np.linspace(-3, 3, 13),
+        std=np.linspace(1, 4, 13),
+        metrics={},
+    )
+
+
+@pytest.fixture(scope="module")
+def pcm() -> np.ndarray:
+    return (np.random.default_rng(0).standard_normal((2, CLIPS, 11200)) * 3000).astype(np.int16)
+
+
+@pytest.mark.parametrize("model", [STREAM, CLIP], ids=["stream", "clip"])
+def test_a_teacher_says_of_each_clip_what_it_says_of_the_recording(
+    model: ModelConfig, pcm: np.ndarray
+) -> None:
+    """Oracle: the teacher's own network on its own features, clip after clip."""
+    from kws.frontend import mfcc
+    from kws.train.teachers import Teacher
+    from kws.train.weights import load_network_weights
+
+    run = finished(recipe(model))
+    mean, std = np.full(13, 0.5), np.full(13, 2.0)
+    heard = (mfcc(pcm.reshape(2, -1), run.recipe.front_end) - mean) / std
+    found = np.asarray(Teacher(run, mean=mean, std=std, clips=CLIPS)(heard.astype(np.float32)))
+    network = run.recipe.build_network(keras)
+    load_network_weights(network, run.weights)
+    # One that follows streams has heard the clips before; one that takes clips has not.
+    first = range(CLIPS) if model is CLIP else [0] * CLIPS
+    for i, start in enumerate(first):
+        own = run.features(pcm[:, start : i + 1].reshape(2, -1))
+        np.testing.assert_allclose(found[:, i], np.asarray(network(own))[:, -1], atol=1e-4)
+
+
+def test_the_loss_grows_by_how_far_the_answers_are_from_the_teachers_and_is_else_the_same() -> None:
+    from kws.train.teachers import TaughtAnswers
+
+    posteriors = np.array([[[0.9, 0.1], [0.5, 0.5]], [[0.1, 0.9], [0.8, 0.2]]], np.float32)
+    layer = TaughtAnswers(np.array([1], np.int32), weight=3.0)
+    taught = np.array([[[0.75, 0.25]], [[0.8, 0.2]]], np.float32)
+    np.testing.assert_array_equal(layer(posteriors, taught), posteriors)
+    # The second sequence's last step agrees: no divergence there.
+    divergence = 0.75 * np.log(0.75 / 0.5) + 0.25 * np.log(0.25 / 0.5)
+    np.testing.assert_allclose(float(layer.losses[0]), 3.0 * divergence / 2, rtol=1e-5)
+
+
+def test_only_the_pupil_is_trained() -> None:
+    from kws.train.loop import build_trainer
+
+    pupil = recipe()
+    noise = np.ones(40000, np.int16)
+    teachers = [finished(pupil), finished(recipe(CLIP))]
+    trainer, network = build_trainer(pupil, np.zeros(13), np.ones(13), noise, teachers)
+    names = [v.path for v in network.trainable_variables]
+    assert [v.path for v in trainer.trainable_variables] == names
+    before = network.count_params()
+    assert before == build_trainer(pupil, np.zeros(13), np.ones(13), noise)[1].count_params()
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"data": DataConfig(words=("yes", "go"), clip_ms=700)}, "labels"),
+        ({"front_end": FrontEndConfig(n_mfcc=10)}, "front end"),
+        ({"data": DataConfig(words=("yes", "no"), clip_ms=900)}, "length of clips"),
+    ],
+)
+def test_a_teacher_of_something_else_is_refused(changed: dict, said: str) -> None:
+    from kws.train.teachers import check_teachers
+
+    other = finished(dataclasses.replace(recipe(), **changed))
+    with pytest.raises(KwsError, match=f"must have the recipe's {said}. Received: teacher"):
+        check_teachers([finished(recipe()), other], recipe())
+    check_teachers([finished(recipe())], recipe())
