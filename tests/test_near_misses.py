@@ -21,7 +21,8 @@ from kws.data.near_misses import (
     too_alike,
 )
 from kws.data.phonemes import sounds_of, spell, syllables, vowel_distance
-from kws.data.synth import find_voice, speak
+from kws.data.synth import speak
+from kws.data.voices import find_voice
 
 ENGLISH = find_voice("en-us")
 

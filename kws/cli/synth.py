@@ -95,7 +95,7 @@ def synth(
 
     Example: kws data synth computer --near-misses 300 --to generated --count 200
     """
-    from kws.data.synth import languages
+    from kws.data.voices import languages
 
     if list_languages:
         for code in languages():
@@ -140,7 +140,7 @@ def _words(
     seed: int,
 ) -> list[Path]:
     from kws.data.near_misses import synthesise_with_near_misses
-    from kws.data.synth import labelled_texts
+    from kws.data.spoken_clips import labelled_texts
     from kws.progress import Progress
 
     texts = labelled_texts(words)

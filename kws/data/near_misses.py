@@ -21,20 +21,20 @@ from pathlib import Path
 
 import numpy as np
 
+from kws.data.espeak import Voice
 from kws.data.nonsense import nonsense_word, script_of
 from kws.data.own_words import check_word
 from kws.data.phonemes import Sound, Sounds, sounds_of, spell, syllables, vowel_distance
 from kws.data.rooms import Rooms
-from kws.data.synth import (
+from kws.data.spoken_clips import (
     Cast,
     PlannedClip,
-    Voice,
     labelled_texts,
     needed_seconds,
     plan_words,
-    random_utterance,
     write_clips,
 )
+from kws.data.voices import random_utterance
 from kws.errors import KwsError
 from kws.files import atomic_write
 
@@ -122,15 +122,15 @@ def synthesise_with_near_misses(
     Beside the near-misses, ``texts.tsv`` (columns clip, text, kind) says what they are.
 
     Args:
-        words: as for `kws.data.synth.synthesise`. A near-miss of one is never another one.
+        words: as for `kws.data.spoken_clips.synthesise`. A near-miss of one is never another one.
         out_dir: folder of the label folders; made where missing.
         clips_per_word: how many clips of each word; 0 for near-misses only.
         near_misses: how many for each word.
-        languages: as for `kws.data.synth.voices`.
+        languages: as for `kws.data.voices.voices`.
         seed: other clips for another seed.
-        clip_seconds: as for `kws.data.synth.write_clips`.
-        varied: as for `kws.data.synth.synthesise`.
-        rooms: as for `kws.data.synth.write_clips`.
+        clip_seconds: as for `kws.data.spoken_clips.write_clips`.
+        varied: as for `kws.data.spoken_clips.synthesise`.
+        rooms: as for `kws.data.spoken_clips.write_clips`.
         workers: as for `kws.data.synth.render`.
         on_clip: called after each clip, from the caller's thread.
 
@@ -138,7 +138,7 @@ def synthesise_with_near_misses(
         The files, words first.
 
     Raises:
-        KwsError: as `kws.data.synth.synthesise` and `near_miss`.
+        KwsError: as `kws.data.spoken_clips.synthesise` and `near_miss`.
     """
     texts = labelled_texts(words)
     plan = functools.partial(
