@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from kws.audio.files import write_wav
 from kws.data.split import split_of
-from kws.data.spoken_clips import synthesise
+from kws.data.spoken_words import synthesise
 from kws.data.stream import lay_stream, write_labels
 from kws.data.synth import render
 from kws.data.voices import random_utterance, voices

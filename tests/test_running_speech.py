@@ -21,7 +21,7 @@ from kws.data.nonsense import nonsense_word
 from kws.data.phonemes import sounds_of
 from kws.data.running_speech import synthesise_speech
 from kws.data.split import split_of
-from kws.data.spoken_clips import synthesise
+from kws.data.spoken_words import synthesise
 from kws.data.voices import find_voice
 
 

@@ -58,7 +58,7 @@ class Voice:
 
     @property
     def name(self) -> str:
-        """``"en-gb-scotland+f2"``, as `speak` takes it."""
+        """``"en-gb-scotland+f2"``, as `kws.data.synth.speak` takes it."""
         return f"{self.language}+{self.variant}" if self.variant else self.language
 
     @property

@@ -67,7 +67,7 @@ def synthesise_speech(
         minutes: how much to write; the last sentence may go beyond it.
         text: a file in UTF-8 whose lines are spoken instead, in random order, again and again.
         avoid: words that are never spoken, nor anything that sounds like them, as for
-            `kws.data.spoken_clips.synthesise`.
+            `kws.data.spoken_words.synthesise`.
         languages: as for `kws.data.voices.voices`.
         seed: other sentences for another seed.
         rooms: as for `kws.data.spoken_clips.write_clips`.
@@ -80,7 +80,7 @@ def synthesise_speech(
     Raises:
         KwsError: `minutes` is out of range; no letters are known for the language; the text cannot
             be read, or each of its lines holds a word to avoid; or as
-            `kws.data.spoken_clips.synthesise`.
+            `kws.data.spoken_words.synthesise`.
     """
     if not 0 < minutes <= 6000:
         raise KwsError(f"Give more than 0 and at most 6000 minutes. Received: {minutes}")

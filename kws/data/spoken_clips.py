@@ -34,57 +34,6 @@ _AROUND_SENTENCE = SAMPLE_RATE_HZ * 3 // 10
 _MEASURED = 24
 
 
-def synthesise(
-    words: Sequence[str] | Mapping[str, str],
-    out_dir: str | os.PathLike[str],
-    *,
-    clips_per_word: int = 100,
-    languages: str | Sequence[str] = "en",
-    seed: int = 0,
-    clip_seconds: float | None = None,
-    varied: bool = False,
-    rooms: Rooms | None = None,
-    workers: int | None = None,
-    on_clip: Callable[[], None] | None = None,
-) -> list[Path]:
-    """Write clips of words, ``<out_dir>/<word>/<speaker>_nohash_<n>.wav``, in many voices.
-
-    Every word is said by the same voices, each clip at its own pitch, speed and level, the word at
-    a random place in the clip, digital silence around it. What is written depends on the arguments
-    alone (not on `workers`). Clips of an earlier call with the same name are replaced; recordings
-    of people have other names.
-
-    Args:
-        words: what to say; a mapping gives label → text (``{"hello": "[[h@l'oU]]"}``), so does
-            ``"hello=[[h@l'oU]]"`` in a sequence.
-        out_dir: folder of the label folders; made where missing.
-        clips_per_word: how many clips of each.
-        languages: as for `voices`; accents are drawn from all of them.
-        seed: other voices, pitches, speeds, places and levels for another seed.
-        clip_seconds: as for `write_clips`.
-        varied: let pitch and speed go further, words have pauses between them, and a few whisper.
-        rooms: as for `write_clips`.
-        workers: as for `render`.
-        on_clip: called after each clip, from the caller's thread.
-
-    Returns:
-        The files, word by word.
-
-    Raises:
-        KwsError: as `speak`, or two words with one label, or a label that cannot be a folder.
-    """
-    clips = plan_words(
-        words, out_dir, clips_per_word, languages=languages, seed=seed, varied=varied
-    )
-    return write_clips(
-        clips,
-        clip_seconds=clip_seconds,
-        rooms=rooms,
-        workers=workers,
-        on_clip=None if on_clip is None else lambda _: on_clip(),
-    )
-
-
 @dataclasses.dataclass(frozen=True, kw_only=True, eq=False)
 class PlannedClip:
     """A clip to be spoken and written."""
@@ -106,7 +55,19 @@ def plan_words(
     seed: int = 0,
     varied: bool = False,
 ) -> list[PlannedClip]:
-    """The clips that `synthesise` writes; the arguments and faults are its own."""
+    """Plan ``<out_dir>/<label>/<speaker>_nohash_<n>.wav``: every word by the same speakers.
+
+    Args:
+        words: as for `labelled_texts`; a mapping gives label → text.
+        out_dir: folder of the label folders.
+        clips_per_word: how many clips of each.
+        languages: as for `kws.data.voices.voices`; accents are drawn from all of them.
+        seed: other voices, pitches, speeds, places and levels for another seed.
+        varied: let pitch and speed go further, words have pauses between them, and a few whisper.
+
+    Raises:
+        KwsError: as `labelled_texts` and `Cast`; no clips are wanted; or a text cannot be said.
+    """
     texts = labelled_texts(words)
     if clips_per_word < 1:
         raise KwsError(f"At least one clip of a word is needed. Received: {clips_per_word}")
@@ -130,9 +91,12 @@ class Cast:
     """Speakers who take turns.
 
     Args:
-        languages: as for `voices`.
+        languages: as for `kws.data.voices.voices`.
         seed: decides about their order.
         whispers: whether some of them whisper.
+
+    Raises:
+        KwsError: as `kws.data.voices.voices`.
     """
 
     def __init__(
@@ -155,8 +119,8 @@ class Cast:
 
 def write_clips(
     clips: Sequence[PlannedClip],
+    clip_seconds: float,
     *,
-    clip_seconds: float | None = None,
     rooms: Rooms | None = None,
     workers: int | None = None,
     on_clip: Callable[[PlannedClip], None] | None = None,
@@ -165,19 +129,16 @@ def write_clips(
 
     Args:
         clips: what to write.
-        clip_seconds: their length; words that are longer are spoken faster. `None`: as long as
-            the longest needs, and a second at least.
+        clip_seconds: their length; words that are longer are spoken faster.
         rooms: where they are recorded; `None`: nowhere, without reverberation. Reverberation may
             be cut off at the end of a clip.
-        workers: as for `render`.
+        workers: as for `kws.data.synth.render`.
         on_clip: called with each clip that was written, from the caller's thread.
 
     Raises:
-        KwsError: as `speak`.
+        KwsError: as `kws.data.synth.speak`, or a length that clips cannot have.
     """
-    if clip_seconds is None:
-        clip_seconds = needed_seconds(clips, workers=workers)
-    elif not _SHORTEST_S <= clip_seconds <= _LONGEST_S:
+    if not _SHORTEST_S <= clip_seconds <= _LONGEST_S:
         raise KwsError(
             f"A clip lasts {_SHORTEST_S} to {_LONGEST_S} seconds. Received: {clip_seconds}"
         )
@@ -207,14 +168,14 @@ def write_sentences(
         seconds: least and greatest length. Shorter ones are not written; longer ones are spoken
             faster.
         rooms: as for `write_clips`.
-        workers: as for `render`.
+        workers: as for `kws.data.synth.render`.
         on_clip: called with each clip that was written and its samples, from the caller's thread.
 
     Returns:
         The files that were written.
 
     Raises:
-        KwsError: as `speak`.
+        KwsError: as `kws.data.synth.speak`.
     """
     shortest, longest = (round(s * SAMPLE_RATE_HZ) for s in seconds)
     fitting = [
@@ -242,7 +203,7 @@ def needed_seconds(clips: Sequence[PlannedClip], *, workers: int | None = None) 
     happens to be longer still is spoken a little faster later on.
 
     Raises:
-        KwsError: as `speak`, or a text takes more than a minute.
+        KwsError: as `kws.data.synth.speak`, or a text takes more than a minute.
     """
     by_label: dict[Path, list[Utterance]] = {}
     for clip in clips:
