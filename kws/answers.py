@@ -23,7 +23,7 @@ import numpy.typing as npt
 
 from kws.audio.files import read_audio
 from kws.errors import KwsError
-from kws.frontend import mfcc
+from kws.frontend import features_of
 from kws.model_file import ModelCard
 from kws.network import Network
 from kws.processes import share_out
@@ -58,7 +58,7 @@ def clip_posteriors(network: Network, pcm: npt.NDArray[np.int16]) -> npt.NDArray
     pcm = padded_clip(card, pcm)
     answers = np.empty((len(pcm), len(card.labels)), np.float32)
     for first in range(0, len(pcm), _BATCH):
-        features = mfcc(pcm[first : first + _BATCH], card.front_end)
+        features = features_of(pcm[first : first + _BATCH], card.front_end)
         for i, clip in enumerate(features, start=first):
             answers[i] = _answer(network, clip)
     return answers
@@ -156,7 +156,7 @@ def _hear(network: Network, paths: Sequence[str]) -> _Heard:
     for frames, clips in by_frames.items():
         # Samples after the last whole frame do not matter.
         samples = (frames - 1) * card.front_end.hop_length + card.front_end.frame_length
-        features = mfcc(np.stack([pcm[:samples] for _, pcm in clips]), card.front_end)
+        features = features_of(np.stack([pcm[:samples] for _, pcm in clips]), card.front_end)
         for (i, _), clip in zip(clips, features, strict=True):
             posteriors[i] = _answer(network, clip)
     return posteriors, faults

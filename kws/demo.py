@@ -16,8 +16,10 @@ from numpy.typing import NDArray
 
 from kws.audio.files import write_wav
 from kws.data.split import split_of
+from kws.data.spoken_words import synthesise
 from kws.data.stream import lay_stream, write_labels
-from kws.data.synth import random_utterance, render, synthesise, voices
+from kws.data.synth import render
+from kws.data.voices import random_utterance, voices
 from kws.matching import Matches, match_events
 from kws.progress import Progress, duration
 from kws.recipe import TrainingRecipe, load_recipe

@@ -4,9 +4,9 @@ One function for each stage, in the order of the signal::
 
     split → spectrum → mel_energies → log_mel → cepstrum
 
-`mfcc` runs them over whole clips and `FrontEnd` over a stream. Both give the same bits for the
-same frame, however the audio was cut into chunks: `einsum` sums each row in one fixed order, which
-a BLAS product, whose kernels depend on the number of rows, does not promise.
+`features_of` runs them over whole clips and `FrontEnd` over a stream. Both give the same bits for
+the same frame, however the audio was cut into chunks: `einsum` sums each row in one fixed order,
+which a BLAS product, whose kernels depend on the number of rows, does not promise.
 
 The definition is that of librosa with ``center=False``, no padding, no pre-emphasis:
 ``dct(log(max(mel @ abs(stft), floor)), norm="ortho")``.
@@ -180,8 +180,8 @@ def cepstrum(log_energies: NDArray[np.float32], config: FrontEndConfig) -> NDArr
     return np.einsum("...m,cm->...c", log_energies, dct_matrix(config.n_mfcc, config.n_mels))
 
 
-def mfcc(pcm: NDArray[np.int16], config: FrontEndConfig) -> NDArray[np.float32]:
-    """Return the MFCC of whole clips, or what else `config` says a frame becomes.
+def features_of(pcm: NDArray[np.int16], config: FrontEndConfig) -> NDArray[np.float32]:
+    """Return the features of whole clips: MFCC, or what else `config` says a frame becomes.
 
     Args:
         pcm: int16 [..., n].
@@ -241,7 +241,7 @@ class FrontEnd:
                 f"{pcm.shape}. Average the channels first"
             )
         samples = np.concatenate([self._waiting, pcm])
-        features = mfcc(samples, self.config)
+        features = features_of(samples, self.config)
         # A copy, so that a long chunk does not stay in memory for its last few samples.
         self._waiting = samples[len(features) * self.config.hop_length :].copy()
         return features

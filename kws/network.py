@@ -28,7 +28,8 @@ class Network:
 
     Example:
         >>> network = Network("model.tflite")  # doctest: +SKIP
-        >>> network.run(mfcc(pcm, network.card.front_end))[-1]  # a clip's answer  # doctest: +SKIP
+        >>> features = features_of(pcm, network.card.front_end)  # doctest: +SKIP
+        >>> network.run(features)[-1]  # a clip's answer  # doctest: +SKIP
     """
 
     card: ModelCard

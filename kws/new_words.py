@@ -140,7 +140,7 @@ def check_spoken(words: Sequence[str], texts: Mapping[str, str], language: str) 
     if not language.strip() or language.startswith("-"):
         raise KwsError(f"A language is a code such as en, de or fr. Received: {language!r}")
     if _can_speak():
-        from kws.data.synth import plan_words
+        from kws.data.spoken_clips import plan_words
 
         plan_words(_spoken(words, texts), "", 2, languages=language)
 
@@ -358,7 +358,7 @@ def _word_ms(new: NewWords, word: str) -> tuple[float, str]:
             ms = 1000 * (measured.p95_s + _AROUND_S)
             return ms, f"by {measured.measured} recordings of {word}"
     if _can_speak():
-        from kws.data.synth import needed_seconds, plan_words
+        from kws.data.spoken_clips import needed_seconds, plan_words
 
         text = _spoken([word], new.texts)
         plan = plan_words(text, "", _PLANNED, languages=new.language, varied=True)

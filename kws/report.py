@@ -539,6 +539,10 @@ def _timeline_legend(figure: Any) -> None:
         "moving mean": lines.Line2D([], [], color=_BLUE, linewidth=1.4),
         "threshold": lines.Line2D([], [], color=_INK, linewidth=0.8, linestyle=(0, (4, 3))),
     }
+    _legend_below(figure, entries)
+
+
+def _legend_below(figure: Any, entries: dict[str, Any]) -> None:
     figure.legend(
         list(entries.values()), list(entries), loc="outside lower center", ncols=len(entries),
         fontsize=8, handlelength=1.4, handleheight=0.8, columnspacing=1.6,
@@ -652,12 +656,18 @@ class CutRecording:
     """What was cut."""
 
 
+_STRETCHES = {
+    "clip": {"color": _PALE, "alpha": 0.5, "lw": 0},
+    "word": {"color": _ORANGE, "alpha": 0.45, "lw": 0},
+    "found, not taken": {"color": _VERMILLION, "lw": 0},
+}
+"""How `plot_cuts` marks stretches of a recording."""
 MOST_CUT_RECORDINGS = 24
 """More recordings than this are not drawn by `plot_cuts`."""
 
 
 def plot_cuts(recordings: Sequence[CutRecording], path: str | Path) -> None:
-    """Draw recordings one below the other: level and wave, the cuts and the words in them.
+    """Draw recordings one below the other: level, cuts, the words in them, and what was not taken.
 
     Args:
         recordings: the first `MOST_CUT_RECORDINGS` are drawn.
@@ -679,9 +689,14 @@ def plot_cuts(recordings: Sequence[CutRecording], path: str | Path) -> None:
         _title(
             figure,
             "What was cut",
-            "blue: level, dBFS   pale: clip   orange: word   grey: found, not taken"
+            "level in dBFS over time in s"
             + (f"   ({more} more recordings are not drawn)" if more else ""),
         )
+        lines = require("matplotlib.lines", extra="plot")
+        patches = require("matplotlib.patches", extra="plot")
+        entries = {"level": lines.Line2D([], [], color=_BLUE, lw=0.8)}
+        entries |= {name: patches.Patch(**style) for name, style in _STRETCHES.items()}
+        _legend_below(figure, entries)
 
 
 def _cut_panel(axes: Any, one: CutRecording) -> None:
@@ -692,15 +707,14 @@ def _cut_panel(axes: Any, one: CutRecording) -> None:
     level = level[:kept].reshape(-1, width).max(axis=1)
     seconds = len(one.pcm) / SAMPLE_RATE_HZ
     words = [cut.word for cut in one.cuts]
+    clip, word, not_taken = _STRETCHES.values()
     for cut in one.cuts:
-        axes.axvspan(
-            cut.start / SAMPLE_RATE_HZ, cut.end / SAMPLE_RATE_HZ, color=_PALE, alpha=0.5, lw=0
-        )
+        axes.axvspan(cut.start / SAMPLE_RATE_HZ, cut.end / SAMPLE_RATE_HZ, **clip)
         if cut.word is not None:
-            axes.axvspan(cut.word.start_s, cut.word.end_s, color=_ORANGE, alpha=0.45, lw=0)
+            axes.axvspan(cut.word.start_s, cut.word.end_s, **word)
     for other in one.found:
         if other not in words:
-            axes.axvspan(other.start_s, other.end_s, ymax=0.12, color=_GREY, alpha=0.7, lw=0)
+            axes.axvspan(other.start_s, other.end_s, ymax=0.12, **not_taken)
     axes.plot((np.arange(len(level)) + 0.5) * width / 100, level, color=_BLUE, lw=0.8)
     axes.set_xlim(0, seconds)
     axes.set_ylim(-78, 0)

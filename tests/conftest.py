@@ -42,6 +42,33 @@ def real_speech(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFa
     return folder
 
 
+@pytest.fixture(scope="session")
+def tiny_recipe(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A recipe for a network that `real_speech` trains in seconds; others say what they change.
+
+    Such a one begins with ``base = "<this path>"``.
+    """
+    path = tmp_path_factory.mktemp("recipe") / "tiny.toml"
+    path.write_text("""\
+name = "tiny"
+[data]
+words = ["yes", "no", "stop"]
+clips = "speech_commands"
+speech = ["sentences"]
+silence_clips = 20
+validation_silence_clips = 10
+[model]
+conv_filters = [8, 8]
+lstm_units = 8
+[training]
+epochs = 4
+batch_size = 16
+warmup_epochs = 0.5
+context_clips = 2
+""")
+    return path
+
+
 @pytest.fixture(autouse=True, scope="session")
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
     """Keep the kit's cache folder away from the user's own."""

@@ -30,7 +30,7 @@ from kws.evaluate import (
     evaluate_streams,
     wilson_interval,
 )
-from kws.frontend import FrontEndConfig, mfcc
+from kws.frontend import FrontEndConfig, features_of
 from kws.matching import SpokenWord, match_events
 from kws.model_file import ModelCard
 from kws.network import Network
@@ -188,7 +188,7 @@ def test_no_interval_of_what_is_no_proportion(correct: int, total: int) -> None:
 
 
 def reference_steps(card: ModelCard, pcm: np.ndarray) -> np.ndarray:
-    features = (mfcc(pcm, card.front_end) - card.feature_mean) / card.feature_std
+    features = (features_of(pcm, card.front_end) - card.feature_mean) / card.feature_std
     return tiny_model.reference(features, tiny_model.weights())
 
 

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 from kws.audio.files import read_audio
 from kws.cli import run as run_command
 from kws.errors import KwsError
-from kws.frontend import mfcc
+from kws.frontend import features_of
 from kws.labels import UNKNOWN
 from kws.model_file import load_model, read_card
 from kws.network import Network
@@ -96,7 +96,7 @@ def trained(real_speech: Path, tmp_path_factory: pytest.TempPathFactory) -> Trai
     every_pcm, every_label = np.concatenate(pcm), np.array(labels)
     held_out = np.arange(len(every_label)) % 4 == 0
 
-    raw = mfcc(every_pcm[~held_out], recipe.front_end)
+    raw = features_of(every_pcm[~held_out], recipe.front_end)
     mean, std = raw.mean(axis=(0, 1)), raw.std(axis=(0, 1))
     keras.utils.set_random_seed(3)
     network = recipe.model.create().build(
@@ -112,7 +112,7 @@ def trained(real_speech: Path, tmp_path_factory: pytest.TempPathFactory) -> Trai
     first = rng.permutation(np.repeat(np.flatnonzero(~held_out), 4))
     second = rng.permutation(first)
     joined = np.concatenate([every_pcm[first], every_pcm[second]], axis=1)
-    x = ((mfcc(joined, recipe.front_end) - mean) / std).astype(np.float32)
+    x = ((features_of(joined, recipe.front_end) - mean) / std).astype(np.float32)
     network.fit(x, every_label[second][:, np.newaxis], batch_size=32, epochs=10, verbose=0)
 
     np.savez(
@@ -217,7 +217,7 @@ def test_stream_file_equals_clip_file_within_one_step_of_int8_on_real_speech(
     exported: dict[str, ExportReport], run: TrainedRun
 ) -> None:
     stream, clip = (Network(exported[form].path) for form in ("stream", "clip"))
-    clips = mfcc(validation_set(run)[0], run.recipe.front_end)
+    clips = features_of(validation_set(run)[0], run.recipe.front_end)
     for raw in clips:
         ours, theirs = stream.run(raw), clip.run(raw)
         assert ours.shape == theirs.shape == (STEPS, 5)
@@ -229,7 +229,7 @@ def test_state_is_kept_from_invoke_to_invoke_until_it_is_reset(
     exported: dict[str, ExportReport], run: TrainedRun
 ) -> None:
     network = Network(exported["stream"].path)
-    raw = mfcc(validation_set(run)[0][0], run.recipe.front_end)[12 : 12 + FRAMES]
+    raw = features_of(validation_set(run)[0][0], run.recipe.front_end)[12 : 12 + FRAMES]
     first, second = network.step(raw), network.step(raw)
     assert not np.array_equal(first, second)
     network.reset()
@@ -418,7 +418,7 @@ def test_float_file_equals_keras(
     assert network.input_tensor["type"] == "float32"
     expected = np.asarray(trained.network(features[:8], training=False))
     for raw, posteriors in zip(
-        mfcc(validation_set(run)[0][:8], run.recipe.front_end), expected, strict=True
+        features_of(validation_set(run)[0][:8], run.recipe.front_end), expected, strict=True
     ):
         np.testing.assert_allclose(network.run(raw), posteriors, atol=1e-4)
 

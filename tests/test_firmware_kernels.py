@@ -19,7 +19,7 @@ import firmware_export
 from firmware_export.lower import ConstArray, lower, root
 from firmware_export.reader import read_graph
 from kws.audio.files import read_audio
-from kws.frontend import mfcc
+from kws.frontend import features_of
 from kws.model_file import load_model
 from kws.network import Network
 from kws.runtime import open_interpreter
@@ -672,7 +672,7 @@ def test_network_of_the_shipped_model_equals_litert_step_by_step_on_real_speech(
     network = Network(SHIPPED)
     clips = [p for p in sorted(real_speech.glob("*/*/*.wav")) if p.stat().st_size < 100_000][:40]
     pcm = np.concatenate([read_audio(p)[:16000] for p in clips])
-    features = network.prepare(mfcc(pcm, card.front_end))
+    features = network.prepare(features_of(pcm, card.front_end))
     assert len(features) > 1500
     frames, stride = card.receptive_field_frames, card.stride_frames
     steps = [features[k : k + frames] for k in range(0, len(features) - frames + 1, stride)]

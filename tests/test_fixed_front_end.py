@@ -29,7 +29,7 @@ from firmware_export.fixed_front_end import (
 )
 from kws.audio.files import read_audio
 from kws.errors import KwsError
-from kws.frontend import FrontEndConfig, mfcc
+from kws.frontend import FrontEndConfig, features_of
 from kws.model_file import load_model
 
 RUNTIME = Path(__file__).resolve().parent.parent / "firmware_export" / "runtime"
@@ -200,7 +200,7 @@ def at_level(pcm: NDArray[np.int16], peak_db: float) -> NDArray[np.int16]:
 
 def error(pcm: NDArray[np.int16], config: FrontEndConfig = DEFAULT) -> float:
     """The largest difference from `kws.frontend`, in units of MFCC."""
-    return float(np.abs(fixed_mfcc(pcm, config) / 65536 - mfcc(pcm, config)).max(initial=0))
+    return float(np.abs(fixed_mfcc(pcm, config) / 65536 - features_of(pcm, config)).max(initial=0))
 
 
 # C against the twin
@@ -340,7 +340,7 @@ def test_speech_quantises_as_in_the_runner(real_speech: Path) -> None:
     different = total = 0
     for clip in speech(real_speech, 60):
         ours = quantise_features(fixed_mfcc(clip, network.card.front_end), quantiser)
-        runner = network.prepare(mfcc(clip, network.card.front_end)).astype(np.int32)
+        runner = network.prepare(features_of(clip, network.card.front_end)).astype(np.int32)
         assert np.abs(ours - runner).max() <= 1
         different += np.count_nonzero(ours != runner)
         total += ours.size

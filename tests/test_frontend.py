@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from kws.audio.files import read_audio
 from kws.errors import KwsError
-from kws.frontend import FrontEnd, FrontEndConfig, dct_matrix, hann_window, mel_filters, mfcc
+from kws.frontend import FrontEnd, FrontEndConfig, dct_matrix, features_of, hann_window, mel_filters
 
 CONFIG = FrontEndConfig()
 RATE = CONFIG.sample_rate_hz
@@ -77,7 +77,7 @@ def librosa_filters(config: FrontEndConfig) -> np.ndarray:
     ids=["noise", "quiet noise", "tone", "tone above the filters", "silence", "DC", "click"],
 )
 def test_features_equal_librosas_on_made_up_signals(pcm: np.ndarray) -> None:
-    np.testing.assert_allclose(mfcc(pcm, CONFIG), librosa_mfcc(pcm), atol=1e-4, rtol=0)
+    np.testing.assert_allclose(features_of(pcm, CONFIG), librosa_mfcc(pcm), atol=1e-4, rtol=0)
 
 
 def test_features_equal_librosas_on_real_speech(real_speech: Path) -> None:
@@ -87,7 +87,7 @@ def test_features_equal_librosas_on_real_speech(real_speech: Path) -> None:
     for path in files:
         pcm = read_audio(path)
         np.testing.assert_allclose(
-            mfcc(pcm, CONFIG), librosa_mfcc(pcm), atol=1e-4, rtol=0, err_msg=path.name
+            features_of(pcm, CONFIG), librosa_mfcc(pcm), atol=1e-4, rtol=0, err_msg=path.name
         )
 
 
@@ -103,13 +103,15 @@ def test_another_definition_also_equals_librosas() -> None:
         n_mfcc=23,
     )
     pcm = noise(3, 8000)
-    np.testing.assert_allclose(mfcc(pcm, config), librosa_mfcc(pcm, config), atol=1e-4, rtol=0)
+    np.testing.assert_allclose(
+        features_of(pcm, config), librosa_mfcc(pcm, config), atol=1e-4, rtol=0
+    )
 
 
 def test_without_the_dct_features_are_librosas_log_mel() -> None:
     config = FrontEndConfig(features="log_mel", frame_length=480, hop_length=160)
     pcm = noise(4, RATE)
-    features = mfcc(pcm, config)
+    features = features_of(pcm, config)
     assert features.shape == (98, config.n_features) == (98, 40)
     np.testing.assert_allclose(features, librosa_log_mel(pcm, config), atol=1e-4, rtol=0)
 
@@ -118,7 +120,7 @@ def test_samples_as_features_are_the_frames_at_full_scale_1() -> None:
     config = FrontEndConfig(features="samples", frame_length=320, hop_length=320)
     pcm = noise(5, RATE)
     assert config.n_features == 320
-    np.testing.assert_array_equal(mfcc(pcm, config), pcm.reshape(50, 320) / 32768)
+    np.testing.assert_array_equal(features_of(pcm, config), pcm.reshape(50, 320) / 32768)
     # Frames too short for the mel filters are no fault where there are none.
     assert FrontEndConfig(features="samples", frame_length=32, hop_length=32).n_features == 32
 
@@ -128,7 +130,7 @@ def test_other_features_too_are_the_same_bits_for_any_chunking(features: str) ->
     config = FrontEndConfig(features=features)
     pcm, front_end = noise(6, 5000), FrontEnd(config)
     pieces = [front_end.feed(pcm[i : i + 333]) for i in range(0, len(pcm), 333)]
-    np.testing.assert_array_equal(np.concatenate(pieces), mfcc(pcm, config))
+    np.testing.assert_array_equal(np.concatenate(pieces), features_of(pcm, config))
 
 
 @pytest.mark.parametrize(
@@ -155,19 +157,19 @@ def test_the_dct_is_orthonormal() -> None:
 )
 def test_frame_counts_are_those_counted_by_hand(samples: int, frames: int) -> None:
     assert CONFIG.n_frames(samples) == frames
-    assert mfcc(np.zeros(samples, np.int16), CONFIG).shape == (frames, 13)
+    assert features_of(np.zeros(samples, np.int16), CONFIG).shape == (frames, 13)
     assert FrontEnd(CONFIG).feed(np.zeros(samples, np.int16)).shape == (frames, 13)
 
 
 def test_silence_is_the_floor_in_the_first_coefficient_alone() -> None:
-    frame = mfcc(np.zeros(512, np.int16), CONFIG)[0]
+    frame = features_of(np.zeros(512, np.int16), CONFIG)[0]
     np.testing.assert_allclose(frame[0], np.log(1e-2) * np.sqrt(40), rtol=1e-6)
     np.testing.assert_allclose(frame[1:], 0, atol=1e-5)
 
 
 def test_a_gain_moves_only_the_first_coefficient_of_loud_sound() -> None:
     pcm = noise(4, RATE, level=2000)
-    change = mfcc(pcm * np.int16(4), CONFIG) - mfcc(pcm, CONFIG)
+    change = features_of(pcm * np.int16(4), CONFIG) - features_of(pcm, CONFIG)
     np.testing.assert_allclose(change[:, 0], np.log(4) * np.sqrt(40), atol=1e-3)
     np.testing.assert_allclose(change[:, 1:], 0, atol=1e-3)
 
@@ -181,7 +183,7 @@ def test_any_chunking_gives_the_same_bits(seed: int, sizes: list[int]) -> None:
     pcm = noise(seed, sum(sizes))
     front_end = FrontEnd(CONFIG)
     pieces = [front_end.feed(piece) for piece in np.split(pcm, np.cumsum(sizes)[:-1])]
-    np.testing.assert_array_equal(np.concatenate(pieces), mfcc(pcm, CONFIG))
+    np.testing.assert_array_equal(np.concatenate(pieces), features_of(pcm, CONFIG))
 
 
 def test_sample_by_sample_gives_the_same_bits_and_each_frame_at_its_last_sample() -> None:
@@ -189,25 +191,27 @@ def test_sample_by_sample_gives_the_same_bits_and_each_frame_at_its_last_sample(
     front_end = FrontEnd(CONFIG)
     pieces = [front_end.feed(pcm[i : i + 1]) for i in range(len(pcm))]
     assert [i for i, piece in enumerate(pieces) if len(piece)] == [511, 831, 1151, 1471, 1791]
-    np.testing.assert_array_equal(np.concatenate(pieces), mfcc(pcm, CONFIG))
+    np.testing.assert_array_equal(np.concatenate(pieces), features_of(pcm, CONFIG))
 
 
 def test_a_batch_gives_the_bits_of_each_clip_alone() -> None:
     pcm = noise(6, 2 * 3 * 16000).reshape(2, 3, 16000)
-    features = mfcc(pcm, CONFIG)
+    features = features_of(pcm, CONFIG)
     assert features.shape == (2, 3, 49, 13) and features.dtype == np.float32
     for i in np.ndindex(2, 3):
-        np.testing.assert_array_equal(features[i], mfcc(pcm[i], CONFIG))
-    strided = mfcc(pcm.transpose(1, 0, 2)[:, :, ::2], CONFIG)
-    np.testing.assert_array_equal(strided[2, 1], mfcc(pcm[1, 2, ::2].copy(), CONFIG))
+        np.testing.assert_array_equal(features[i], features_of(pcm[i], CONFIG))
+    strided = features_of(pcm.transpose(1, 0, 2)[:, :, ::2], CONFIG)
+    np.testing.assert_array_equal(strided[2, 1], features_of(pcm[1, 2, ::2].copy(), CONFIG))
 
 
 def test_a_long_recording_gives_the_bits_of_its_pieces() -> None:
     pcm = noise(7, 20 * RATE)
-    whole = mfcc(pcm, CONFIG)
+    whole = features_of(pcm, CONFIG)
     for frame in (0, 255, 256, 700, len(whole) - 1):
         start = frame * CONFIG.hop_length
-        np.testing.assert_array_equal(whole[frame], mfcc(pcm[start : start + 512], CONFIG)[0])
+        np.testing.assert_array_equal(
+            whole[frame], features_of(pcm[start : start + 512], CONFIG)[0]
+        )
 
 
 def test_reset_forgets_the_samples_that_waited() -> None:
@@ -215,7 +219,7 @@ def test_reset_forgets_the_samples_that_waited() -> None:
     front_end = FrontEnd(CONFIG)
     front_end.feed(noise(9, 777))
     front_end.reset()
-    np.testing.assert_array_equal(front_end.feed(pcm), mfcc(pcm, CONFIG))
+    np.testing.assert_array_equal(front_end.feed(pcm), features_of(pcm, CONFIG))
 
 
 def test_the_stream_keeps_no_reference_to_the_callers_buffer() -> None:
@@ -225,7 +229,7 @@ def test_the_stream_keeps_no_reference_to_the_callers_buffer() -> None:
         buffer[:] = pcm[i : i + 400]
         pieces.append(front_end.feed(buffer))
         buffer[:] = -1
-    np.testing.assert_array_equal(np.concatenate(pieces), mfcc(pcm, CONFIG))
+    np.testing.assert_array_equal(np.concatenate(pieces), features_of(pcm, CONFIG))
 
 
 def test_the_stream_holds_no_more_than_a_frame_after_a_long_chunk() -> None:

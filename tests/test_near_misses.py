@@ -14,14 +14,11 @@ pytest.importorskip("soxr")
 
 from kws.audio.files import read_audio
 from kws.cli import run
-from kws.data.near_misses import (
-    KINDS,
-    near_miss,
-    synthesise_with_near_misses,
-    too_alike,
-)
+from kws.data.near_misses import KINDS, near_miss, too_alike
 from kws.data.phonemes import sounds_of, spell, syllables, vowel_distance
-from kws.data.synth import find_voice, speak
+from kws.data.spoken_words import synthesise
+from kws.data.synth import speak
+from kws.data.voices import find_voice
 
 ENGLISH = find_voice("en-us")
 
@@ -163,7 +160,7 @@ def test_what_cannot_be_missed_is_one_line(word: str, voice: str, says: str) -> 
 
 def test_clips_lie_beside_the_word_with_what_they_say(tmp_path) -> None:
     def call(where: str, near_misses: int) -> dict[str, bytes]:
-        paths = synthesise_with_near_misses(
+        paths = synthesise(
             ["computer"], tmp_path / where, clips_per_word=4, near_misses=near_misses
         )
         return {f"{path.parent.name}/{path.name}": path.read_bytes() for path in paths}
@@ -186,7 +183,7 @@ def test_clips_lie_beside_the_word_with_what_they_say(tmp_path) -> None:
 def test_clips_are_as_long_as_the_words_need_whatever_is_beside_them(tmp_path) -> None:
     lengths = []
     for near_misses in (0, 30):
-        paths = synthesise_with_near_misses(
+        paths = synthesise(
             ["hey computer robot"], tmp_path, clips_per_word=30, near_misses=near_misses
         )
         lengths.append({len(read_audio(path)) for path in paths})
@@ -220,9 +217,7 @@ def test_what_was_written_before_a_fault_is_noted(tmp_path) -> None:
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        synthesise_with_near_misses(
-            ["computer"], tmp_path, clips_per_word=0, near_misses=20, on_clip=stop
-        )
+        synthesise(["computer"], tmp_path, clips_per_word=0, near_misses=20, on_clip=stop)
     assert len((tmp_path / "not_computer/texts.tsv").read_text().splitlines()) == 4
     assert not list(tmp_path.rglob("*.part"))
 

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from kws.audio.files import audio_seconds, write_wav
 from kws.decide import Decider, DecisionConfig, Event
 from kws.errors import KwsError
-from kws.frontend import mfcc
+from kws.frontend import features_of
 from kws.matching import SpokenWord, join_matches, match_events, poisson_interval
 from kws.model_file import ModelCard
 from kws.network import Network
@@ -140,7 +140,7 @@ def test_tflms_interpreter_hears_what_it_hears_alone(
     for i, one in enumerate(heard):
         # A fresh interpreter for each, so that nothing is left of the recording before.
         interpreter = module.Interpreter.from_bytes(model.read_bytes())
-        frames = network.prepare(mfcc(sound(i, 20), card.front_end))
+        frames = network.prepare(features_of(sound(i, 20), card.front_end))
         expected = []
         for k in range(card.n_steps(len(frames))):
             first = k * card.stride_frames

@@ -21,7 +21,8 @@ from kws.data.nonsense import nonsense_word
 from kws.data.phonemes import sounds_of
 from kws.data.running_speech import synthesise_speech
 from kws.data.split import split_of
-from kws.data.synth import find_voice, synthesise
+from kws.data.spoken_words import synthesise
+from kws.data.voices import find_voice
 
 
 def spoken(folder: Path) -> dict[str, str]:

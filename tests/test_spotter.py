@@ -17,7 +17,7 @@ import kws
 from kws.audio.files import read_audio
 from kws.decide import Decider, DecisionConfig
 from kws.errors import KwsError
-from kws.frontend import mfcc
+from kws.frontend import features_of
 from kws.network import Network
 from kws.spotter import Spotter
 
@@ -87,7 +87,7 @@ def test_the_spotter_is_front_end_network_and_decision_in_a_row(model: Path, spe
     events, posteriors, times = hear(Spotter(model), [speech])
     network = Network(model)
     card = network.card
-    expected = network.run(mfcc(speech, card.front_end))
+    expected = network.run(features_of(speech, card.front_end))
     assert posteriors.shape == expected.shape
     # One int8 step at most, where the front end's rounding differs between stream and clip.
     np.testing.assert_allclose(posteriors, expected, atol=1.01 / 256)

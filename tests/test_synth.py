@@ -20,17 +20,12 @@ pytest.importorskip("soxr")
 
 from kws.audio.files import read_audio
 from kws.cli import run
+from kws.data.espeak import Utterance
 from kws.data.rooms import Rooms
-from kws.data.synth import (
-    Utterance,
-    find_voice,
-    labelled_texts,
-    random_utterance,
-    render,
-    speak,
-    synthesise,
-    voices,
-)
+from kws.data.spoken_clips import labelled_texts
+from kws.data.spoken_words import synthesise
+from kws.data.synth import render, speak
+from kws.data.voices import find_voice, random_utterance, voices
 
 
 def pitch_hz(pcm: np.ndarray) -> float:

@@ -24,35 +24,10 @@ from kws.train.run_folder import RunFolder, check_resumable, read_arrays
 pytest.importorskip("keras")
 pytest.importorskip("tensorflow")
 
-RECIPE = """
-name = "tiny"
-[data]
-words = ["yes", "no", "stop"]
-clips = "speech_commands"
-speech = ["sentences"]
-silence_clips = 20
-validation_silence_clips = 10
-[model]
-conv_filters = [8, 8]
-lstm_units = 8
-[training]
-epochs = 4
-batch_size = 16
-warmup_epochs = 0.5
-context_clips = 2
-"""
-
 
 @pytest.fixture(scope="module")
-def recipe_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("recipe") / "tiny.toml"
-    path.write_text(RECIPE)
-    return path
-
-
-@pytest.fixture(scope="module")
-def recipe(recipe_file: Path) -> TrainingRecipe:
-    return load_recipe(recipe_file)
+def recipe(tiny_recipe: Path) -> TrainingRecipe:
+    return load_recipe(tiny_recipe)
 
 
 @pytest.fixture(scope="module")
@@ -62,10 +37,10 @@ def data(recipe: TrainingRecipe, real_speech: Path) -> TrainingData:
 
 @pytest.fixture(scope="module")
 def finished(
-    recipe_file: Path, real_speech: Path, tmp_path_factory: pytest.TempPathFactory
+    tiny_recipe: Path, real_speech: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Path:
     out = tmp_path_factory.mktemp("run") / "tiny"
-    assert kws(["train", str(recipe_file), "--data", str(real_speech), "--out", str(out)]) == 0
+    assert kws(["train", str(tiny_recipe), "--data", str(real_speech), "--out", str(out)]) == 0
     return out
 
 
@@ -84,7 +59,7 @@ def test_the_kept_weights_give_the_accuracy_that_the_run_reports(finished: Path)
     """Oracle: the tf_keras twin in NumPy's front end, not the training model itself."""
     import tf_keras
 
-    from kws.frontend import mfcc
+    from kws.frontend import features_of
 
     recipe = load_recipe(finished / "recipe.toml")
     twin = recipe.model.create().build(tf_keras, n_features=13, n_labels=5, head="softmax")
@@ -94,7 +69,8 @@ def test_the_kept_weights_give_the_accuracy_that_the_run_reports(finished: Path)
         layer.set_weights([weights[f"{layer.name}/{i}"] for i in range(n)])
     clips = read_arrays(finished / "validation.npz")
     statistics = json.loads((finished / "features.json").read_text())
-    features = (mfcc(clips["pcm"], recipe.front_end) - statistics["mean"]) / statistics["std"]
+    features = features_of(clips["pcm"], recipe.front_end)
+    features = (features - statistics["mean"]) / statistics["std"]
     answers = np.asarray(twin(features.astype(np.float32)))[:, -1].argmax(axis=1)
     metrics = json.loads((finished / "metrics.json").read_text())
     assert np.mean(answers == clips["labels"]) == pytest.approx(metrics["val_accuracy"], abs=0.02)
@@ -159,10 +135,10 @@ def test_an_epoch_has_every_keyword_clip_and_the_shares_that_were_asked_for(
 
 
 def test_a_finished_run_is_not_overwritten_by_accident(
-    recipe_file: Path, real_speech: Path, finished: Path, capsys: pytest.CaptureFixture[str]
+    tiny_recipe: Path, real_speech: Path, finished: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = (finished / "best.npz").read_bytes()
-    arguments = ["train", str(recipe_file), "--data", str(real_speech), "--out", str(finished)]
+    arguments = ["train", str(tiny_recipe), "--data", str(real_speech), "--out", str(finished)]
     assert kws(arguments) == 1
     assert "--resume" in capsys.readouterr().err
     assert (finished / "best.npz").read_bytes() == before
@@ -176,28 +152,28 @@ def test_a_finished_run_is_not_overwritten_by_accident(
     ],
 )
 def test_resuming_with_another_recipe_is_refused_and_names_the_difference(
-    options: list[str], complaint: str, recipe_file: Path, finished: Path,
+    options: list[str], complaint: str, tiny_recipe: Path, finished: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    assert kws(["train", str(recipe_file), "--out", str(finished), "--resume", *options]) == 1
+    assert kws(["train", str(tiny_recipe), "--out", str(finished), "--resume", *options]) == 1
     assert complaint in capsys.readouterr().err
 
 
 def test_there_is_nothing_to_resume_before_the_first_whole_epoch(
-    recipe_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tiny_recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert kws(["train", str(recipe_file), "--out", str(tmp_path), "--resume"]) == 1
+    assert kws(["train", str(tiny_recipe), "--out", str(tmp_path), "--resume"]) == 1
     message = capsys.readouterr().err
     assert "nothing to resume" in message
     assert message.count("\n") == 1
 
 
 def test_resuming_a_finished_run_trains_no_further_and_reports_it_again(
-    recipe_file: Path, real_speech: Path, finished: Path, capsys: pytest.CaptureFixture[str]
+    tiny_recipe: Path, real_speech: Path, finished: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = {path.name: path.read_bytes() for path in finished.glob("*.npz")}
     figures = (finished / "metrics.json").read_bytes()
-    arguments = ["train", str(recipe_file), "--data", str(real_speech), "--out", str(finished)]
+    arguments = ["train", str(tiny_recipe), "--data", str(real_speech), "--out", str(finished)]
     assert kws([*arguments, "--resume"]) == 0
     assert "of 4" in capsys.readouterr().out
     assert (finished / "metrics.json").read_bytes() == figures
@@ -288,9 +264,9 @@ def test_on_an_accelerator_the_set_is_held_there_and_else_in_main_memory(
 
 
 def test_a_folder_without_the_words_is_refused_in_one_line(
-    recipe_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tiny_recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert kws(["train", str(recipe_file), "--data", str(tmp_path)]) == 1
+    assert kws(["train", str(tiny_recipe), "--data", str(tmp_path)]) == 1
     message = capsys.readouterr().err
     assert message.startswith("kws: ")
     assert message.count("\n") == 1
@@ -298,11 +274,11 @@ def test_a_folder_without_the_words_is_refused_in_one_line(
 
 
 def test_the_jax_backend_trains_the_same_recipe(
-    recipe_file: Path, real_speech: Path, tmp_path: Path
+    tiny_recipe: Path, real_speech: Path, tmp_path: Path
 ) -> None:
     pytest.importorskip("jax")
     command = [
-        *(sys.executable, "-m", "kws", "train", str(recipe_file), "--data", str(real_speech)),
+        *(sys.executable, "-m", "kws", "train", str(tiny_recipe), "--data", str(real_speech)),
         *("--out", str(tmp_path / "run"), "--epochs", "1", "--backend", "jax", "--json"),
     ]
     environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
@@ -385,14 +361,15 @@ def test_training_that_starts_from_a_model_begins_where_that_one_ended(
 
 
 def test_other_words_get_answers_of_their_own_and_layers_join_in_from_the_top(
-    real_speech: Path, finished: Path, tmp_path: Path
+    tiny_recipe: Path, real_speech: Path, finished: Path, tmp_path: Path
 ) -> None:
     from kws.export.recover import recover_start
 
     path = tmp_path / "other.toml"
     path.write_text(
-        RECIPE.replace('words = ["yes", "no", "stop"]', 'words = ["go"]\nhead = "sigmoid"')
-        + "unfreeze_epochs = 2.0\nweight_decay = 0.0\n"
+        f"base = {json.dumps(str(tiny_recipe))}\n"
+        '[data]\nwords = ["go"]\nhead = "sigmoid"\n'
+        "[training]\nunfreeze_epochs = 2.0\nweight_decay = 0.0\n"
     )
     out = tmp_path / "run"
     command = ["train", str(path), "--data", str(real_speech), "--from", str(finished)]
@@ -404,23 +381,22 @@ def test_other_words_get_answers_of_their_own_and_layers_join_in_from_the_top(
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "table"),
+    ("change", "table"),
     [
-        ("lstm_units = 8", "lstm_units = 12", "[model] must have the sizes"),
+        ("[model]\nlstm_units = 12", "[model] must have the sizes"),
         (
-            "conv_filters = [8, 8]",
-            "conv_filters = [8]\nconv_kernels = [5]\nconv_strides = [1]",
+            "[model]\nconv_filters = [8]\nconv_kernels = [5]\nconv_strides = [1]",
             "[model] must have the layers",
         ),
-        ("[training]", "[front_end]\nn_mels = 32\n[training]", "[front_end] must be that"),
+        ("[front_end]\nn_mels = 32", "[front_end] must be that"),
     ],
 )
 def test_a_start_that_does_not_fit_is_refused_in_one_line(
-    old: str, new: str, table: str, real_speech: Path, finished: Path, tmp_path: Path,
+    change: str, table: str, tiny_recipe: Path, real_speech: Path, finished: Path, tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     path = tmp_path / "other.toml"
-    path.write_text(RECIPE.replace(old, new))
+    path.write_text(f"base = {json.dumps(str(tiny_recipe))}\n{change}\n")
     command = ["train", str(path), "--data", str(real_speech), "--out", str(tmp_path / "run")]
     assert kws([*command, "--from", str(finished)]) == 1
     assert f"{table} of {finished} to start from it" in capsys.readouterr().err.splitlines()[-1]

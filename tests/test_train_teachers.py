@@ -59,13 +59,13 @@ def test_a_teacher_says_of_each_clip_what_it_says_of_the_recording(
     model: ModelConfig, pcm: np.ndarray
 ) -> None:
     """Oracle: the teacher's own network on its own features, clip after clip."""
-    from kws.frontend import mfcc
+    from kws.frontend import features_of
     from kws.train.teachers import Teacher
     from kws.train.weights import load_network_weights
 
     run = finished(recipe(model))
     mean, std = np.full(13, 0.5), np.full(13, 2.0)
-    heard = (mfcc(pcm.reshape(2, -1), run.recipe.front_end) - mean) / std
+    heard = (features_of(pcm.reshape(2, -1), run.recipe.front_end) - mean) / std
     found = np.asarray(Teacher(run, mean=mean, std=std, clips=CLIPS)(heard.astype(np.float32)))
     network = run.recipe.build_network(keras)
     load_network_weights(network, run.weights)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from kws.cli.options import JSON, MODEL
+from kws.cli.options import JSON, LABELS, MODEL, WORKERS
 
 if TYPE_CHECKING:
     from kws.recordings.calibrate import Calibration
@@ -41,13 +41,7 @@ def calibrate(
         "misses; may be given again, each with its --labels.",
         show_default=False,
     ),
-    labels: list[Path] | None = typer.Option(
-        None,
-        "--labels",
-        metavar="TSV",
-        help="What is said in it: tab-separated start_s, end_s, keyword, with a header.",
-        show_default=False,
-    ),
+    labels: list[Path] | None = LABELS,
     smoothing_ms: float | None = typer.Option(
         None, "--smoothing", metavar="MS", help="Another length of the moving mean, too."
     ),
@@ -60,13 +54,7 @@ def calibrate(
     lowest: float = typer.Option(
         0.2, "--lowest", metavar="SHARE", help="No threshold is set below this."
     ),
-    workers: int | None = typer.Option(
-        None,
-        metavar="N",
-        help="Processes; by default one for each CPU core.",
-        min=1,
-        show_default=False,
-    ),
+    workers: int | None = WORKERS,
     as_json: bool = JSON,
 ) -> None:
     """Set a model's thresholds by how often it may fire falsely.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from kws.cli.options import JSON, MODEL
+from kws.cli.options import JSON, LABELS, MODEL, WORKERS
 
 if TYPE_CHECKING:
     from kws.evaluate import Evaluation, StreamEvaluation
@@ -36,12 +36,7 @@ def evaluate(
         metavar="AUDIO",
         show_default=False,
     ),
-    labels: list[Path] | None = typer.Option(
-        None,
-        help="What is said in it: tab-separated start_s, end_s, keyword, with a header.",
-        metavar="TSV",
-        show_default=False,
-    ),
+    labels: list[Path] | None = LABELS,
     as_json: bool = JSON,
     plot: Path | None = typer.Option(
         None,
@@ -79,13 +74,7 @@ def evaluate(
     limit: int | None = typer.Option(
         None, metavar="N", help="At most so many clips of each folder.", min=1, show_default=False
     ),
-    workers: int | None = typer.Option(
-        None,
-        metavar="N",
-        help="Processes; by default one for each CPU core.",
-        min=1,
-        show_default=False,
-    ),
+    workers: int | None = WORKERS,
     skip_bad: bool = typer.Option(
         False, "--skip-bad", help="Go on without clips that cannot be read."
     ),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import typer
 
-from kws.cli.options import JSON
+from kws.cli.options import JSON, RUN
 from kws.errors import KwsError
 
 ACCURACY_WARNING = 0.005
@@ -20,7 +20,7 @@ def register(app: typer.Typer) -> None:
 
 
 def export(
-    run: Path = typer.Argument(..., metavar="RUN", help="A run's folder, made by kws train."),
+    run: Path = RUN,
     out: Path | None = typer.Option(
         None, "--out", "-o", metavar="FILE", help="The model. [default: <recipe's name>.tflite]"
     ),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import typer
 
-from kws.cli.options import JSON, MODEL, THRESHOLD
+from kws.cli.options import JSON, MODEL, THRESHOLD, WORKERS
 
 
 def register(app: typer.Typer) -> None:
@@ -36,13 +36,7 @@ def mine(
     after: float = typer.Option(
         0.0, "--after", metavar="S", help="How much it holds after the event."
     ),
-    workers: int | None = typer.Option(
-        None,
-        metavar="N",
-        help="Processes; by default one for each CPU core.",
-        min=1,
-        show_default=False,
-    ),
+    workers: int | None = WORKERS,
     as_json: bool = JSON,
 ) -> None:
     """Save what a model wrongly fires on, to train it against.

@@ -19,6 +19,26 @@ MODEL: Any = typer.Argument(metavar="MODEL", help=_MODEL)
 """The model that a command is about."""
 LISTENING_MODEL: Any = typer.Option("commands_en", "--model", "-m", metavar="MODEL", help=_MODEL)
 """The model that a command listens with."""
+RUN: Any = typer.Argument(..., metavar="RUN", help="A run's folder, made by kws train.")
+"""The trained network that a command is about."""
+DATA_SET: Any = typer.Argument(..., metavar="DIR", help="A data set: DIR/<label>/<clip>.")
+"""The data set that a command takes clips from."""
+LABELS: Any = typer.Option(
+    None,
+    "--labels",
+    metavar="TSV",
+    help="What is said in it: tab-separated start_s, end_s, keyword, with a header.",
+    show_default=False,
+)
+"""The table of each recording that another option gives."""
+WORKERS: Any = typer.Option(
+    None,
+    "--workers",
+    metavar="N",
+    help="Processes; by default one for each CPU core.",
+    min=1,
+    show_default=False,
+)
 THRESHOLD: Any = typer.Option(
     None,
     "--threshold",

@@ -7,6 +7,7 @@ from pathlib import Path
 import typer
 
 from kws.cli.data import data_app
+from kws.cli.options import DATA_SET
 
 
 def register(app: typer.Typer) -> None:
@@ -15,7 +16,7 @@ def register(app: typer.Typer) -> None:
 
 
 def part(
-    root: Path = typer.Argument(..., metavar="DIR", help="A data set: DIR/<label>/<clip>."),
+    root: Path = DATA_SET,
     name: str = typer.Option(
         "validation", "--part", metavar="PART", help="training, validation or testing."
     ),

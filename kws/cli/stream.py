@@ -8,7 +8,7 @@ from pathlib import Path
 import typer
 
 from kws.cli.data import data_app
-from kws.cli.options import JSON
+from kws.cli.options import DATA_SET, JSON
 
 
 def register(app: typer.Typer) -> None:
@@ -17,7 +17,7 @@ def register(app: typer.Typer) -> None:
 
 
 def stream(
-    clips: Path = typer.Argument(..., metavar="DIR", help="A data set: DIR/<label>/<clip>."),
+    clips: Path = DATA_SET,
     out: Path = typer.Option(
         ..., "--out", "-o", metavar="WAV", help="The stream; its labels go beside it as .tsv."
     ),

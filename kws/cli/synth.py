@@ -95,7 +95,7 @@ def synth(
 
     Example: kws data synth computer --near-misses 300 --to generated --count 200
     """
-    from kws.data.synth import languages
+    from kws.data.voices import languages
 
     if list_languages:
         for code in languages():
@@ -139,13 +139,13 @@ def _words(
     languages: list[str],
     seed: int,
 ) -> list[Path]:
-    from kws.data.near_misses import synthesise_with_near_misses
-    from kws.data.synth import labelled_texts
+    from kws.data.spoken_clips import labelled_texts
+    from kws.data.spoken_words import synthesise
     from kws.progress import Progress
 
     texts = labelled_texts(words)
     with Progress(len(texts) * (count + near_misses), "speaking", unit="clips") as progress:
-        paths = synthesise_with_near_misses(
+        paths = synthesise(
             texts,
             to,
             clips_per_word=count,

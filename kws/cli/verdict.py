@@ -7,7 +7,7 @@ from pathlib import Path
 
 import typer
 
-from kws.cli.options import JSON
+from kws.cli.options import JSON, RUN
 
 
 def register(app: typer.Typer) -> None:
@@ -16,7 +16,7 @@ def register(app: typer.Typer) -> None:
 
 
 def verdict(
-    run: Path = typer.Argument(..., metavar="RUN", help="A run's folder, as kws train leaves it."),
+    run: Path = RUN,
     out: Path = typer.Option(
         ..., "--out", "-o", metavar="MODEL", help="The model file to write (.tflite)."
     ),

@@ -12,37 +12,20 @@ a single sound mumbled at a weak place.
 from __future__ import annotations
 
 import functools
-import os
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
-from pathlib import Path
 
 import numpy as np
 
+from kws.data.espeak import Voice
 from kws.data.nonsense import nonsense_word, script_of
-from kws.data.own_words import check_word
 from kws.data.phonemes import Sound, Sounds, sounds_of, spell, syllables, vowel_distance
-from kws.data.rooms import Rooms
-from kws.data.synth import (
-    Cast,
-    PlannedClip,
-    Voice,
-    labelled_texts,
-    needed_seconds,
-    plan_words,
-    random_utterance,
-    write_clips,
-)
 from kws.errors import KwsError
-from kws.files import atomic_write
 
 Phrase = tuple[Sounds, ...]
 """The sounds of one or more words."""
-
-TEXTS = "texts.tsv"
-"""Says what is said in the near-misses of a folder."""
 
 _NONSENSE_WORDS = 300
 """So many show which sounds a language has, and where."""
@@ -99,118 +82,6 @@ def near_miss(
         f"Nothing can be made that sounds like this word and is another. Received: {word!r} in "
         f"{voice.language}. Choose a longer word"
     )
-
-
-def synthesise_with_near_misses(
-    words: Sequence[str] | Mapping[str, str],
-    out_dir: str | os.PathLike[str],
-    *,
-    clips_per_word: int = 100,
-    near_misses: int = 300,
-    languages: str | Sequence[str] = "en",
-    seed: int = 0,
-    clip_seconds: float | None = None,
-    varied: bool = False,
-    rooms: Rooms | None = None,
-    workers: int | None = None,
-    on_clip: Callable[[], None] | None = None,
-) -> list[Path]:
-    """Write clips of words and, in ``<out_dir>/not_<word>/``, of near-misses, all of one length.
-
-    Without `clip_seconds` it is what the words need.
-
-    Beside the near-misses, ``texts.tsv`` (columns clip, text, kind) says what they are.
-
-    Args:
-        words: as for `kws.data.synth.synthesise`. A near-miss of one is never another one.
-        out_dir: folder of the label folders; made where missing.
-        clips_per_word: how many clips of each word; 0 for near-misses only.
-        near_misses: how many for each word.
-        languages: as for `kws.data.synth.voices`.
-        seed: other clips for another seed.
-        clip_seconds: as for `kws.data.synth.write_clips`.
-        varied: as for `kws.data.synth.synthesise`.
-        rooms: as for `kws.data.synth.write_clips`.
-        workers: as for `kws.data.synth.render`.
-        on_clip: called after each clip, from the caller's thread.
-
-    Returns:
-        The files, words first.
-
-    Raises:
-        KwsError: as `kws.data.synth.synthesise` and `near_miss`.
-    """
-    texts = labelled_texts(words)
-    plan = functools.partial(
-        plan_words, texts, out_dir, languages=languages, seed=seed, varied=varied
-    )
-    if clip_seconds is None:
-        # Of the words: near-misses that happen to be longer are spoken a little faster.
-        likely = plan(max(clips_per_word, near_misses))
-        clip_seconds = needed_seconds(likely, workers=workers)
-    clips = plan(clips_per_word) if clips_per_word else []
-    made = _plan(texts, Path(out_dir), near_misses, languages, seed, varied)
-    written: dict[PlannedClip, NearMiss] = {}
-
-    def note(clip: PlannedClip) -> None:
-        if clip in made:
-            written[clip] = made[clip]
-        if on_clip is not None:
-            on_clip()
-
-    try:
-        return write_clips(
-            [*clips, *made],
-            clip_seconds=clip_seconds,
-            rooms=rooms,
-            workers=workers,
-            on_clip=note,
-        )
-    finally:
-        _note(written)
-
-
-def _plan(
-    texts: Mapping[str, str],
-    out_dir: Path,
-    clips_per_word: int,
-    languages: str | Sequence[str],
-    seed: int,
-    varied: bool,
-) -> dict[PlannedClip, NearMiss]:
-    cast = Cast(languages, seed, whispers=varied)
-    plan = {}
-    for label, text in texts.items():
-        others = [other for other in texts.values() if other != text]
-        folder = out_dir / check_word(f"not_{label}")
-        for number in range(clips_per_word):
-            rng = np.random.default_rng([seed, zlib.crc32(folder.name.encode()), number])
-            # The speakers of the words, so that who speaks tells nothing.
-            name, accents = cast.turn(number)
-            # The accent decides about the sounds, so all else is drawn before the text.
-            utterance = random_utterance(text, accents, rng, varied=varied)
-            near = near_miss(text, utterance.voice, rng, avoid=others)
-            clip = PlannedClip(
-                path=folder / name, utterance=replace(utterance, text=near.text), rng=rng
-            )
-            plan[clip] = near
-    return plan
-
-
-def _note(written: Mapping[PlannedClip, NearMiss]) -> None:
-    """Write what is said in clips beside them; rows about other clips stay."""
-    folders: dict[Path, dict[str, str]] = {}
-    for clip, made in written.items():
-        rows = folders.setdefault(clip.path.parent, {})
-        rows[clip.path.name] = f"{made.text}\t{made.kind}"
-    for folder, rows in folders.items():
-        table = folder / TEXTS
-        if table.is_file():
-            before = table.read_text(encoding="utf-8", errors="replace").splitlines()[1:]
-            rows = {name: rest for name, _, rest in (row.partition("\t") for row in before)} | rows
-        with atomic_write(table, "w") as file:
-            file.write("clip\ttext\tkind\n")
-            file.writelines(f"{name}\t{rows[name]}\n" for name in sorted(rows))
 
 
 def too_alike(phrase: Phrase, word: Phrase, voice: Voice) -> bool:

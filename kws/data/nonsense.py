@@ -13,8 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from kws.data.espeak import Voice
 from kws.data.phonemes import sounds_of, spoken_by_others
-from kws.data.synth import Voice, transcribe
+from kws.data.synth import transcribe
 from kws.errors import KwsError
 
 

@@ -16,8 +16,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import chain, pairwise
 
+from kws.data.espeak import Voice
 from kws.data.phoneme_tables import MARK
-from kws.data.synth import Voice, check_phonemes, check_sayable, phoneme_types, transcribe
+from kws.data.synth import check_phonemes, check_sayable, phoneme_types, transcribe
 from kws.errors import KwsError
 
 # Types of phoneme.h, as far as sounds have them; pauses (0), stresses and tones (1) are not sounds.

@@ -19,21 +19,15 @@ import numpy as np
 
 from kws.audio.files import SAMPLE_RATE_HZ
 from kws.data.arrays import read_transcripts
+from kws.data.espeak import Voice
 from kws.data.near_misses import Phrase, too_alike
 from kws.data.nonsense import nonsense_word
 from kws.data.phonemes import sounds_of
 from kws.data.rooms import Rooms
-from kws.data.synth import (
-    Cast,
-    PlannedClip,
-    Voice,
-    check_sayable,
-    labelled_texts,
-    random_utterance,
-    transcribe,
-    write_sentences,
-)
+from kws.data.spoken_clips import Cast, PlannedClip, labelled_texts, write_sentences
+from kws.data.synth import check_sayable, transcribe
 from kws.data.transcripts import TRANSCRIPTS, Forbidden
+from kws.data.voices import random_utterance
 from kws.errors import KwsError
 from kws.files import atomic_write
 
@@ -73,10 +67,10 @@ def synthesise_speech(
         minutes: how much to write; the last sentence may go beyond it.
         text: a file in UTF-8 whose lines are spoken instead, in random order, again and again.
         avoid: words that are never spoken, nor anything that sounds like them, as for
-            `kws.data.synth.synthesise`.
-        languages: as for `kws.data.synth.voices`.
+            `kws.data.spoken_words.synthesise`.
+        languages: as for `kws.data.voices.voices`.
         seed: other sentences for another seed.
-        rooms: as for `kws.data.synth.write_clips`.
+        rooms: as for `kws.data.spoken_clips.write_clips`.
         workers: as for `kws.data.synth.render`.
         on_speech: called with the seconds of each recording that was written.
 
@@ -86,7 +80,7 @@ def synthesise_speech(
     Raises:
         KwsError: `minutes` is out of range; no letters are known for the language; the text cannot
             be read, or each of its lines holds a word to avoid; or as
-            `kws.data.synth.synthesise`.
+            `kws.data.spoken_words.synthesise`.
     """
     if not 0 < minutes <= 6000:
         raise KwsError(f"Give more than 0 and at most 6000 minutes. Received: {minutes}")

@@ -261,8 +261,8 @@ class TrainingFeatures(keras.layers.Layer):
     In training each clip is varied by itself in time and level. Then the clips of a sequence are
     one stretch of audio, in one room, before one background: the network hears them without a
     break and has to let go of a word when the next one comes. Otherwise the features are those of
-    `kws.frontend.mfcc`, normalised. Where these are samples, the variations of a spectrum (room,
-    equaliser, masks) are left out.
+    `kws.frontend.features_of`, normalised. Where these are samples, the variations of a spectrum
+    (room, equaliser, masks) are left out.
 
     Example:
         >>> features = TrainingFeatures(

@@ -17,7 +17,7 @@ import keras
 import numpy as np
 
 from kws.errors import KwsError
-from kws.frontend import FULL_SCALE, mfcc
+from kws.frontend import FULL_SCALE, features_of
 from kws.labels import SILENCE
 from kws.native import heed_interrupts, quiet_stderr
 from kws.processes import usable_cores
@@ -99,7 +99,7 @@ def sequence_steps(recipe: TrainingRecipe) -> Steps:
 def feature_statistics(pcm: np.ndarray, recipe: TrainingRecipe) -> tuple[np.ndarray, np.ndarray]:
     """Return mean and standard deviation [n_features] of the features of clips [n, samples]."""
     front_end = recipe.front_end
-    features = mfcc(pcm, front_end).reshape(-1, front_end.n_features)
+    features = features_of(pcm, front_end).reshape(-1, front_end.n_features)
     if front_end.features == "samples":
         # A sample's place in its frame means nothing: one level for all, around zero.
         level = round(float(features.std()), 4)
@@ -227,7 +227,7 @@ class Validation:
     def __init__(
         self, clips: ClipSet, recipe: TrainingRecipe, mean: np.ndarray, std: np.ndarray
     ) -> None:
-        self.features = ((mfcc(clips.pcm, recipe.front_end) - mean) / std).astype(np.float32)
+        self.features = ((features_of(clips.pcm, recipe.front_end) - mean) / std).astype(np.float32)
         self.labels = clips.labels
         self.targets = one_hot(clips.labels, len(recipe.labels.labels))
         self.sigmoid = recipe.data.head == "sigmoid"
@@ -307,7 +307,7 @@ def train(
 
     trainer, network = build_trainer(recipe, mean, std, data.noise, teachers)
     if start is not None and not resume:
-        heard = mfcc(data.training.pcm[sample[:CALIBRATION_CLIPS]], recipe.front_end)
+        heard = features_of(data.training.pcm[sample[:CALIBRATION_CLIPS]], recipe.front_end)
         start_from(network, start, recipe, ((heard - mean) / std).astype(np.float32))
     n_clips = len(epoch_order(data.training, recipe, 1))
     steps = n_clips // recipe.training.batch_size

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kws.errors import KwsError
-from kws.frontend import mfcc
+from kws.frontend import features_of
 from kws.recipe import TrainingRecipe, load_recipe
 from kws.train.run_folder import RunFolder, read_arrays, read_json
 
@@ -37,7 +37,7 @@ class TrainedRun:
 
     def features(self, pcm: NDArray[np.int16]) -> NDArray[np.float32]:
         """Return normalised MFCC, int16 [..., samples] → float32 [..., frames, n_features]."""
-        raw = mfcc(pcm, self.recipe.front_end)
+        raw = features_of(pcm, self.recipe.front_end)
         return ((raw - self.mean) / self.std).astype(np.float32)
 
 
