@@ -11,7 +11,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,10 @@ import numpy as np
 import numpy.typing as npt
 
 from kws.answers import clip_posteriors, file_posteriors
+from kws.data.arrays import HELD_OUT_SHARE
 from kws.data.clips import NOISE_FOLDER, ClipIndex, scan
 from kws.data.labels import LabelSet
+from kws.data.noise import SNRS_DB, Background, HeldOutNoise, check_ratios, held_out_noise
 from kws.errors import KwsError, some
 from kws.labels import SILENCE, UNKNOWN
 from kws.matching import Matches, SpokenWord, join_matches, match_events
@@ -87,6 +89,10 @@ class Evaluation:
     """Clips that could not be read, one line each; they count nowhere."""
     notes: tuple[str, ...] = ()
     """What else a reader should know: what was left out, what counted as ``_unknown_``."""
+    snr_db: float | None = None
+    """Ratio of speech to the noise that was mixed in, in dB; None for the clips as they are."""
+    in_noise: tuple[Evaluation, ...] = ()
+    """The same clips with noise mixed in, from the highest ratio to the lowest."""
 
     @property
     def clips(self) -> int:
@@ -143,6 +149,18 @@ class Evaluation:
             "mistakes": [vars(mistake) for mistake in self.mistakes],
             "unreadable": list(self.unreadable),
             "notes": list(self.notes),
+            "in_noise": [
+                {
+                    "snr_db": noisy.snr_db,
+                    "correct": noisy.correct,
+                    "accuracy": noisy.accuracy,
+                    "accuracy_interval_95": list(noisy.interval),
+                    "points_lost": 100 * (self.accuracy - noisy.accuracy),
+                    "per_label": noisy.per_label(),
+                    "confusion": [list(row) for row in noisy.confusion],
+                }
+                for noisy in self.in_noise
+            ],
         }
 
 
@@ -348,11 +366,19 @@ def evaluate_folder(
     workers: int = 1,
     skip_bad: bool = False,
     progress: bool = False,
+    noise: str | Path | None = None,
+    snrs_db: Sequence[float] = SNRS_DB,
+    seed: int = 0,
 ) -> Evaluation:
-    """Evaluate on a folder of ``<label>/<clip>``.
+    """Evaluate on a folder of ``<label>/<clip>``, with noise mixed in as well if there is some.
 
     Folders that are no label of the model count as ``_unknown_`` (and are left out where the model
     has no such label); ``_background_noise_`` is passed over.
+
+    With noise, each clip hears a piece of its own, the same at every ratio (see `kws.data.noise`
+    for what the ratio is). Clips in ``_silence_`` hold no speech that a ratio could refer to and
+    are background themselves: they are heard as they are and count alike at every ratio, so that
+    all figures are of the same clips.
 
     Args:
         model: a model file in stream or clip form, or the name of a pretrained one.
@@ -362,33 +388,63 @@ def evaluate_folder(
         skip_bad: leave clips that cannot be read out of the figures (they are named in the
             result) instead of failing.
         progress: report on stderr.
+        noise: a folder of noise recordings, or a data set that has some. Only the end of each is
+            used, which training never hears (`kws.data.arrays.split_noise`).
+        snrs_db: ratios of speech to noise, in dB.
+        seed: each clip hears another piece of noise for another seed.
 
     Raises:
-        KwsError: no such model or folder, nothing to evaluate on, or a clip that cannot be read.
+        KwsError: no such model or folder, nothing to evaluate on, a clip that cannot be read,
+            noise that is too short or silent, or a ratio that is none.
     """
     start = time.perf_counter()
     card = load_model(model)
     answers = label_set(card)
+    snrs = check_ratios(snrs_db) if noise is not None else ()
     index, notes = _clips_to_hear(folder, answers, limit)
     names, words = index.paths, index.words
+    background, places = None, None
+    if noise is not None:
+        rate, length = card.front_end.sample_rate_hz, card.front_end.n_samples(card.clip_frames)
+        held_out = held_out_noise(noise, length, sample_rate_hz=rate)
+        drawn = held_out.places(len(words), length, seed=seed)
+        places = [
+            None if word == SILENCE else place for word, place in zip(words, drawn, strict=True)
+        ]
+        background = Background(samples=held_out.samples, snrs_db=snrs)
+        notes += _about_noise(held_out, rate, words.count(SILENCE))
     posteriors, faults = file_posteriors(
-        model, [str(index.root / name) for name in names], workers=workers, progress=progress
+        model,
+        [str(index.root / name) for name in names],
+        background=background,
+        places=places,
+        workers=workers,
+        progress=progress,
     )
     unreadable = [faults[i] for i in sorted(faults)]
     if unreadable and (not skip_bad or len(unreadable) == len(names)):
         raise KwsError(f"{len(unreadable)} of {len(names)} clips cannot be read: {unreadable[0]}")
     good = [i for i in range(len(names)) if i not in faults]
-    return evaluate_posteriors(
-        posteriors[good],
-        [words[i] for i in good],
-        answers,
-        threshold=_threshold(card),
-        names=[names[i] for i in good],
-        model=str(model),
-        runtime=which_runtime(),
+    as_they_are, *in_noise = (
+        evaluate_posteriors(
+            posteriors[good, version],
+            [words[i] for i in good],
+            answers,
+            threshold=_threshold(card),
+            names=[names[i] for i in good],
+            model=str(model),
+            runtime=which_runtime(),
+            unreadable=unreadable,
+            notes=notes,
+        )
+        for version in range(1 + len(snrs))
+    )
+    return replace(
+        as_they_are,
         seconds=time.perf_counter() - start,
-        unreadable=unreadable,
-        notes=notes,
+        in_noise=tuple(
+            replace(result, snr_db=snr) for result, snr in zip(in_noise, snrs, strict=True)
+        ),
     )
 
 
@@ -512,6 +568,19 @@ def _clips_to_hear(
     if not len(index):
         raise KwsError(f"There is no clip to evaluate on in {folder}. Received: 0 clips")
     return index, notes
+
+
+def _about_noise(noise: HeldOutNoise, sample_rate_hz: int, silence: int) -> list[str]:
+    """Say what is mixed in, and what it is not mixed into."""
+    notes = [
+        f"noise mixed in: the last {100 * HELD_OUT_SHARE:.0f} % of {len(noise.ends):,} recordings, "
+        f"{len(noise.samples) / sample_rate_hz:,.0f} s"
+    ]
+    if noise.passed_over:
+        notes.append(f"noise passed over, too short or silent: {some(noise.passed_over)}")
+    if silence:
+        notes.append(f"no noise is mixed into {SILENCE}: its {silence:,} clips count as they are")
+    return notes
 
 
 def _spread(label_ids: npt.NDArray[np.int32], limit: int) -> npt.NDArray[np.int64]:

@@ -111,6 +111,10 @@ class FrontEndConfig:
             return 0
         return (n_samples - self.frame_length) // self.hop_length + 1
 
+    def n_samples(self, n_frames: int) -> int:
+        """Return the fewest samples that hold `n_frames` whole frames, one or more."""
+        return (n_frames - 1) * self.hop_length + self.frame_length
+
 
 @functools.lru_cache(maxsize=8)
 def hann_window(length: int) -> NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""Pictures: confusion, curves of a training run, misses over false accepts, time line, cuts.
+"""Pictures: confusion, noise, training, misses over false accepts, time line, cuts.
 
 Colours are those of M. Okabe and K. Ito, "Color Universal Design" (2008), which people with any
 kind of colour vision can tell apart; right and wrong differ in shape as well.
@@ -127,6 +127,60 @@ def plot_confusion(evaluation: Evaluation, path: str | Path) -> None:
             Path(evaluation.model).name,
             f"{100 * evaluation.accuracy:.1f} % of {evaluation.clips:,} clips right "
             f"(95 % interval {low:.1f} to {high:.1f} %)",
+        )
+
+
+def plot_in_noise(evaluation: Evaluation, path: str | Path) -> None:
+    """Draw accuracy over the ratio of speech to noise, with its 95 % confidence interval.
+
+    Noise grows to the right. The clips as they are stand at the left, apart from the scale, and
+    a dashed line goes on at their accuracy.
+
+    Args:
+        evaluation: the result to draw, with `in_noise`.
+        path: .png, .pdf or .svg; written whole or not at all.
+
+    Raises:
+        KwsError: matplotlib is missing, an unknown suffix, or nothing was heard in noise.
+    """
+    noisy = evaluation.in_noise
+    if not noisy:
+        raise KwsError("Nothing was heard in noise. Received: clips as they are. Use --noise NOISE")
+    ratios = [float(one.snr_db or 0.0) for one in noisy]
+    # Apart from the first ratio as the ratios are from each other.
+    step = float(np.median(-np.diff(ratios))) if len(ratios) > 1 else 10.0
+    clean_at = ratios[0] + step
+    low, high = (100 * np.array([one.interval[end] for one in noisy]) for end in (0, 1))
+    middle = 100 * np.array([one.accuracy for one in noisy])
+    clean, (clean_low, clean_high) = 100 * evaluation.accuracy, 100 * np.array(evaluation.interval)
+    with _picture(path, (6.4, 4.2)) as figure:
+        axes = figure.add_subplot()
+        axes.axhline(clean, color=_GREY, linewidth=0.8, linestyle=(0, (4, 3)), zorder=1)
+        axes.fill_between(ratios, low, high, color=_BLUE, alpha=0.18, linewidth=0)
+        axes.plot(ratios, middle, "o-", color=_BLUE, linewidth=1.8, markersize=5)
+        if len(ratios) == 1:
+            axes.vlines(ratios, low, high, color=_BLUE, alpha=0.35, linewidth=6)
+        axes.vlines(clean_at, clean_low, clean_high, color=_INK, alpha=0.35, linewidth=6)
+        axes.plot(clean_at, clean, "s", color=_INK, markersize=5)
+        shown = zip([clean_at, *ratios], [clean, *middle], [clean_low, *low], strict=True)
+        for x, value, below in shown:
+            axes.annotate(
+                f"{value:.1f}", (x, below), xytext=(0, -12), textcoords="offset points",
+                ha="center", size=8,
+            )  # fmt: skip
+        axes.set_xlim(clean_at + step / 2, ratios[-1] - step / 2)
+        axes.set_xticks([clean_at, *ratios], ["clean", *(f"{ratio:g}" for ratio in ratios)])
+        # Room for the numbers below the lowest band.
+        axes.set_ylim(max(0.0, 10 * math.floor((min(low.min(), clean_low) - 2) / 10)), 100.0)
+        axes.yaxis.get_major_locator().set_params(steps=[1, 2, 5, 10])
+        axes.set_xlabel("speech to noise over the clip, dB")
+        axes.set_ylabel("accuracy, %")
+        axes.grid(axis="y", color="#EAEAEA", linewidth=0.8)
+        axes.set_axisbelow(True)
+        _title(
+            figure,
+            Path(evaluation.model).name,
+            f"{evaluation.clips:,} clips in noise (shaded: 95 % interval)",
         )
 
 

@@ -107,6 +107,55 @@ def test_the_confusion_matrix_is_drawn_on_request(
     assert f"wrote {picture}" in captured.err
 
 
+@pytest.fixture
+def noise(tmp_path: Path) -> Path:
+    """A recording whose last fifth is two seconds."""
+    write_wav(tmp_path / "noise" / "hum.wav", sound(1000, 10 * RATE), RATE)
+    return tmp_path / "noise"
+
+
+def test_noise_adds_a_table_a_curve_and_a_key_and_leaves_the_rest_alone(
+    model: str, clips: Path, noise: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("matplotlib")
+    assert run(["evaluate", model, str(clips), "--json"]) == 0
+    without = json.loads(capsys.readouterr().out)
+    picture = tmp_path / "noise.png"
+    common = ["evaluate", model, str(clips), "--noise", str(noise), "--noise-plot", str(picture)]
+    assert run([*common, "--json"]) == 0
+    captured = capsys.readouterr()
+    result = json.loads(captured.out)
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    assert f"wrote {picture}" in captured.err
+    assert "the last 20 % of 1 recordings, 2 s" in captured.err
+    for key in without.keys() - {"seconds", "notes", "in_noise"}:
+        assert result[key] == without[key]
+    assert [noisy["snr_db"] for noisy in result["in_noise"]] == [20, 10, 5, 0]
+
+    assert run(common) == 0
+    lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+    at = lines.index(["SNR,", "dB", "accuracy", "95", "%", "interval", "points", "lost"])
+    table = lines[at + 1 : at + 6]
+    assert [row[0] for row in table] == ["clean", "20", "10", "5", "0"]
+    for row, noisy in zip(table[1:], result["in_noise"], strict=True):
+        assert row[1] == f"{100 * noisy['accuracy']:.1f}"
+        low, high = noisy["accuracy_interval_95"]
+        assert [row[3], row[6]] == [f"{100 * low:.1f}", f"{100 * high:.1f}"]
+        assert row[-1] == f"{noisy['points_lost']:.1f}"
+
+
+def test_other_ratios_and_another_seed_can_be_asked_for(
+    model: str, clips: Path, noise: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    common = ["evaluate", model, str(clips), "--noise", str(noise), "--json"]
+    shown = []
+    for seed in ("0", "0", "7"):
+        assert run([*common, "--snr", "-5", "--snr", "3", "--seed", seed]) == 0
+        shown.append(json.loads(capsys.readouterr().out)["in_noise"])
+    assert [noisy["snr_db"] for noisy in shown[0]] == [3, -5]
+    assert shown[0] == shown[1] != shown[2]
+
+
 def test_unreadable_clips_are_named_one_line_each_and_the_rest_counted(
     model: str, clips: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -221,6 +270,16 @@ def test_two_recordings_count_together_with_a_table_and_a_picture_of_the_trade_o
         ),
         (["{clips}", "--labels", "x.tsv"], 2, "--stream and --labels go together"),
         (["{clips}", "--limit", "0"], 2, "--limit"),
+        (["{clips}", "--snr", "10"], 2, "Add --noise NOISE"),
+        (["{clips}", "--noise-plot", "x.png"], 2, "Add --noise NOISE"),
+        (["{clips}", "--noise", "{clips}", "--noise-plot", "x.gif"], 1, "must end in .png"),
+        (["{clips}", "--noise", "{clips}", "--snr", "loud"], 2, "--snr"),
+        (["{clips}", "--noise", "{clips}", "--snr", "nan"], 1, "dB from -100 to 100"),
+        (["{clips}", "--noise", "{clips}/nothing"], 1, "does not exist"),
+        (["{clips}", "--noise", "{empty}"], 1, "holds no recordings"),
+        (["{clips}", "--noise", "{clips}"], 1, "shorter than a clip"),
+        (["{clips}", "--noise", "{dead}"], 1, "is silent"),
+        (["--stream", "x", "--labels", "x", "--noise", "{clips}"], 2, "--noise is for clips"),
         (["{clips}", "--plot", "x.jpeg"], 1, "must end in .png"),
         (["{clips}/nothing"], 1, "does not exist"),
         (["{clips}/yes"], 1, "holds no label folders"),
@@ -251,7 +310,9 @@ def test_each_wrong_use_ends_in_one_line(
     (strange / "good.tsv").write_text("start_s\tend_s\tkeyword\n0.1\t0.5\tyes\n")
     (strange / "none.tsv").write_text("start_s\tend_s\tkeyword\n")
     (strange / "bad.tsv").write_text("start_s\tend_s\tkeyword\n0.1\tsoon\tyes\n")
-    places = {"clips": clips, "empty": empty, "strange": strange}
+    write_wav(tmp_path / "dead" / "0.wav", np.zeros(6 * RATE, np.int16), RATE)
+    dead = tmp_path / "dead"
+    places = {"clips": clips, "empty": empty, "strange": strange, "dead": dead}
     given = [argument.format(**places) for argument in arguments]
     assert run(["evaluate", model, *given]) == status
     captured = capsys.readouterr()

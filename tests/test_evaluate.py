@@ -399,6 +399,150 @@ def test_a_folder_in_which_nothing_can_be_read_fails_even_so(model: Path, tmp_pa
         evaluate_folder(model, tmp_path, skip_bad=True)
 
 
+# --- in noise ------------------------------------------------------------------------------------
+
+CLIP = 48 * 320 + 512
+"""Samples that the tiny model looks at."""
+
+
+def write_noise(folder: Path, held_out: np.ndarray, trained_seed: int = 0) -> Path:
+    """Write a recording whose last fifth is `held_out`."""
+    trained = sound(trained_seed, 4 * len(held_out))
+    write_wav(folder / "noise.wav", np.concatenate([trained, held_out]), RATE)
+    return folder
+
+
+def test_in_noise_a_model_hears_what_was_mixed_by_hand_and_silence_as_it_is(
+    model: Path, tmp_path: Path
+) -> None:
+    counts = {"_silence_": 5, "tree": 9, "yes": 12}
+    data = write_clips(tmp_path / "data", counts, samples=CLIP)
+    # As long as a clip, so that there is only one piece.
+    background = sound(77, CLIP)
+    noise = write_noise(tmp_path / "noise", background)
+    result = evaluate_folder(model, data, noise=noise, snrs_db=[0, 10])
+    assert [noisy.snr_db for noisy in result.in_noise] == [10.0, 0.0]
+
+    clips = [
+        sound(1000 * i + j, CLIP).astype(float)
+        for i, n in enumerate(counts.values())
+        for j in range(n)
+    ]
+    words = [word for word, n in counts.items() for _ in range(n)]
+    names = [f"{word}/{j:03}.wav" for word, n in counts.items() for j in range(n)]
+    for noisy in result.in_noise:
+        mixed = []
+        for clip, word in zip(clips, words, strict=True):
+            both = clip.copy()
+            if word != "_silence_":
+                ratio = np.sqrt((clip**2).mean() / (background.astype(float) ** 2).mean())
+                both += background * ratio / 10 ** (noisy.snr_db / 20)
+                both *= min(1.0, 32767 / np.abs(both).max())
+            mixed.append(np.rint(both).astype(np.int16))
+        expected = evaluate_arrays(Network(model), np.stack(mixed), words, names=names)
+        assert noisy.confusion == expected.confusion
+        assert noisy.mistakes == expected.mistakes
+    silence = [
+        [m for m in one.mistakes if m.label == "_silence_"] for one in (result, *result.in_noise)
+    ]
+    assert silence[0] and silence[0] == silence[1] == silence[2]
+    assert result.mistakes != result.in_noise[0].mistakes != result.in_noise[1].mistakes
+
+
+def test_clean_figures_are_those_without_noise(model: Path, tmp_path: Path) -> None:
+    data = write_clips(tmp_path / "data", {"yes": 5, "no": 4, "tree": 6}, samples=CLIP)
+    noise = write_noise(tmp_path / "noise", sound(77, 2 * CLIP))
+    alone, beside = evaluate_folder(model, data), evaluate_folder(model, data, noise=noise)
+    assert not alone.in_noise
+    assert [noisy.snr_db for noisy in beside.in_noise] == [20.0, 10.0, 5.0, 0.0]
+    for field in ("confusion", "confusions", "mistakes", "labels", "snr_db"):
+        assert getattr(beside, field) == getattr(alone, field)
+    assert all(noisy.clips == alone.clips for noisy in beside.in_noise)
+
+
+def test_what_training_hears_of_a_noise_recording_changes_no_figure(
+    model: Path, tmp_path: Path
+) -> None:
+    data = write_clips(tmp_path / "data", {"yes": 12}, samples=CLIP)
+    held_out = sound(77, 2 * CLIP)
+    one, other, third = (
+        evaluate_folder(model, data, noise=write_noise(tmp_path / name, end, trained_seed=seed))
+        for name, end, seed in (
+            ("a", held_out, 1),
+            ("b", held_out, 2),
+            ("c", sound(5, 2 * CLIP), 1),
+        )
+    )
+    assert one.in_noise == other.in_noise
+    assert one.in_noise != third.in_noise
+
+
+def test_each_clip_hears_a_piece_of_its_own_by_the_seed_and_in_any_process(
+    model: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "data").mkdir()
+    # The same clip many times over: what differs is the noise.
+    for i in range(400):
+        write_wav(tmp_path / "data" / "no" / f"{i:03}.wav", sound(3, 1600), RATE)
+    noise = write_noise(tmp_path / "noise", sound(77, 5 * CLIP))
+
+    def scores(**options: Any) -> list[tuple[float, ...]]:
+        result = evaluate_folder(model, tmp_path / "data", noise=noise, snrs_db=[0], **options)
+        return [tuple(m.score for m in one.mistakes) for one in (result, *result.in_noise)]
+
+    clean, noisy = scores()
+    assert (len(set(clean)), len(set(noisy)) > 5) == (1, True)
+    assert scores(workers=2) == [clean, noisy]
+    assert scores(limit=40) == scores(limit=40, seed=0) != scores(limit=40, seed=1)
+
+
+def test_an_unreadable_clip_moves_no_noise_to_another(model: Path, tmp_path: Path) -> None:
+    data = write_clips(tmp_path / "data", {"yes": 8}, samples=CLIP)
+    noise = write_noise(tmp_path / "noise", sound(77, 3 * CLIP))
+    before = evaluate_folder(model, data, noise=noise).in_noise
+    (data / "yes" / "003.wav").write_text("no sound")
+    after = evaluate_folder(model, data, noise=noise, skip_bad=True).in_noise
+    for one, other in zip(before, after, strict=True):
+        gone = "yes/003.wav"
+        assert [m for m in one.mistakes if m.clip != gone] == list(other.mistakes)
+
+
+@pytest.mark.parametrize("samples", [300, RATE, 3 * RATE])
+@pytest.mark.parametrize("form", ["stream", "clip"])
+def test_clips_of_any_length_are_heard_in_noise(form: str, samples: int, tmp_path: Path) -> None:
+    model = tiny_model.write_tiny(tmp_path / "m.tflite", form=form)
+    data = write_clips(tmp_path / "data", {"yes": 3}, samples=samples)
+    noise = write_noise(tmp_path / "noise", sound(77, CLIP + 9))
+    result = evaluate_folder(model, data, noise=noise, snrs_db=[-100])
+    assert result.in_noise[0].clips == 3
+
+
+def test_the_figures_in_noise_are_in_the_json(model: Path, tmp_path: Path) -> None:
+    data = write_clips(tmp_path / "data", {"yes": 9, "_silence_": 4}, samples=CLIP)
+    noise = write_noise(tmp_path / "noise", sound(77, 2 * CLIP))
+    assert evaluate_folder(model, data).to_json()["in_noise"] == []
+    result = evaluate_folder(model, data, noise=noise, snrs_db=[5])
+    (found,) = json.loads(json.dumps(result.to_json(), allow_nan=False))["in_noise"]
+    noisy = result.in_noise[0]
+    assert found["snr_db"] == 5
+    assert found["accuracy"] == found["correct"] / 13 == noisy.accuracy
+    assert found["points_lost"] == pytest.approx(100 * (result.accuracy - noisy.accuracy))
+    assert found["accuracy_interval_95"] == list(wilson_interval(noisy.correct, 13))
+    assert found["per_label"]["yes"]["clips"] == 9
+    assert [sum(row) for row in found["confusion"]] == [4, 0, 9, 0]
+
+
+def test_notes_say_what_was_mixed_in_and_what_not(model: Path, tmp_path: Path) -> None:
+    data = write_clips(tmp_path / "data", {"yes": 2, "_silence_": 4}, samples=CLIP)
+    noise = write_noise(tmp_path / "noise", sound(77, 3 * RATE))
+    write_wav(noise / "click.wav", sound(1, RATE), RATE)
+    assert evaluate_folder(model, data, noise=noise).notes == (
+        "noise mixed in: the last 20 % of 1 recordings, 3 s",
+        "noise passed over, too short or silent: click.wav",
+        "no noise is mixed into _silence_: its 4 clips count as they are",
+    )
+
+
 def test_a_folder_without_any_label_of_the_model_is_the_wrong_folder(
     model: Path, tmp_path: Path
 ) -> None:

@@ -6,6 +6,7 @@ import re
 import struct
 import sys
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from kws.recordings.hear import Heard
 from kws.report import (
     plot_confusion,
     plot_curves,
+    plot_in_noise,
     plot_stretch,
     plot_timeline,
     plot_trade_off,
@@ -99,6 +101,33 @@ def test_a_matrix_with_empty_rows_and_columns_can_be_drawn(tmp_path: Path) -> No
     result = evaluate_posteriors(np.array([[1.0, 0, 0]]), ["yes"], three)
     plot_confusion(result, tmp_path / "confusion.svg")
     assert texts(tmp_path / "confusion.svg").count("–") == 4
+
+
+@pytest.mark.parametrize("ratios", [(20.0, 10.0, 5.0, 0.0), (3.0,), (40.0, -20.0)])
+def test_the_curve_in_noise_shows_every_ratio_beside_the_clips_as_they_are(
+    ratios: tuple[float, ...], tmp_path: Path
+) -> None:
+    pair = LabelSet(labels=("hey", "no"), keywords=("hey", "no"))
+
+    def right(n: int) -> Evaluation:
+        posteriors = np.array([[0.9, 0.1]] * n + [[0.1, 0.9]] * (200 - n))
+        return evaluate_posteriors(posteriors, ["hey"] * 200, pair, model="m.tflite")
+
+    noisy = [replace(right(170 - 20 * i), snr_db=snr) for i, snr in enumerate(ratios)]
+    plot_in_noise(replace(right(190), in_noise=tuple(noisy)), tmp_path / "noise.svg")
+    shown = texts(tmp_path / "noise.svg")
+    assert [text for text in shown if text == "clean" or text in {f"{r:g}" for r in ratios}][
+        : 1 + len(ratios)
+    ] == ["clean", *(f"{ratio:g}" for ratio in ratios)]
+    for value in ["95.0", *(f"{100 * one.accuracy:.1f}" for one in noisy)]:
+        assert value in shown
+    assert "200 clips in noise" in " ".join(shown)
+
+
+def test_there_is_no_curve_without_noise(tmp_path: Path) -> None:
+    with pytest.raises(KwsError, match="Use --noise"):
+        plot_in_noise(evaluation(), tmp_path / "noise.svg")
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize(

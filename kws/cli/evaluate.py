@@ -71,6 +71,30 @@ def evaluate(
         metavar="NAME",
         help="With --stream: tflm runs the network on TFLM's interpreter, as microcontrollers do.",
     ),
+    noise: Path | None = typer.Option(
+        None,
+        metavar="NOISE",
+        help="Hear the clips of DIR in noise as well: a folder of recordings, or a data set with "
+        "_background_noise_. Only the last fifth of each recording is used, which kws train "
+        "never hears; other kinds of noise than were trained on tell more.",
+        show_default=False,
+    ),
+    snr: list[float] | None = typer.Option(
+        None,
+        metavar="DB",
+        help="With --noise: level of the clip above the noise (RMS of both over the whole clip); "
+        "may be given again. [default: 20, 10, 5, 0]",
+        show_default=False,
+    ),
+    noise_plot: Path | None = typer.Option(
+        None,
+        help="With --noise: draw accuracy over the noise (.png, .pdf, .svg).",
+        metavar="FILE",
+        show_default=False,
+    ),
+    seed: int = typer.Option(
+        0, metavar="N", min=0, help="With --noise: which piece of it each clip hears."
+    ),
     limit: int | None = typer.Option(
         None, metavar="N", help="At most so many clips of each folder.", min=1, show_default=False
     ),
@@ -87,9 +111,14 @@ def evaluate(
     reported between its start and 0.5 s after its end. Several recordings count together, and are
     heard at the same time.
 
+    In noise each clip hears a piece of its own, the same at every level. Where the sum would be
+    too loud, word and noise are made quieter together. _silence_ clips hold no word to measure
+    noise against, and count as they are.
+
     \b
     Examples:
       kws evaluate commands_en speech/ --plot confusion.png
+      kws evaluate commands_en speech/ --noise speech_commands --noise-plot noise.png
       kws evaluate model.tflite --stream day.wav --labels day.tsv --json
       kws evaluate commands_en --stream a.wav --labels a.tsv --stream b.wav --labels b.tsv
     """
@@ -109,13 +138,23 @@ def evaluate(
         raise typer.BadParameter("--det is for recordings. Use --stream AUDIO --labels TSV.")
     if runtime != "litert" and folder is not None:
         raise typer.BadParameter("--runtime is for recordings. Use --stream AUDIO --labels TSV.")
-    for picture in (plot, det):
+    if noise is not None and folder is None:
+        raise typer.BadParameter("--noise is for clips. Give DIR instead of --stream AUDIO.")
+    if noise is None and (snr or noise_plot is not None):
+        raise typer.BadParameter("--snr and --noise-plot need noise to mix in. Add --noise NOISE.")
+    for picture in (plot, det, noise_plot):
         if picture is not None:
             from kws.report import check_picture
 
             check_picture(picture)
     if folder is not None:
-        _on_clips(model, folder, as_json, plot, limit, workers, skip_bad)
+        _on_clips(
+            *(model, folder, as_json, plot, limit, workers, skip_bad),
+            noise=noise,
+            snrs_db=snr,
+            noise_plot=noise_plot,
+            seed=seed,
+        )
     else:
         pairs = list(zip(streams, tables, strict=True))
         _on_streams(model, pairs, as_json, plot, det, start, span, recording, runtime, workers)
@@ -129,14 +168,28 @@ def _on_clips(
     limit: int | None,
     workers: int | None,
     skip_bad: bool,
+    *,
+    noise: Path | None,
+    snrs_db: list[float] | None,
+    noise_plot: Path | None,
+    seed: int,
 ) -> None:
+    from kws.data.noise import SNRS_DB
     from kws.errors import KwsError
     from kws.evaluate import evaluate_folder
     from kws.processes import usable_cores
     from kws.progress import tell
 
     result = evaluate_folder(
-        model, folder, limit=limit, workers=workers or usable_cores(), skip_bad=True, progress=True
+        model,
+        folder,
+        limit=limit,
+        workers=workers or usable_cores(),
+        skip_bad=True,
+        progress=True,
+        noise=noise,
+        snrs_db=snrs_db or SNRS_DB,
+        seed=seed,
     )
     for fault in result.unreadable[:_SHOWN_FAULTS]:
         tell(" ".join(fault.split()))
@@ -155,6 +208,11 @@ def _on_clips(
 
         plot_confusion(result, plot)
         tell(f"wrote {plot}")
+    if noise_plot is not None:
+        from kws.report import plot_in_noise
+
+        plot_in_noise(result, noise_plot)
+        tell(f"wrote {noise_plot}")
     typer.echo(_as_json(result.to_json()) if as_json else clip_report(result))
 
 
@@ -223,6 +281,7 @@ def clip_report(result: Evaluation) -> str:
             f"{label:<{width}}{n['clips']:>8,}{n['correct']:>8,}"
             f"{_percent(n['recall']):>10}{_percent(n['precision']):>11}"
         )
+    lines += _noise_table(result)
     if result.confusions:
         lines += ["", "most frequent confusions"]
         for confusion in result.confusions[:_SHOWN_CONFUSIONS]:
@@ -234,6 +293,22 @@ def clip_report(result: Evaluation) -> str:
         for mistake in result.mistakes[:_SHOWN_MISTAKES]:
             lines.append(f"  {mistake.clip} heard as {mistake.heard} ({mistake.score:.2f})")
     return "\n".join(lines)
+
+
+def _noise_table(result: Evaluation) -> list[str]:
+    """Return the accuracy in noise beside that of the clips as they are; nothing without noise."""
+    if not result.in_noise:
+        return []
+    lines = ["", f"{'SNR, dB':<8}{'accuracy':>10}   {'95 % interval':<18}{'points lost':>11}"]
+    for one in (result, *result.in_noise):
+        name = "clean" if one.snr_db is None else f"{one.snr_db:g}"
+        low, high = one.interval
+        lost = "" if one is result else f"{100 * (result.accuracy - one.accuracy):.1f}"
+        lines.append(
+            f"{name:<8}{_percent(one.accuracy):>10}   "
+            f"{f'{_percent(low)} to {_percent(high)}':<18}{lost:>11}".rstrip()
+        )
+    return lines
 
 
 def stream_report(result: StreamEvaluation) -> str:

@@ -23,7 +23,7 @@ from typing import IO, Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from kws.audio.files import Pcm, read_audio
+from kws.audio.files import SAMPLE_RATE_HZ, Pcm, read_audio
 from kws.cache import cache_folder, make_room
 from kws.data.clips import AUDIO_SUFFIXES, ClipIndex
 from kws.data.split import SPLITS, speaker_of, split_of
@@ -224,6 +224,19 @@ def read_noise(index: ClipIndex) -> list[Pcm]:
     return list(_in_parallel(read_audio, index.noise))
 
 
+def read_held_out(paths: Sequence[Path], sample_rate_hz: int = SAMPLE_RATE_HZ) -> list[Pcm]:
+    """Read the end of each noise recording, which training never hears: int16 [n] each.
+
+    Raises:
+        KwsError: a recording cannot be read.
+    """
+
+    def end_of(path: Path) -> Pcm:
+        return split_noise([read_audio(path, sample_rate_hz)])[1][0].copy()
+
+    return list(_in_parallel(end_of, paths))
+
+
 def split_noise(
     recordings: Sequence[Pcm], held_out: float = HELD_OUT_SHARE
 ) -> tuple[list[Pcm], list[Pcm]]:
@@ -284,21 +297,40 @@ def silence_clips(
     clips = np.empty((n, clip_samples), np.int16)
     for row in clips:
         level = rng.uniform(*levels_dbfs)
-        for _ in range(100):
-            recording = usable[rng.integers(len(usable))]
-            start = rng.integers(len(recording) - clip_samples + 1)
-            cut = recording[start : start + clip_samples].astype(np.float64)
-            rms = np.sqrt(np.mean(np.square(cut)))
-            if rms >= 1:
-                break
-        else:
-            raise KwsError(
-                "The noise recordings are silent. Received: RMS below one step of 16 bits in 100 "
-                "places. Put real recordings into _background_noise_"
-            )
-        gain = 32768 * 10 ** (level / 20) / rms
+        which, start = draw_noise(usable, clip_samples, rng)
+        cut = usable[which][start : start + clip_samples].astype(np.float64)
+        gain = 32768 * 10 ** (level / 20) / np.sqrt(np.mean(np.square(cut)))
         row[:] = np.clip(np.rint(cut * gain), -32768, 32767)
     return clips
+
+
+def draw_noise(
+    recordings: Sequence[Pcm], samples: int, rng: np.random.Generator
+) -> tuple[int, int]:
+    """Draw a piece of noise: a recording, uniformly, and a place in it, uniformly.
+
+    Digital silence has no level that could be changed, so such pieces are drawn again.
+
+    Args:
+        recordings: int16 [m] each, none shorter than the piece.
+        samples: length of the piece.
+        rng: advances.
+
+    Returns:
+        The recording's position in `recordings`, and where in it the piece begins.
+
+    Raises:
+        KwsError: there is nothing but digital silence.
+    """
+    for _ in range(100):
+        which = int(rng.integers(len(recordings)))
+        start = int(rng.integers(len(recordings[which]) - samples + 1))
+        if np.mean(np.square(recordings[which][start : start + samples], dtype=np.float64)) >= 1:
+            return which, start
+    raise KwsError(
+        "The noise recordings are silent. Received: RMS below one step of 16 bits in 100 "
+        "places. Put real recordings in their place"
+    )
 
 
 # ---- decoding

@@ -110,7 +110,7 @@ def gather(
     elif speakers is not None or sentence_parts is not None:
         raise KwsError("Speakers of sentences were chosen, but no folder. Add --sentences DIR")
     if noise is not None:
-        recordings = [read_audio(path) for path in _audio_in(Path(noise))]
+        recordings = [read_audio(path) for path in audio_in(Path(noise))]
     else:
         recordings = [noise for index in indexes for noise in read_noise(index)]
         if not recordings:
@@ -149,7 +149,7 @@ def find_sentences(
     Raises:
         KwsError: no recordings, no transcripts, or no such speaker.
     """
-    paths = [path.relative_to(root).as_posix() for path in _audio_in(root)]
+    paths = [path.relative_to(root).as_posix() for path in audio_in(root)]
     there = {path: path.split("/")[0] if "/" in path else speaker_of(path) for path in paths}
     if speakers is not None:
         absent = sorted(set(speakers) - set(there.values()))
@@ -164,8 +164,12 @@ def find_sentences(
     return tuple(root / path for path in free_sentences(root, paths, keywords))
 
 
-def _audio_in(root: Path) -> list[Path]:
-    """Return the sound files below a folder, sorted."""
+def audio_in(root: Path) -> list[Path]:
+    """Return the sound files below a folder, sorted.
+
+    Raises:
+        KwsError: no such folder, or none in it.
+    """
     if not root.is_dir():
         what = "a file" if root.exists() else "nothing there"
         raise KwsError(f"The folder {root} does not exist. Received: {what}. Check the path")
