@@ -239,30 +239,6 @@ def test_a_loss_that_is_no_number_ends_training_and_keeps_what_was_good(
         train(dataclasses.replace(recipe, training=wild), data, RunFolder(tmp_path))
 
 
-def test_on_an_accelerator_the_set_is_held_there_and_else_in_main_memory(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    import keras
-
-    from kws.train import loop
-
-    pcm = np.arange(60, dtype=np.int16).reshape(10, 6)
-    chosen = np.array([[9, 0], [3, 3]])
-    np.testing.assert_array_equal(loop.clip_source(pcm)(chosen), pcm[chosen])
-    monkeypatch.setattr(loop, "accelerators", lambda: ["gpu:0"])
-    picked = loop.clip_source(pcm)(chosen)
-    assert keras.ops.is_tensor(picked)
-    np.testing.assert_array_equal(picked, pcm[chosen])
-    assert loop.device_name() == "tensorflow on gpu:0"
-
-    def full(_: object) -> None:
-        raise RuntimeError("RESOURCE_EXHAUSTED: out of memory\nand many lines more")
-
-    monkeypatch.setattr(keras.ops, "convert_to_tensor", full)
-    np.testing.assert_array_equal(loop.clip_source(pcm)(chosen), pcm[chosen])
-    assert capsys.readouterr().err.count("\n") == 1
-
-
 def test_a_folder_without_the_words_is_refused_in_one_line(
     tiny_recipe: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

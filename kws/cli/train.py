@@ -61,11 +61,20 @@ def train(
         metavar="NAME",
         help="tensorflow or jax. [default: $KERAS_BACKEND or tensorflow]",
     ),
+    devices: int | None = typer.Option(
+        None,
+        "--devices",
+        metavar="N",
+        min=1,
+        help="Share every batch among this many devices; several need jax. "
+        "[default: all GPUs or TPUs that can be used]",
+    ),
     as_json: bool = JSON,
 ) -> None:
     """Train a network by a recipe.
 
-    Uses a GPU where Keras finds one. Ctrl-C keeps every finished epoch; --resume goes on.
+    Uses a GPU where Keras finds one, and on jax several. Ctrl-C keeps every finished epoch;
+    --resume goes on.
 
     Example: kws train commands_en --data ~/speech --out runs/commands_en
     """
@@ -105,7 +114,7 @@ def train(
             from kws.export.recover import recover_start
 
             begin = recover_start(wanted.training.start)
-    result = run_training(wanted, data, folder, start=begin, resume=resume)
+    result = run_training(wanted, data, folder, start=begin, resume=resume, devices=devices)
     if as_json:
         typer.echo(json.dumps({**dataclasses.asdict(result), "run": str(folder)}))
     else:

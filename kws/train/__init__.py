@@ -25,6 +25,7 @@ def run_training(
     *,
     start: Start | None = None,
     resume: bool = False,
+    devices: int | None = None,
 ) -> Result:
     """Load the data, train, and draw the pictures of the run.
 
@@ -34,10 +35,12 @@ def run_training(
         folder: of the run; made if need be.
         start: the network to start from, if any.
         resume: go on with an interrupted run.
+        devices: how many share every batch; by default all accelerators that can.
 
     Raises:
         KwsError: a package is missing, or see `kws.train.run_folder.check_resumable`,
-            `kws.train.dataset.load_training_data` and `kws.train.loop.train`.
+            `kws.train.dataset.load_training_data`, `kws.train.devices.choose_devices` and
+            `kws.train.loop.train`.
     """
     from kws.native import heed_interrupts, quiet_stderr
     from kws.recipe import to_toml
@@ -54,12 +57,15 @@ def run_training(
         start.check(recipe)
     data = load_training_data(recipe, data_dir)
     with heed_interrupts(), quiet_stderr():
-        from kws.train.loop import train
+        from kws.train.devices import choose_devices, shared_by
+        from kws.train.loop import batch_sequences, train
         from kws.train.teachers import check_teachers
     teachers = [load_run(teacher) for teacher in recipe.training.teachers]
     check_teachers(teachers, recipe)
+    chosen = choose_devices(devices, batch_sequences(recipe, data))
     folder.mkdir(parents=True, exist_ok=True)
-    result = train(recipe, data, run, start=start, teachers=teachers, resume=resume)
+    with shared_by(chosen):
+        result = train(recipe, data, run, start=start, teachers=teachers, resume=resume)
     plot_curves(read_json(run.history), run / "curves.png")
     return result
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +20,6 @@ from kws.errors import KwsError
 from kws.frontend import FULL_SCALE, features_of
 from kws.labels import SILENCE
 from kws.native import heed_interrupts, quiet_stderr
-from kws.processes import usable_cores
 from kws.progress import Progress, duration
 from kws.recipe import TrainingRecipe, to_toml
 from kws.train.dataset import (
@@ -31,6 +30,7 @@ from kws.train.dataset import (
     epoch_order,
     keyword_labels,
 )
+from kws.train.devices import clip_source, device_name
 from kws.train.layers import TrainingFeatures
 from kws.train.run_folder import (
     RunFolder,
@@ -66,18 +66,6 @@ class Result:
     """Median over the epochs of clips trained per second, augmentation included."""
     seconds: float
     """Time in all epochs together."""
-
-
-def accelerators() -> list[str]:
-    """Return the devices beside the CPU that Keras' backend found, such as ``"gpu:0"``."""
-    devices = keras.distribution.list_devices()
-    return [name for name in devices if not name.lower().startswith("cpu")]
-
-
-def device_name() -> str:
-    """Say what Keras runs on: ``"jax on gpu:0"``, ``"tensorflow on CPU (2 cores)"``."""
-    devices = ", ".join(accelerators()) or f"CPU ({usable_cores()} cores)"
-    return f"{keras.backend.backend()} on {devices}"
 
 
 def sequence_steps(recipe: TrainingRecipe) -> Steps:
@@ -370,33 +358,15 @@ def train(
     return result
 
 
-def clip_source(pcm: np.ndarray) -> Callable[[np.ndarray], Any]:
-    """Keep the clips where they are trained on: all of them on the accelerator, if they fit there.
+def added_sequences(sequences: int, recipe: TrainingRecipe, data: TrainingData) -> int:
+    """Return how many sequences with running speech come with so many of clips."""
+    return round(sequences * recipe.data.stretch_share) if len(data.stretches) else 0
 
-    Args:
-        pcm: int16 [n, clip_samples].
 
-    Returns:
-        A function that picks clips by their numbers, int [sequences, clips] → int16 [sequences,
-        clips, clip_samples].
-    """
-    if not accelerators():
-        return pcm.__getitem__
-    take: Any = lambda clips, chosen: keras.ops.take(clips, chosen, axis=0)  # noqa: E731
-    if keras.backend.backend() == "tensorflow":
-        import tensorflow
-
-        # TensorFlow's own gather knows int16 on the CPU only: it would bring the whole set back
-        # for every batch. XLA's runs where the clips are.
-        take = tensorflow.function(take, jit_compile=True, autograph=False)
-    try:
-        held = keras.ops.convert_to_tensor(pcm)
-        take(held, np.zeros(1, np.int32))
-    except Exception as error:  # each backend has its own for memory that is used up
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        _say(f"the clips stay in main memory, since they do not fit on the device ({reason[:200]})")
-        return pcm.__getitem__
-    return lambda chosen: take(held, chosen.astype(np.int32))
+def batch_sequences(recipe: TrainingRecipe, data: TrainingData) -> int:
+    """Return how many sequences a batch has, those with running speech among them."""
+    of_clips = recipe.training.batch_size // recipe.training.context_clips
+    return of_clips + added_sequences(of_clips, recipe, data)
 
 
 def rms_levels(pcm: np.ndarray) -> np.ndarray:
@@ -454,7 +424,7 @@ class Batches:
             and the targets as `StreamLoss` takes them.
         """
         recipe, clips = self.recipe, self.data.training
-        n = round(len(chosen) * recipe.data.stretch_share) if self._stretch else 0
+        n = added_sequences(len(chosen), recipe, self.data)
         # Speech comes between clips of the same batch. In sequences of its own it would teach the
         # network to tell by what it heard seconds ago whether a keyword can come at all.
         chosen = np.concatenate([chosen, chosen[rng.integers(len(chosen), size=n)]])
