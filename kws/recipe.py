@@ -74,7 +74,8 @@ class DataConfig:
     silence_share: float = 0.08
     """Share of an epoch that is background noise without a word."""
     nonwords: int = 0
-    """Words made of pieces of words, or played backwards, that are taught as ``_unknown_``."""
+    """Words made of pieces of words, words played backwards and, a third, pieces of running speech
+    as long as words; taught as ``_unknown_``."""
     stretch_share: float = 0.0
     """Sequences in which uncut running speech takes the place of some clips, for each sequence of
     clips; of use with a ``stream_weight``."""
@@ -207,7 +208,7 @@ class TrainingConfig:
     teachers: tuple[str, ...] = ()
     """Folders of finished runs, of any architecture with the same front end and labels, whose mean
     answer is learnt beside the right one."""
-    teacher_weight: float = 1.0
+    teacher_weight: float = 2.0
     """How much the teachers' answer counts beside the right one, which counts 1."""
     start: str = ""
     """The network to start from: a run's folder, a .tflite of this kit or the name of a pretrained

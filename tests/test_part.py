@@ -27,7 +27,15 @@ def test_the_validation_part_holds_the_official_clips_and_silence_at_the_stated_
     assert scan(target).counts()["_silence_"] == 40
 
 
-@pytest.mark.parametrize("fault", ["there already", "no such part", "no noise"])
+def test_some_words_of_all_speakers_are_a_part_too(real_speech: Path, tmp_path: Path) -> None:
+    source, target = real_speech / "speech_commands", tmp_path / "some"
+    arguments = ["data", "part", str(source), "--part", "all", "--to", str(target)]
+    assert kws([*arguments, "--word", "cat", "--word", "bed"]) == 0
+    wanted = {p.relative_to(source) for word in ("cat", "bed") for p in source.glob(f"{word}/*")}
+    assert wanted and {p.relative_to(target) for p in target.glob("*/*")} == wanted
+
+
+@pytest.mark.parametrize("fault", ["there already", "no such part", "no such word", "no noise"])
 def test_faults_end_in_one_line_and_leave_nothing(
     fault: str, real_speech: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -37,6 +45,8 @@ def test_faults_end_in_one_line_and_leave_nothing(
         target.mkdir()
     elif fault == "no such part":
         arguments += ["--part", "practice"]
+    elif fault == "no such word":
+        arguments += ["--word", "abracadabra"]
     else:
         word = tmp_path / "bare" / "yes"
         word.mkdir(parents=True)

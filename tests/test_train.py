@@ -103,6 +103,78 @@ def test_stopping_and_resuming_gives_the_weights_of_an_uninterrupted_run(
         np.testing.assert_allclose(resumed[name], straight[name], atol=1e-5, err_msg=name)
 
 
+def test_the_average_is_the_mean_of_all_steps_and_then_moves_with_them(
+    recipe: TrainingRecipe,
+) -> None:
+    import keras
+
+    from kws.train.loop import WeightAverage
+
+    averaging = dataclasses.replace(
+        recipe, training=dataclasses.replace(recipe.training, average_epochs=0.5)
+    )
+    network = recipe.build_network(keras)
+    average = WeightAverage(network, averaging, steps_per_epoch=6)  # of the last three steps
+    found = []
+    for step, value in enumerate((1.0, 3.0, 5.0, 8.0), start=1):
+        network.set_weights([np.full_like(w, value) for w in network.get_weights()])
+        average.update(step)
+        found.append(np.concatenate([w.ravel() for w in average.network.get_weights()]))
+    for weights, wanted in zip(found, [1, 2, 3, 3 + (8 - 3) / 3], strict=True):
+        np.testing.assert_allclose(weights, wanted, rtol=1e-6)
+
+
+def test_averaged_weights_are_kept_and_go_on_after_an_interruption(
+    recipe: TrainingRecipe, data: TrainingData, tmp_path: Path
+) -> None:
+    from kws.train.loop import train
+
+    def epochs(n: int) -> TrainingRecipe:
+        # A learning rate that does not depend on the number of epochs.
+        training = dataclasses.replace(recipe.training, epochs=n, average_epochs=2.0)
+        return dataclasses.replace(
+            recipe, training=dataclasses.replace(training, learning_rate=1e-3, warmup_epochs=9)
+        )
+
+    straight, resumed = RunFolder(tmp_path / "straight"), RunFolder(tmp_path / "resumed")
+    for run, stops in ((straight, [2]), (resumed, [1, 2])):
+        run.path.mkdir()
+        for n in stops:
+            train(epochs(n), data, run, resume=n != stops[0])
+    a, b = read_arrays(straight.last), read_arrays(resumed.last)
+    for name in a:
+        np.testing.assert_allclose(a[name], b[name], atol=1e-5, err_msg=name)
+    names = list(read_arrays(straight.best))
+    state = [v for v in a.values() if v.shape == read_arrays(straight.best)["lstm/0"].shape]
+    assert names and not np.allclose(state[0], state[-1])  # the weights, and their average
+
+
+def test_words_kept_unheard_are_in_validation_only(
+    recipe: TrainingRecipe, data: TrainingData, real_speech: Path
+) -> None:
+    kept = dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, unheard=("cat",)))
+    without = load_training_data(kept, real_speech)
+    assert "cat" in data.training.words and "cat" in data.validation.words
+    assert "cat" not in without.training.words
+    assert len(without.validation) == len(data.validation)
+    with pytest.raises(KwsError, match="keywords must be heard"):
+        dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, unheard=("yes",)))
+
+
+def test_a_network_learns_from_a_teacher_and_a_missing_one_is_one_line(
+    tiny_recipe: Path, real_speech: Path, finished: Path, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    command = ["train", str(tiny_recipe), "--data", str(real_speech), "--epochs", "1"]
+    taught, missing = tmp_path / "taught", tmp_path / "missing"
+    assert kws([*command, "--out", str(taught), "--teacher", str(finished)]) == 0
+    assert load_recipe(taught / "recipe.toml").training.teachers == (str(finished),)
+    capsys.readouterr()
+    assert kws([*command, "--out", str(missing), "--teacher", str(tmp_path / "nobody")]) == 1
+    (line,) = capsys.readouterr().err.splitlines()[-1:]
+    assert line.startswith("kws: No such run. Received: ") and not missing.exists()
+
+
 def test_another_seed_gives_other_weights(
     recipe: TrainingRecipe, data: TrainingData, finished: Path, tmp_path: Path
 ) -> None:

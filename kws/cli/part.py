@@ -18,7 +18,10 @@ def register(app: typer.Typer) -> None:
 def part(
     root: Path = DATA_SET,
     name: str = typer.Option(
-        "validation", "--part", metavar="PART", help="training, validation or testing."
+        "validation", "--part", metavar="PART", help="training, validation, testing, or all."
+    ),
+    word: list[str] = typer.Option(
+        [], "--word", metavar="WORD", help="Only clips of this label; may be given more than once."
     ),
     target: Path = typer.Option(..., "--to", metavar="NEW", help="Folder to write; must be new."),
     silence: int = typer.Option(
@@ -38,5 +41,5 @@ def part(
     """
     from kws.data.part import write_part
 
-    counts = write_part(root, name, target, silence=silence)
+    counts = write_part(root, name, target, words=word, silence=silence)
     typer.echo(f"{target}: {sum(counts.values()):,} clips of {len(counts)} labels")

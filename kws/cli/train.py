@@ -41,6 +41,13 @@ def train(
         help="Start from the weights of this network: a run's folder, a .tflite of this kit, or "
         "the name of a pretrained model. [default: the recipe's, which by default is none]",
     ),
+    teacher: list[str] = typer.Option(
+        [],
+        "--teacher",
+        metavar="RUN",
+        help="Learn the answers of this finished run, too, a larger network's; may be given more "
+        "than once. [default: the recipe's]",
+    ),
     epochs: int | None = typer.Option(
         None,
         "--epochs",
@@ -90,6 +97,8 @@ def train(
         training = dataclasses.replace(training, epochs=epochs)
     if start is not None:
         training = dataclasses.replace(training, start=start)
+    if teacher:
+        training = dataclasses.replace(training, teachers=tuple(teacher))
     wanted = dataclasses.replace(wanted, training=training)
     if seed is not None:
         wanted = dataclasses.replace(wanted, seed=seed)

@@ -139,7 +139,8 @@ def _between_dips(
     """Choose two dips of the level as far apart as a word's ends; in samples."""
     size = sample_rate_hz // 100
     around = np.lib.stride_tricks.sliding_window_view(np.pad(levels, 5, constant_values=np.inf), 11)
-    dips = np.flatnonzero(levels <= around.min(axis=1)) * size + size // 2
+    low = (levels <= around.min(axis=1)) & (levels < around.max(axis=1))  # no plateau
+    dips = np.flatnonzero(low) * size + size // 2
     dips = np.concatenate([[0], dips, [samples]])
     length = dips[None, :] - dips[:, None]
     shortest, longest = (ms * sample_rate_hz // 1000 for ms in PIECE_MS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 
 from kws.audio.files import write_wav
@@ -23,14 +24,16 @@ def write_part(
     part: str,
     target: str | os.PathLike[str],
     *,
+    words: Sequence[str] = (),
     silence: int = 0,
 ) -> dict[str, int]:
     """Write the clips of one part to `target`/<label>/, linked where possible, else copied.
 
     Args:
         root: the data set.
-        part: ``"training"``, ``"validation"`` or ``"testing"``.
+        part: ``"training"``, ``"validation"``, ``"testing"`` or ``"all"``.
         target: a new folder; it appears only when it is complete.
+        words: only these labels; all of them if there are none.
         silence: so many clips of background noise for the label ``_silence_``, at RMS levels of
             −60 to −10 dBFS, from the end of each noise recording, which training never hears
             (from its beginning for the training part).
@@ -45,7 +48,10 @@ def write_part(
     if folder.exists():
         raise KwsError(f"The folder must not exist yet. Received: {folder}. Choose another name")
     whole = scan(root)
-    index = whole.select(split=part)
+    unknown = sorted(set(words) - set(whole.labels))
+    if unknown:
+        raise KwsError(f"{whole.root} has no clips of a word. Received: {', '.join(unknown)}")
+    index = whole.select(split=None if part == "all" else part, words=words or None)
     if not len(index):
         raise KwsError(f"No clip of {whole.root} falls to the {part} part: there is nothing to do")
     recordings = split_noise(read_noise(whole))[part != "training"]

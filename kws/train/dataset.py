@@ -223,17 +223,16 @@ def _speech(recipe: TrainingRecipe, data_dir: Path | None) -> list[ClipSet]:
 def _nonwords(
     recipe: TrainingRecipe, spoken: ClipSet, speech: list[ClipSet], rng: np.random.Generator
 ) -> ClipSet:
-    """Words that nobody says, made of the words in `spoken` and of running speech: of each kind a
-    third."""
-    words, n = list(spoken.words), recipe.data.nonwords // 3
+    """Words that nobody says, made of the words in `spoken` and, a third of them, of `speech`."""
+    words, n = list(spoken.words), recipe.data.nonwords
     rate = recipe.front_end.sample_rate_hz
+    windows = [part.pcm for part in speech if len(part)]
+    pieces = [cut_out(pcm, n // 3 // len(windows), rng, sample_rate_hz=rate) for pcm in windows]
+    left = n - sum(map(len, pieces))
     spans = word_spans(spoken.pcm, sample_rate_hz=rate)
-    made = [
-        backwards(spoken.pcm, words, n, rng),
-        spliced(spoken.pcm, words, spans, n, rng, sample_rate_hz=rate),
-        *(cut_out(part.pcm, n // len(speech), rng, sample_rate_hz=rate) for part in speech),
-    ]
-    pcm = np.concatenate(made)
+    reverse = backwards(spoken.pcm, words, left // 2, rng)
+    joined = spliced(spoken.pcm, words, spans, left - left // 2, rng, sample_rate_hz=rate)
+    pcm = np.concatenate([reverse, joined, *pieces])
     return _clip_set(recipe, pcm, ["_nonword_"] * len(pcm))
 
 
