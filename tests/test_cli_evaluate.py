@@ -355,7 +355,8 @@ def test_ctrl_c_ends_in_one_line_and_leaves_nothing(
     time.sleep(after_s)
     os.killpg(process.pid, signal.SIGINT)
     out, err = process.communicate(timeout=30)
-    if process.returncode == -signal.SIGINT:
+    # Python itself has no one line for us while it starts.
+    if process.returncode == -signal.SIGINT or "init_import_site" in err:
         pytest.skip(f"the machine was too slow to get to the command within {after_s} s")
     assert (process.returncode, out) == (130, "")
     assert err.splitlines()[-1] == "kws: interrupted"
