@@ -282,6 +282,11 @@ def test_json_has_the_recipe_and_the_commands(mute, capsys):
     assert [line.split()[2] for line in found["optional"]] == ["record", "fetch"]
 
 
+def test_a_word_that_the_pretrained_model_was_kept_from_can_be_ones_own(here):
+    assert run(["new", "--word", "marvin"]) == 0
+    assert recipe("marvin").labels.keywords == ("marvin",)
+
+
 def test_training_reads_the_recipe_when_nothing_but_generated_voices_is_there(here, capsys):
     pytest.importorskip("espeakng_loader")
     from kws.train.dataset import load_training_data
