@@ -11,8 +11,8 @@ pytest.importorskip("keras")
 
 from kws.recipe import AugmentConfig, TrainingRecipe, load_recipe
 from kws.train.layers import RandomAudio
-from kws.train.loop import StreamLoss, right_answers, sequence_steps
-from kws.train.targets import Steps, step_targets
+from kws.train.loop import StreamLoss, right_answers
+from kws.train.targets import Steps, sequence_steps, step_targets
 from kws.train.variation import draw_gain, draw_stretches, draw_variation
 
 RATE = 16000
@@ -70,7 +70,7 @@ def test_other_speech_is_no_keyword_at_any_step_and_told_from_silence_at_its_end
 
 def test_a_step_that_has_heard_more_than_a_clip_belongs_to_the_next() -> None:
     """By hand: frame f ends at sample 320 f + 512, step s at frame 2 s + 8 (R = 9, S = 2)."""
-    steps = sequence_steps(load_recipe("commands_en"))
+    steps = sequence_steps(load_recipe("commands_en"), clips=2)
     assert steps.ends[:2].tolist() == [320 * 8 + 512, 320 * 10 + 512]
     found = step_targets(steps, np.zeros((1, 2), np.int32), np.zeros((1, 2, 2)))
     assert np.flatnonzero(found.weights[0] == 1).tolist() == [20, 45]

@@ -110,7 +110,7 @@ def test_only_the_pupil_is_trained() -> None:
     ],
 )
 def test_a_teacher_of_something_else_is_refused(changed: dict, said: str) -> None:
-    from kws.train.teachers import check_teachers
+    from kws.train.trained import check_teachers
 
     other = finished(dataclasses.replace(recipe(), **changed))
     with pytest.raises(KwsError, match=f"must have the recipe's {said}. Received: teacher"):

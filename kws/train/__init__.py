@@ -47,7 +47,7 @@ def run_training(
     from kws.report import check_picture, plot_curves
     from kws.train.dataset import load_training_data
     from kws.train.run_folder import RunFolder, check_resumable, read_json
-    from kws.train.trained import load_run
+    from kws.train.trained import check_teachers, load_run
 
     run = RunFolder(folder)
     check_picture(run / "curves.png")
@@ -55,13 +55,12 @@ def run_training(
         check_resumable(run, to_toml(recipe))
     if start is not None:
         start.check(recipe)
+    teachers = [load_run(teacher) for teacher in recipe.training.teachers]
+    check_teachers(teachers, recipe)
     data = load_training_data(recipe, data_dir)
     with heed_interrupts(), quiet_stderr():
         from kws.train.devices import choose_devices, shared_by
         from kws.train.loop import batch_sequences, train
-        from kws.train.teachers import check_teachers
-    teachers = [load_run(teacher) for teacher in recipe.training.teachers]
-    check_teachers(teachers, recipe)
     chosen = choose_devices(devices, batch_sequences(recipe, data))
     folder.mkdir(parents=True, exist_ok=True)
     with shared_by(chosen):

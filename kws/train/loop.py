@@ -28,7 +28,6 @@ from kws.train.dataset import (
     describe,
     environment,
     epoch_order,
-    keyword_labels,
 )
 from kws.train.devices import clip_source, device_name
 from kws.train.layers import TrainingFeatures
@@ -41,7 +40,7 @@ from kws.train.run_folder import (
     write_text,
 )
 from kws.train.start import Start, ThawingAdamW, start_from, thaw_steps
-from kws.train.targets import Steps, step_targets
+from kws.train.targets import sequence_steps, step_targets
 from kws.train.teachers import with_teachers
 from kws.train.trained import TrainedRun
 from kws.train.variation import draw_background, draw_gain, draw_stretches, draw_variation
@@ -66,22 +65,6 @@ class Result:
     """Median over the epochs of clips trained per second, augmentation included."""
     seconds: float
     """Time in all epochs together."""
-
-
-def sequence_steps(recipe: TrainingRecipe) -> Steps:
-    """Return when the network answers within a sequence of clips."""
-    front_end, reach = recipe.front_end, recipe.receptive_field_frames
-    frames = front_end.n_frames(recipe.training.context_clips * recipe.clip_samples)
-    steps = np.arange((frames - reach) // recipe.stride_frames + 1)
-    newest = steps * recipe.stride_frames + reach - 1
-    return Steps(
-        ends=newest * front_end.hop_length + front_end.frame_length,
-        clip_samples=recipe.clip_samples,
-        sample_rate_hz=front_end.sample_rate_hz,
-        n_labels=len(recipe.labels.labels),
-        keywords=keyword_labels(recipe),
-        stream_weight=recipe.training.stream_weight,
-    )
 
 
 def feature_statistics(pcm: np.ndarray, recipe: TrainingRecipe) -> tuple[np.ndarray, np.ndarray]:
@@ -406,7 +389,11 @@ class Batches:
     """Lays clips into sequences and says what the network should answer."""
 
     def __init__(self, data: TrainingData, recipe: TrainingRecipe) -> None:
-        self.recipe, self.data, self.steps = recipe, data, sequence_steps(recipe)
+        self.recipe, self.data, self.steps = (
+            recipe,
+            data,
+            sequence_steps(recipe, recipe.training.context_clips),
+        )
         self._clip = clip_source(data.training.pcm)
         # Nothing is taken from a set of none, which a device would not even hold.
         self._stretch = clip_source(data.stretches) if len(data.stretches) else None

@@ -18,6 +18,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from kws.recipe import TrainingRecipe
+from kws.train.dataset import keyword_labels
+
 NAMED_FROM_MS = 80
 """A word is to be named this long after its end: the network has heard it whole by then."""
 NAMED_TO_MS = 480
@@ -44,6 +47,20 @@ class Steps:
     """How much a clip's naming counts, and the absence of keywords elsewhere in it, each beside
     the answer at its end, which counts 1."""
 
+    @property
+    def clip(self) -> npt.NDArray[np.int64]:
+        """The clip of the sequence that each step answers for [steps].
+
+        A step that has heard the last sample of a clip answers for that clip.
+        """
+        return (self.ends - 1) // self.clip_samples
+
+    @property
+    def last(self) -> npt.NDArray[np.int64]:
+        """The last step of each clip, which is its answer [clips]."""
+        clip = self.clip
+        return np.flatnonzero(np.append(clip[1:] != clip[:-1], True))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Targets:
@@ -60,6 +77,21 @@ class Targets:
     posterior over these steps counts, as it does when the kit decides, and not that of each."""
 
 
+def sequence_steps(recipe: TrainingRecipe, clips: int) -> Steps:
+    """Return when the recipe's network answers within a sequence of so many clips."""
+    front_end, reach = recipe.front_end, recipe.receptive_field_frames
+    frames = front_end.n_frames(clips * recipe.clip_samples)
+    newest = np.arange(reach - 1, frames, recipe.stride_frames)
+    return Steps(
+        ends=newest * front_end.hop_length + front_end.frame_length,
+        clip_samples=recipe.clip_samples,
+        sample_rate_hz=front_end.sample_rate_hz,
+        n_labels=len(recipe.labels.labels),
+        keywords=keyword_labels(recipe),
+        stream_weight=recipe.training.stream_weight,
+    )
+
+
 def step_targets(
     steps: Steps, labels: npt.NDArray[np.int32], spans: npt.NDArray[np.floating]
 ) -> Targets:
@@ -73,10 +105,9 @@ def step_targets(
     """
     n_sequences, n_clips = labels.shape
     ms = steps.sample_rate_hz / 1000
-    # A step that has heard the last sample of a clip answers for that clip.
-    clip = np.clip((steps.ends - 1) // steps.clip_samples, 0, n_clips - 1)  # [steps]
+    clip = steps.clip
     at = steps.ends - clip * steps.clip_samples  # samples of its clip that a step has heard
-    last = np.append(clip[1:] != clip[:-1], True)
+    last = np.isin(np.arange(len(clip)), steps.last)
 
     labels_at, spans_at = labels[:, clip], spans[:, clip]  # [sequences, steps(, 2)]
     keyword = np.isin(labels_at, steps.keywords)

@@ -16,30 +16,10 @@ import keras
 import numpy as np
 from keras import ops
 
-from kws.errors import KwsError
 from kws.recipe import TrainingRecipe
+from kws.train.targets import sequence_steps
 from kws.train.trained import TrainedRun
 from kws.train.weights import load_network_weights
-
-
-def check_teachers(teachers: Sequence[TrainedRun], recipe: TrainingRecipe) -> None:
-    """Make sure that the teachers answer the recipe's question about the recipe's features.
-
-    Raises:
-        KwsError: other labels, another front end, or clips of another length.
-    """
-    for teacher in teachers:
-        other = teacher.recipe
-        for what, theirs, ours in (
-            ("labels", other.labels.labels, recipe.labels.labels),
-            ("front end", other.front_end, recipe.front_end),
-            ("length of clips", other.clip_samples, recipe.clip_samples),
-        ):
-            if theirs != ours:
-                raise KwsError(
-                    f"A teacher must have the recipe's {what}. Received: {teacher.path} with "
-                    f"{theirs}. Expected: {ours}"
-                )
 
 
 class Teacher(keras.layers.Layer):
@@ -68,7 +48,7 @@ class Teacher(keras.layers.Layer):
         hop, samples = recipe.front_end.hop_length, recipe.clip_samples
         self.first = [round(i * samples / hop) for i in range(clips)]
         self.frames = recipe.clip_frames
-        self.steps = last_steps(recipe, clips)
+        self.steps = sequence_steps(recipe, clips).last
 
     def call(self, x: Any) -> Any:
         """Features [sequences, frames, n_features] → posteriors [sequences, clips, n_labels]."""
@@ -101,14 +81,6 @@ class TaughtAnswers(keras.layers.Layer):
         return posteriors
 
 
-def last_steps(recipe: TrainingRecipe, clips: int) -> np.ndarray:
-    """Return a network's last step in each of so many clips in a row, int32 [clips]."""
-    front_end = recipe.front_end
-    reach, stride = recipe.receptive_field_frames, recipe.stride_frames
-    frames = [front_end.n_frames((i + 1) * recipe.clip_samples) for i in range(clips)]
-    return np.array([(n - reach) // stride for n in frames], np.int32)
-
-
 def with_teachers(
     features: Any,
     posteriors: Any,
@@ -136,6 +108,5 @@ def with_teachers(
     clips = recipe.training.context_clips
     answers = [Teacher(t, mean=mean, std=std, clips=clips)(features) for t in teachers]
     taught = answers[0] if len(answers) == 1 else keras.layers.Average()(answers)
-    return TaughtAnswers(last_steps(recipe, clips), recipe.training.teacher_weight)(
-        posteriors, taught
-    )
+    steps = sequence_steps(recipe, clips).last
+    return TaughtAnswers(steps, recipe.training.teacher_weight)(posteriors, taught)

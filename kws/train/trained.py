@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,26 @@ def load_run(folder: str | Path) -> TrainedRun:
         std=std,
         metrics=read_json(run.metrics) if run.metrics.is_file() else {},
     )
+
+
+def check_teachers(teachers: Sequence[TrainedRun], recipe: TrainingRecipe) -> None:
+    """Make sure that the teachers answer the recipe's question about the recipe's features.
+
+    Raises:
+        KwsError: other labels, another front end, or clips of another length.
+    """
+    for teacher in teachers:
+        other = teacher.recipe
+        for what, theirs, ours in (
+            ("labels", other.labels.labels, recipe.labels.labels),
+            ("front end", other.front_end, recipe.front_end),
+            ("length of clips", other.clip_samples, recipe.clip_samples),
+        ):
+            if theirs != ours:
+                raise KwsError(
+                    f"A teacher must have the recipe's {what}. Received: {teacher.path} with "
+                    f"{theirs}. Expected: {ours}"
+                )
 
 
 def calibration_clips(run: TrainedRun) -> NDArray[np.int16]:
