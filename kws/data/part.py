@@ -42,7 +42,8 @@ def write_part(
         Clips of each label.
 
     Raises:
-        KwsError: `target` exists, the part is empty, or there is no noise to cut silence from.
+        KwsError: `target` exists, a word or the part has no clips, or there is no noise to cut
+            silence from.
     """
     folder = Path(target)
     if folder.exists():
@@ -50,7 +51,10 @@ def write_part(
     whole = scan(root)
     unknown = sorted(set(words) - set(whole.labels))
     if unknown:
-        raise KwsError(f"{whole.root} has no clips of a word. Received: {', '.join(unknown)}")
+        raise KwsError(
+            f"{whole.root} has no folder for a word. Received: {', '.join(unknown)}. "
+            "Check the spelling"
+        )
     index = whole.select(split=None if part == "all" else part, words=words or None)
     if not len(index):
         raise KwsError(f"No clip of {whole.root} falls to the {part} part: there is nothing to do")
