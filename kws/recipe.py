@@ -139,6 +139,9 @@ class AugmentConfig:
     """Largest shift in time, either way."""
     speed: float = 0.15
     """Largest change of speed and pitch together, as a share, either way."""
+    tract: float = 0.0
+    """Largest change of the length of the vocal tract, as a share, either way: it moves formants
+    and not the timing."""
     gain_db: tuple[float, float] = (-15.0, 10.0)
     """Range of the change in level."""
     noise_share: float = 0.8
@@ -153,11 +156,12 @@ class AugmentConfig:
     """Range of the time in which the room's sound falls by 60 dB."""
     room_db: tuple[float, float] = (0.0, 15.0)
     """Range of the ratio of direct sound to the room's."""
-    time_masks: int = 2
-    """Stretches that are blanked in each clip (SpecAugment)."""
+    time_masks: int = 0
+    """Stretches that are blanked in each clip (SpecAugment); networks as small as these learn less
+    with them (docs/accuracy.md)."""
     time_mask_ms: float = 160.0
     """Longest such stretch."""
-    mel_masks: int = 1
+    mel_masks: int = 0
     """Bands of mel filters that are blanked (SpecAugment)."""
     mel_mask_width: int = 6
     """Widest such band, in filters."""
@@ -168,6 +172,7 @@ class AugmentConfig:
             "augment",
             shift_ms=(0, 10_000),
             speed=(0, 0.5),
+            tract=(0, 0.5),
             noise_share=(0, 1),
             equaliser_db=(0, 60),
             room_share=(0, 1),
@@ -189,7 +194,7 @@ class TrainingConfig:
     """Passes over the training set."""
     batch_size: int = 256
     """Clips for one step of the optimiser."""
-    learning_rate: float = 2e-3
+    learning_rate: float = 5e-3
     """Highest learning rate, reached after the warm-up; then it falls as a cosine to zero."""
     warmup_epochs: float = 2.0
     """Epochs in which the learning rate rises from zero."""

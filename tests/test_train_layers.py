@@ -25,6 +25,7 @@ from kws.train.layers import (  # noqa: E402
     RandomAudio,
     RandomEqualiser,
     RandomRoom,
+    RandomTract,
     SpecAugment,
     TrainingFeatures,
 )
@@ -267,6 +268,32 @@ def test_a_rooms_tail_falls_by_60_db_in_its_time_and_holds_the_energy_asked_for(
     np.testing.assert_allclose(10 * np.log10(1 / tail_energy), 5, atol=0.05)
 
 
+def test_another_vocal_tract_moves_formants_by_one_factor_and_nothing_in_time() -> None:
+    layer = RandomTract(AugmentConfig(tract=0.1), CONFIG, seed=1)
+    hz = layer.centres_hz
+    # Filters are narrow beside these formants, and the second frame holds the louder ones.
+    formants = [np.exp(-0.5 * (np.log(hz / f) / 0.15) ** 2) for f in (700, 1800)]
+    x = np.stack([formants[0] + formants[1], 5 * formants[1]])
+    found = to_numpy(layer(np.repeat(x[None], 400, 0).astype(np.float32), training=True))
+
+    octaves = np.log(hz)[None]
+    middle = (found[:, 1] * octaves * np.gradient(octaves[0])).sum(axis=1)
+    middle /= (found[:, 1] * np.gradient(octaves[0])).sum(axis=1)
+    factor = 1800 / np.exp(middle)
+    assert 1 / 1.11 < factor.min() < 0.93 and 1.07 < factor.max() < 1.11
+    assert 0.45 < np.mean(factor > 1) < 0.55
+    # The lower formant moves by the factor of the other frame's.
+    for i in (int(factor.argmin()), int(factor.argmax())):
+        expected = np.interp(hz * factor[i], hz, x[0])
+        np.testing.assert_allclose(found[i, 0, 2:-2], expected[2:-2], atol=0.05)
+
+
+def test_a_flat_spectrum_has_the_same_level_in_any_vocal_tract() -> None:
+    x = np.full((50, 3, 40), 2.5, np.float32)
+    found = to_numpy(RandomTract(AugmentConfig(tract=0.4), CONFIG, seed=2)(x, training=True))
+    np.testing.assert_allclose(found, x, rtol=1e-5)
+
+
 def test_the_equaliser_is_one_smooth_curve_for_all_frames_as_strong_as_asked() -> None:
     config = AugmentConfig(equaliser_db=4.0)
     x = np.random.default_rng(20).uniform(1, 2, (500, 3, 40)).astype(np.float32)
@@ -298,11 +325,11 @@ def test_masks_blank_whole_frames_and_bands_with_the_mean_and_nothing_else() -> 
 @pytest.mark.skipif(keras.backend.backend() == "jax", reason="this is the run under jax")
 def test_the_same_holds_under_jax() -> None:
     pytest.importorskip("jax")
-    chosen = "not real_speech and (runner or one_seed or a_shift or quietest or masks)"
+    chosen = "not real_speech and (runner or one_seed or a_shift or quietest or masks or tract)"
     command = [sys.executable, "-m", "pytest", "-o", "addopts=", "-p", "no:cacheprovider"]
     command += [__file__, "-k", chosen]
     run = subprocess.run(
         command, env={**os.environ, "KERAS_BACKEND": "jax"}, capture_output=True, text=True
     )
     assert run.returncode == 0, run.stdout[-3000:]
-    assert "9 passed" in run.stdout
+    assert "11 passed" in run.stdout

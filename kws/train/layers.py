@@ -179,6 +179,38 @@ class RandomRoom(Varying):
         return ops.sqrt(ops.matmul(kernel, x * x) + 1e-20)
 
 
+class RandomTract(Varying):
+    """Move formants as a longer or shorter vocal tract would, and leave the timing as it is.
+
+    Speed changes both together; this tells a child's voice from a hurried one. Frequencies are
+    multiplied by one factor for each sequence, the mel energies interpolated between filters (N.
+    Jaitly, G. Hinton, "Vocal Tract Length Perturbation improves speech recognition", 2013; without
+    their bend below the highest frequency: what would come from outside is the outermost filter).
+    """
+
+    def __init__(
+        self, config: AugmentConfig, front_end: FrontEndConfig, *, seed: int, **kwargs: Any
+    ) -> None:
+        super().__init__(seed, **kwargs)
+        self.limit = math.log1p(config.tract)
+        ends_hz = front_end.mel_low_hz, front_end.mel_high_hz
+        self.low, high = (2595 * math.log10(1 + hz / 700) for hz in ends_hz)
+        self.step = (high - self.low) / (front_end.n_mels + 1)
+        mels = self.low + self.step * np.arange(1, front_end.n_mels + 1)
+        self.centres_hz = (700 * (10 ** (mels / 2595) - 1)).astype(np.float32)
+
+    def vary(self, x: Any) -> Any:
+        """float32 mel energies [batch, frames, n_mels] → the same."""
+        n = x.shape[-1]
+        factor = ops.exp(self.uniform((ops.shape(x)[0], 1), -self.limit, self.limit))
+        mels = ops.log1p(self.centres_hz * factor / 700) * (2595 / math.log(10))
+        at = ops.clip((mels - self.low) / self.step - 1, 0.0, n - 1.0)
+        shares = ops.maximum(
+            0.0, 1.0 - ops.abs(at[:, None] - np.arange(n, dtype=np.float32)[:, None])
+        )
+        return ops.matmul(x, shares)
+
+
 class RandomEqualiser(Varying):
     """Multiply mel energies by a smooth curve, as another microphone or room would."""
 
@@ -262,7 +294,7 @@ class TrainingFeatures(keras.layers.Layer):
     one stretch of audio, in one room, before one background: the network hears them without a
     break and has to let go of a word when the next one comes. Otherwise the features are those of
     `kws.frontend.features_of`, normalised. Where these are samples, the variations of a spectrum
-    (room, equaliser, masks) are left out.
+    (vocal tract, room, equaliser, masks) are left out.
 
     Example:
         >>> features = TrainingFeatures(
@@ -298,13 +330,15 @@ class TrainingFeatures(keras.layers.Layer):
         """
         super().__init__(trainable=False, dtype="float32", **kwargs)
         frame_ms = 1000 * front_end.hop_length / front_end.sample_rate_hz
-        seeds = range(seed * 100, seed * 100 + 4)
+        seeds = range(seed * 100, seed * 100 + 5)
         self.audio = RandomAudio(noise, seed=seeds[0])
         self.mel_energies = MelEnergies(front_end)
         self.spectrum: list[Varying] = [RandomEqualiser(augment, seed=seeds[1])]
         if augment.room_share:
             room = RandomRoom(augment, frame_ms=frame_ms, seed=seeds[2])
             self.spectrum.insert(0, room)
+        if augment.tract:
+            self.spectrum.insert(0, RandomTract(augment, front_end, seed=seeds[4]))
         self.log = Log(front_end)
         self.masks = SpecAugment(augment, clips=clips, frame_ms=frame_ms, seed=seeds[3])
         self.normalised = Normalised(front_end, mean, deviation)
