@@ -99,17 +99,20 @@ def test_it_hears_in_the_stream_what_the_runner_hears(verified: Verification) ->
     assert verified.runner_events >= verified.events_alike >= 0.9 * verified.runner_events > 0
 
 
+# A step of 256 of a weight in conv_0 is lost on its way through all that comes after it.
+@pytest.mark.parametrize("layer", ["conv_1", "lstm_0_input", "lstm_0_hidden", "fully_connected_0"])
 def test_one_weight_that_is_off_by_one_is_noticed(
-    library: Path, clips: Path, tmp_path: Path
+    layer: str, library: Path, clips: Path, tmp_path: Path
 ) -> None:
     other = changed(
         library,
         tmp_path / "other",
         "kws_model.c",
-        r"(static const int8_t \w*weights\w*\[\d+\] = \{\s*)(-?\d+),",
+        rf"(static const int8_t {layer}_weights\[\d+\] = \{{\s*)(-?\d+),",
         lambda found: f"{found[1]}{int(found[2]) - (1 if int(found[2]) > 0 else -1)},",  # type: ignore[arg-type]
     )
-    result = verify(MODEL, other, clips, limit=4, cores=["host"])
+    # In a few clips that the network is sure of, it may be lost as well: all of them are heard.
+    result = verify(MODEL, other, clips, cores=["host"])
     (host,) = result.cores
     assert not result.equal
     assert host.differing["features"] == 0 and host.differing["posteriors"] > 0
