@@ -122,6 +122,15 @@ def hann_window(length: int) -> NDArray[np.float64]:
     return _constant(0.5 - 0.5 * np.cos(2 * np.pi * np.arange(length) / length))
 
 
+def mel_corners_hz(config: FrontEndConfig) -> NDArray[np.float64]:
+    """Return where the filters begin, peak and end, float64 [n_mels + 2]: filter i peaks at i + 1.
+
+    They are equally far apart on the HTK scale, and so in log(1 + Hz / 700).
+    """
+    low, high = (2595 * np.log10(1 + f / 700) for f in (config.mel_low_hz, config.mel_high_hz))
+    return 700 * (10 ** (np.linspace(low, high, config.n_mels + 2) / 2595) - 1)
+
+
 @functools.lru_cache(maxsize=8)
 def mel_filters(config: FrontEndConfig) -> NDArray[np.float32]:
     """Return the triangular filters, float32 [n_mels, frame_length // 2 + 1], peak height 1.
@@ -129,8 +138,7 @@ def mel_filters(config: FrontEndConfig) -> NDArray[np.float32]:
     The same as ``librosa.filters.mel(…, htk=True, norm=None)``; the scale is that of the HTK book,
     mel = 2595 log10(1 + Hz / 700).
     """
-    low, high = (2595 * np.log10(1 + f / 700) for f in (config.mel_low_hz, config.mel_high_hz))
-    corners = 700 * (10 ** (np.linspace(low, high, config.n_mels + 2) / 2595) - 1)
+    corners = mel_corners_hz(config)
     bins = np.fft.rfftfreq(config.frame_length, 1 / config.sample_rate_hz)
     rising = (bins - corners[:-2, None]) / (corners[1:-1] - corners[:-2])[:, None]
     falling = (corners[2:, None] - bins) / (corners[2:] - corners[1:-1])[:, None]

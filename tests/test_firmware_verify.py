@@ -99,8 +99,10 @@ def test_it_hears_in_the_stream_what_the_runner_hears(verified: Verification) ->
     assert verified.runner_events >= verified.events_alike >= 0.9 * verified.runner_events > 0
 
 
-# A step of 256 of a weight in conv_0 is lost on its way through all that comes after it.
-@pytest.mark.parametrize("layer", ["conv_1", "lstm_0_input", "lstm_0_hidden", "fully_connected_0"])
+# The last weight of a layer: with some others, one step is too little to change any posterior.
+@pytest.mark.parametrize(
+    "layer", ["conv_0", "conv_1", "lstm_0_input", "lstm_0_hidden", "fully_connected_0"]
+)
 def test_one_weight_that_is_off_by_one_is_noticed(
     layer: str, library: Path, clips: Path, tmp_path: Path
 ) -> None:
@@ -108,10 +110,9 @@ def test_one_weight_that_is_off_by_one_is_noticed(
         library,
         tmp_path / "other",
         "kws_model.c",
-        rf"(static const int8_t {layer}_weights\[\d+\] = \{{\s*)(-?\d+),",
-        lambda found: f"{found[1]}{int(found[2]) - (1 if int(found[2]) > 0 else -1)},",  # type: ignore[arg-type]
+        rf"(static const int8_t {layer}_weights\[\d+\] = \{{[^}}]*\s)(-?\d+)(,?\s*\}};)",
+        lambda found: f"{found[1]}{int(found[2]) - (1 if int(found[2]) > 0 else -1)}{found[3]}",  # type: ignore[arg-type]
     )
-    # In a few clips that the network is sure of, it may be lost as well: all of them are heard.
     result = verify(MODEL, other, clips, cores=["host"])
     (host,) = result.cores
     assert not result.equal

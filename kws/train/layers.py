@@ -22,7 +22,14 @@ import keras
 import numpy as np
 from keras import ops
 
-from kws.frontend import FULL_SCALE, FrontEndConfig, dct_matrix, hann_window, mel_filters
+from kws.frontend import (
+    FULL_SCALE,
+    FrontEndConfig,
+    dct_matrix,
+    hann_window,
+    mel_corners_hz,
+    mel_filters,
+)
 from kws.recipe import AugmentConfig
 
 NOISE_GRID = 160
@@ -193,18 +200,19 @@ class RandomTract(Varying):
     ) -> None:
         super().__init__(seed, **kwargs)
         self.limit = math.log1p(config.tract)
-        ends_hz = front_end.mel_low_hz, front_end.mel_high_hz
-        self.low, high = (2595 * math.log10(1 + hz / 700) for hz in ends_hz)
-        self.step = (high - self.low) / (front_end.n_mels + 1)
-        mels = self.low + self.step * np.arange(1, front_end.n_mels + 1)
-        self.centres_hz = (700 * (10 ** (mels / 2595) - 1)).astype(np.float32)
+        corners = mel_corners_hz(front_end)
+        self.centres_hz = corners[1:-1].astype(np.float32)
+        # On this scale the filters are evenly spaced.
+        self.first, second = np.log1p(corners[1:3] / 700).tolist()
+        self.step = second - self.first
 
     def vary(self, x: Any) -> Any:
         """float32 mel energies [batch, frames, n_mels] → the same."""
         n = x.shape[-1]
         factor = ops.exp(self.uniform((ops.shape(x)[0], 1), -self.limit, self.limit))
-        mels = ops.log1p(self.centres_hz * factor / 700) * (2595 / math.log(10))
-        at = ops.clip((mels - self.low) / self.step - 1, 0.0, n - 1.0)
+        # Which filter's energy, as a position between filters, each filter gets.
+        at = (ops.log1p(self.centres_hz * factor / 700) - self.first) / self.step
+        at = ops.clip(at, 0.0, n - 1.0)
         shares = ops.maximum(
             0.0, 1.0 - ops.abs(at[:, None] - np.arange(n, dtype=np.float32)[:, None])
         )
