@@ -225,6 +225,11 @@ class TrainingConfig:
     """How much it counts that a word is named from its end on, and that nothing is where none
     ended, each beside the answer at a clip's end, which counts 1. Fewer false accepts in running
     speech, for some accuracy on clips."""
+    phone_weight: float = 0.0
+    """How much it counts which sound of speech is heard at each step, beside the answer at a clip's
+    end, which counts 1: learnt from recordings of English whose words are known (``speech`` with
+    transcripts.tsv, and ``clips`` named by what they say). A network that knows the sounds tells
+    words better that it has few examples of. Not for networks that take whole clips."""
 
     def __post_init__(self) -> None:
         _check_ranges(
@@ -242,6 +247,7 @@ class TrainingConfig:
             teacher_weight=(0.0, 100.0),
             unfreeze_epochs=(0, 100_000),
             stream_weight=(0.0, 100.0),
+            phone_weight=(0.0, 100.0),
         )
         if self.batch_size % self.context_clips:
             raise KwsError(
@@ -318,6 +324,11 @@ class TrainingRecipe:
                 f'words must be "twelve", "thirty_five" or a list of words. Received: {words!r}'
             )
         return LabelSet.own(words)
+
+    @property
+    def learns_phones(self) -> bool:
+        """Whether the sounds of speech are learnt beside the words."""
+        return self.training.phone_weight > 0 and not self.model.create().whole_clip
 
     @property
     def clip_samples(self) -> int:

@@ -212,7 +212,7 @@ def test_sentences_with_a_keyword_or_what_sounds_like_it_are_left_out(tmp_path: 
     assert len(windows) == 2
     np.testing.assert_array_equal(windows.pcm[0], read_audio(root / "ben" / "1.wav"))
     np.testing.assert_array_equal(windows.pcm[1], read_audio(root / "ben" / "3.wav"))
-    assert windows.speakers == ("ben",)
+    assert windows.recordings == ("ben/1.wav", "ben/3.wav")
     assert len(cut_speech(root, clip_samples=1000)) == 5
 
 
@@ -224,16 +224,21 @@ def test_windows_start_at_every_hop_and_pauses_are_dropped(tmp_path: Path) -> No
     )
     expected = [pcm[i : i + 1000] for i in (0, 500, 1000, 1500, 3500, 4000)]
     np.testing.assert_array_equal(windows.pcm, expected)
+    np.testing.assert_array_equal(windows.starts, [0, 500, 1000, 1500, 3500, 4000])
 
 
 def test_the_speakers_of_sentences_are_split_by_the_same_hash(tmp_path: Path) -> None:
     names = [f"{i:04}" for i in range(60)]
     root = speech(tmp_path / "speech", {f"{n}/a": ("x", hiss(100)) for n in names})
     windows = cut_speech(root, clip_samples=100)
-    assert windows.speakers == tuple(names)
+    assert windows.recordings == tuple(f"{name}/a.wav" for name in names)
     expected = [i for i, name in enumerate(names) if split_of(name) == "validation"]
     assert 0 < len(expected) < 30
-    np.testing.assert_array_equal(windows.select("validation"), windows.pcm[expected])
+    validation = windows.select("validation")
+    np.testing.assert_array_equal(validation.pcm, windows.pcm[expected])
+    assert [validation.recordings[i] for i in validation.recording_ids] == [
+        f"{names[i]}/a.wav" for i in expected
+    ]
 
 
 def test_folders_of_running_speech_that_cannot_be_used_are_one_line(tmp_path: Path) -> None:

@@ -40,6 +40,7 @@ room_share = 0.5
 epochs = 2
 batch_size = 18
 context_clips = 2
+phone_weight = 0.5
 """
 
 GPUS = ["gpu:0", "gpu:1", "gpu:2", "gpu:3"]
@@ -169,6 +170,7 @@ def data(recipe: TrainingRecipe) -> TrainingData:
             labels=labels,
             words=words[:n],
             generated=np.zeros(n, bool),
+            phones=rng.integers(-1, 40, (n, recipe.clip_samples // 160)).astype(np.int8),
         )
 
     return TrainingData(
@@ -177,6 +179,7 @@ def data(recipe: TrainingRecipe) -> TrainingData:
         validation=clips(13),
         noise=rng.integers(-900, 900, 48000).astype(np.int16),
         stretches=rng.integers(-900, 900, (5, 2 * recipe.clip_samples)).astype(np.int16),
+        stretch_phones=rng.integers(-1, 40, (5, 2, recipe.clip_samples // 160)).astype(np.int8),
         folder=None,
     )
 

@@ -100,6 +100,7 @@ def test_a_wake_words_accuracy_counts_its_few_clips_as_much_as_all_others() -> N
         labels=labels,
         words=np.array([""] * 100),
         generated=np.zeros(100, bool),
+        phones=np.full((100, 100), -1, np.int8),
     )
     recipe = TrainingRecipe(name="wake", data=DataConfig(words=("stop",), head="sigmoid"))
     validation = Validation(clips, recipe, np.zeros(13), np.ones(13))
@@ -170,7 +171,11 @@ def clips_of(labels: list[int], generated: list[bool]) -> ClipSet:
     words = np.array(["lamp" if label == 0 else "other" for label in labels], object)
     pcm = np.zeros((len(labels), 160), np.int16)
     return ClipSet(
-        pcm=pcm, labels=np.array(labels, np.int32), words=words, generated=np.array(generated)
+        pcm=pcm,
+        labels=np.array(labels, np.int32),
+        words=words,
+        generated=np.array(generated),
+        phones=np.full((len(labels), 1), -1, np.int8),
     )
 
 

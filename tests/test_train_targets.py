@@ -9,10 +9,11 @@ import pytest
 
 pytest.importorskip("keras")
 
+from kws.data.phones import SILENCE, UNKNOWN
 from kws.recipe import AugmentConfig, TrainingRecipe, load_recipe
 from kws.train.layers import RandomAudio
 from kws.train.loop import StreamLoss, right_answers
-from kws.train.targets import Steps, sequence_steps, step_targets
+from kws.train.targets import Steps, sequence_steps, step_phones, step_targets
 from kws.train.variation import draw_gain, draw_stretches, draw_variation
 
 RATE = 16000
@@ -160,3 +161,45 @@ def test_accuracy_is_the_weighted_share_of_steps_with_a_right_answer() -> None:
 def test_the_recipe_can_do_without_running_speech() -> None:
     recipe = load_recipe("demo")
     assert isinstance(recipe, TrainingRecipe) and not recipe.data.speech
+
+
+def test_a_sound_is_named_a_little_after_it_was_heard() -> None:
+    """By hand: step i has heard (i + 1) x 100 ms, and is asked for what was heard 120 ms before."""
+    phones = np.repeat(np.arange(30, dtype=np.int8), 10).reshape(1, 3, 100)  # 100 ms each
+    still = draw_gain(AugmentConfig(), np.random.default_rng(0), (1, 3))
+    found = step_phones(STEPS, phones, still)
+    # Nothing lies before the sequence but silence.
+    assert found[0].tolist() == [SILENCE, *range(29)]
+
+
+def test_sounds_are_named_where_variation_has_moved_them() -> None:
+    """Oracle: `Variation.moved`, of the place where the second sound of each clip begins."""
+    config = AugmentConfig(shift_ms=150, speed=0.3)
+    rng = np.random.default_rng(5)
+    varied = draw_variation(config, rng, (200, 3), sample_rate_hz=RATE)
+    begins = rng.integers(20, 80, (200, 3))
+    phones = np.where(np.arange(100) < begins[..., None], 7, 8).astype(np.int8)
+    found = step_phones(STEPS, phones, varied)
+    moved = varied.moved(begins[..., None] * 160, RATE)[..., 0]
+    first = varied.moved(np.zeros((200, 3, 1), int), RATE)[..., 0]
+    end = varied.moved(np.full((200, 3, 1), RATE), RATE)[..., 0]
+    for clip in range(3):
+        at = STEPS.ends - 120 * 16 - clip * RATE
+        for step in np.flatnonzero((at >= 0) & (at < RATE)):
+            place, sound = at[step], found[:, step]
+            expected = np.where(place < moved[:, clip], 7, 8)
+            expected[(place < first[:, clip]) | (place >= end[:, clip])] = SILENCE
+            np.testing.assert_array_equal(sound, expected)
+
+
+def test_what_nobody_knows_is_not_asked_for() -> None:
+    phones = np.full((1, 3, 100), UNKNOWN, np.int8)
+    phones[0, 1] = 4
+    fast = dataclasses.replace(
+        draw_gain(AugmentConfig(), np.random.default_rng(0), (1, 3)),
+        speed=np.full((1, 3), 1.5, np.float32),
+    )
+    found = step_phones(STEPS, phones, fast)[0]
+    assert (found[1:11] == UNKNOWN).all() and (found[21:] == UNKNOWN).all()
+    # The middle two thirds of the known clip hold it; around it is silence.
+    assert set(found[11:21]) == {SILENCE, 4}

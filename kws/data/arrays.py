@@ -9,10 +9,9 @@ from __future__ import annotations
 
 import csv
 import functools
-import hashlib
-import json
 import os
 import re
+import zipfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -24,9 +23,9 @@ import numpy as np
 import numpy.typing as npt
 
 from kws.audio.files import SAMPLE_RATE_HZ, Pcm, read_audio
-from kws.cache import cache_folder, make_room
+from kws.cache import cache_folder, files_key, make_room
 from kws.data.clips import AUDIO_SUFFIXES, ClipIndex
-from kws.data.split import SPLITS, speaker_of, split_of
+from kws.data.split import speaker_of, split_of
 from kws.errors import KwsError
 from kws.files import atomic_write
 from kws.processes import usable_cores
@@ -50,7 +49,7 @@ HOMOPHONES: dict[str, tuple[str, ...]] = {
 }
 """Words that sound the same: a sentence with one of them is no example of "something else"."""
 
-_FORMAT = 1
+_FORMAT = 2
 """Changes when the same files would give another array."""
 _BATCH = 128
 """Clips that a thread decodes at a time."""
@@ -148,19 +147,26 @@ class SpeechWindows:
 
     pcm: Clips
     """int16 [n, clip_samples], read-only and mapped into memory."""
-    speakers: tuple[str, ...]
-    """All speakers, sorted."""
-    speaker_ids: npt.NDArray[np.int32]
-    """Speaker of each window, as a position in `speakers` [n]."""
-    splits: npt.NDArray[np.uint8]
-    """Part of each window by its speaker's hash, as a position in `kws.data.split.SPLITS` [n]."""
+    recordings: tuple[str, ...]
+    """What they were cut from: paths relative to its folder, sorted."""
+    recording_ids: npt.NDArray[np.int32]
+    """Recording of each window, as a position in `recordings` [n]."""
+    starts: npt.NDArray[np.int64]
+    """First sample of each window in its recording [n]."""
 
     def __len__(self) -> int:
         return len(self.pcm)
 
-    def select(self, split: str) -> Clips:
-        """Return the windows of the speakers of one part: int16 [m, clip_samples], a copy."""
-        return self.pcm[self.splits == SPLITS.index(split)]
+    def select(self, split: str) -> SpeechWindows:
+        """Return the windows of the speakers of one part; their audio is a copy."""
+        ours = np.array([split_of(_speaker(path)) == split for path in self.recordings], bool)
+        chosen = ours[self.recording_ids]
+        return SpeechWindows(
+            pcm=self.pcm[chosen],
+            recordings=tuple(np.array(self.recordings, object)[ours]),
+            recording_ids=(np.cumsum(ours) - 1).astype(np.int32)[self.recording_ids[chosen]],
+            starts=self.starts[chosen],
+        )
 
 
 def cut_speech(
@@ -192,27 +198,36 @@ def cut_speech(
     """
     root = Path(folder).resolve()
     paths = _recordings(root, sorted({word.lower() for word in keywords}))
-    speakers = [path.split("/")[0] if "/" in path else speaker_of(path) for path in paths]
-    names = tuple(sorted(set(speakers)))
-    position = {name: i for i, name in enumerate(names)}
-    key = _key("speech", root, paths, [clip_samples, hop_samples, QUIET_DB, QUIET_DBFS])
+    key = files_key(
+        "speech", root, paths, [_FORMAT, clip_samples, hop_samples, QUIET_DB, QUIET_DBFS]
+    )
     cut = functools.partial(_windows, root, clip_samples=clip_samples, hop_samples=hop_samples)
 
     def produce(rows: _Rows) -> dict[str, npt.NDArray[Any]]:
         ids: list[npt.NDArray[np.int32]] = []
+        starts: list[npt.NDArray[np.int64]] = []
         with Progress(
             len(paths), "cutting running speech", unit="recordings", shown=progress
         ) as shown:
-            for speaker, windows in zip(speakers, _in_parallel(cut, paths), strict=True):
+            for i, (windows, at) in enumerate(_in_parallel(cut, paths)):
                 rows.append(windows)
-                ids.append(np.full(len(windows), position[speaker], np.int32))
+                ids.append(np.full(len(windows), i, np.int32))
+                starts.append(at)
                 shown.advance()
-        return {"speaker_ids": np.concatenate(ids)}
+        return {"recording_ids": np.concatenate(ids), "starts": np.concatenate(starts)}
 
     pcm, columns = _cached(key, clip_samples, produce, expected_rows=4 * len(paths))
-    ids = columns["speaker_ids"]
-    parts = np.array([SPLITS.index(split_of(name)) for name in names], np.uint8)
-    return SpeechWindows(pcm=pcm, speakers=names, speaker_ids=ids, splits=parts[ids])
+    return SpeechWindows(
+        pcm=pcm,
+        recordings=tuple(paths),
+        recording_ids=columns["recording_ids"],
+        starts=columns["starts"],
+    )
+
+
+def _speaker(recording: str) -> str:
+    """Return who speaks: the first folder, or what the name says of a recording in none."""
+    return recording.split("/")[0] if "/" in recording else speaker_of(recording)
 
 
 def read_noise(index: ClipIndex) -> list[Pcm]:
@@ -365,7 +380,7 @@ def _load(
             raise KwsError(f"No clip in {root} can be read. The first: {skipped[0]}")
         return {"kept": np.concatenate(kept)}
 
-    key = _key("clips", root, paths, [clip_samples, skip_bad])
+    key = files_key("clips", root, paths, [_FORMAT, clip_samples, skip_bad])
     pcm, columns = _cached(key, clip_samples, produce, expected_rows=len(paths))
     return pcm, columns["kept"]
 
@@ -395,7 +410,10 @@ def _missing_package(error: BaseException | None) -> bool:
     return error is not None
 
 
-def _windows(root: Path, path: str, *, clip_samples: int, hop_samples: int) -> Clips:
+def _windows(
+    root: Path, path: str, *, clip_samples: int, hop_samples: int
+) -> tuple[Clips, npt.NDArray[np.int64]]:
+    """Return the windows of a recording [n, clip_samples], and where they start [n]."""
     pcm = read_audio(root / path)
     if len(pcm) <= clip_samples:
         windows = np.pad(pcm, (0, clip_samples - len(pcm)))[None]
@@ -403,7 +421,7 @@ def _windows(root: Path, path: str, *, clip_samples: int, hop_samples: int) -> C
         windows = np.lib.stride_tricks.sliding_window_view(pcm, clip_samples)[::hop_samples]
     level = np.array([np.sqrt(np.mean(np.square(w, dtype=np.float64))) for w in windows])
     loud = level >= max(level.max() * 10 ** (-QUIET_DB / 20), 32768 * 10 ** (QUIET_DBFS / 20))
-    return windows[loud]
+    return windows[loud], np.flatnonzero(loud) * hop_samples
 
 
 def _recordings(root: Path, keywords: Sequence[str]) -> list[str]:
@@ -514,18 +532,6 @@ class _Rows:
         self._file.write(b"\x93NUMPY\x01\x00" + room.to_bytes(2, "little") + content)
 
 
-def _key(kind: str, root: Path, paths: Iterable[str], settings: list[Any]) -> str:
-    digest = hashlib.sha256(json.dumps([_FORMAT, kind, os.fspath(root), settings]).encode())
-    for path in paths:
-        try:
-            info = os.stat(f"{root}/{path}")  # noqa: PTH116 (a Path for each of 100,000 is slow)
-            version = f"{info.st_size}\0{info.st_mtime_ns}"
-        except OSError:
-            version = "missing"  # decoding says so
-        digest.update(os.fsencode(f"{path}\0{version}\0"))
-    return digest.hexdigest()[:32]
-
-
 def _cached(
     key: str,
     clip_samples: int,
@@ -562,6 +568,6 @@ def _stored(rows: Path, columns: Path) -> tuple[Clips, dict[str, npt.NDArray[Any
             found = {name: stored[name] for name in stored.files}
         for path in (rows, columns):
             path.touch()  # what is used stays longest
-    except (OSError, ValueError, KeyError, EOFError):
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
     return pcm, found

@@ -9,11 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
+from kws.data import phones
 from kws.data.arrays import (
+    SpeechWindows,
     cut_speech,
     load_good_clips,
     noise_bank,
     read_noise,
+    read_transcripts,
     silence_clips,
     split_noise,
 )
@@ -45,6 +48,8 @@ class ClipSet:
     """str [n], the word as the folder names it, ``_silence_`` or ``_speech_``."""
     generated: np.ndarray
     """bool [n], whether a synthesiser spoke it."""
+    phones: np.ndarray
+    """int8 [n, clip_ms / 10], what is heard when, as `kws.data.phones` has it."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -66,8 +71,17 @@ class TrainingData:
     stretches: np.ndarray
     """int16 [k, context_clips x clip_samples], running speech of training speakers without a
     keyword, as long as a sequence."""
+    stretch_phones: np.ndarray
+    """int8 [k, context_clips, clip_ms / 10], what is heard in them when."""
     folder: str | None
     """The folder that all of it was looked for in, absolute; None for the fetched data sets."""
+
+    @property
+    def has_phones(self) -> bool:
+        """Whether it is known of any speech which sounds it is made of."""
+        return any(
+            bool((p > phones.SILENCE).any()) for p in (self.training.phones, self.stretch_phones)
+        )
 
 
 def find_folder(name: str, data_dir: Path | None) -> Path | None:
@@ -167,12 +181,14 @@ def load_training_data(recipe: TrainingRecipe, data_dir: Path | None) -> Trainin
             cuts = silence_clips(held_out, n_held_out, length, (low, high), seeds[1])
             validation.append(_clip_set(recipe, cuts, [SILENCE] * n_held_out))
     joined = _join(training)
+    stretches, stretch_phones = _stretches(recipe, data_dir)
     return TrainingData(
         training=joined,
         spans=_keyword_spans(recipe, joined),
         validation=_join(validation),
         noise=noise_bank(noise) if noise else np.zeros(recipe.clip_samples, np.int16),
-        stretches=_stretches(recipe, data_dir),
+        stretches=stretches,
+        stretch_phones=stretch_phones,
         folder=None if data_dir is None else str(data_dir.absolute()),
     )
 
@@ -209,15 +225,25 @@ def _words(
             chosen = chosen.take(np.flatnonzero(~np.isin(chosen.words, recipe.data.unheard)))
         if len(chosen):
             pcm, kept = load_good_clips(index.root, chosen.paths, recipe.clip_samples)
-            said = chosen.take(kept).words
-            sets.append(_clip_set(recipe, pcm, said, generated=generated))
+            good = chosen.take(kept)
+            sounds = None
+            if split == "training" and not generated:
+                sounds = _phones(
+                    recipe,
+                    index.root,
+                    dict(zip(good.paths, good.words, strict=True)),
+                    [(path, 0) for path in good.paths],
+                )
+            sets.append(_clip_set(recipe, pcm, good.words, generated=generated, sounds=sounds))
     return sets
 
 
 def _speech(recipe: TrainingRecipe, data_dir: Path | None) -> list[ClipSet]:
     """Windows of running speech by training speakers, without the keywords."""
-    windows = _cut_speech(recipe, data_dir, 1)
-    return [_clip_set(recipe, cuts, ["_speech_"] * len(cuts)) for cuts in windows]
+    return [
+        _clip_set(recipe, cuts, ["_speech_"] * len(cuts), sounds=sounds[:, 0])
+        for cuts, sounds in _cut_speech(recipe, data_dir, 1)
+    ]
 
 
 def _nonwords(
@@ -236,17 +262,26 @@ def _nonwords(
     return _clip_set(recipe, pcm, ["_nonword_"] * len(pcm))
 
 
-def _stretches(recipe: TrainingRecipe, data_dir: Path | None) -> np.ndarray:
-    """Running speech in pieces as long as a sequence."""
+def _stretches(recipe: TrainingRecipe, data_dir: Path | None) -> tuple[np.ndarray, np.ndarray]:
+    """Running speech in pieces as long as a sequence, and its phones."""
     clips = recipe.training.context_clips
-    none = np.empty((0, clips * recipe.clip_samples), np.int16)
-    if not recipe.data.stretch_share:
-        return none
-    return np.concatenate([none, *_cut_speech(recipe, data_dir, clips)])
+    pcm = [np.empty((0, clips * recipe.clip_samples), np.int16)]
+    sounds = [np.empty((0, clips, _clip_phones(recipe)), np.int8)]
+    if recipe.data.stretch_share:
+        for cuts, of_cuts in _cut_speech(recipe, data_dir, clips):
+            pcm.append(cuts)
+            sounds.append(of_cuts)
+    return np.concatenate(pcm), np.concatenate(sounds)
 
 
-def _cut_speech(recipe: TrainingRecipe, data_dir: Path | None, clips: int) -> list[np.ndarray]:
-    """Cut the recipe's running speech, training speakers only, into windows of so many clips."""
+def _cut_speech(
+    recipe: TrainingRecipe, data_dir: Path | None, clips: int
+) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Cut the recipe's running speech, training speakers only, into windows of so many clips.
+
+    Returns:
+        For each folder int16 [n, samples] and phones int8 [n, clips, frames].
+    """
     windows = []
     for name in recipe.data.speech:
         folder = find_folder(name, data_dir)
@@ -257,19 +292,70 @@ def _cut_speech(recipe: TrainingRecipe, data_dir: Path | None, clips: int) -> li
         length = clips * recipe.clip_samples
         found = cut_speech(
             folder, recipe.labels.keywords, clip_samples=length, hop_samples=length // 2
-        )
-        windows.append(found.select("training"))
+        ).select("training")
+        windows.append((found.pcm, _speech_phones(recipe, folder.resolve(), found, clips)))
     return windows
 
 
+def _speech_phones(
+    recipe: TrainingRecipe, folder: Path, found: SpeechWindows, clips: int
+) -> np.ndarray:
+    """Return the phones of windows of running speech, int8 [n, clips, frames]."""
+    table = folder / "transcripts.tsv"
+    spoken = read_transcripts(table) if table.is_file() else {}
+    said = {
+        path: spoken.get(Path(path).with_suffix("").as_posix(), "") for path in found.recordings
+    }
+    places = [
+        (found.recordings[i], int(start) + clip * recipe.clip_samples)
+        for i, start in zip(found.recording_ids, found.starts, strict=True)
+        for clip in range(clips)
+    ]
+    return _phones(recipe, folder, said, places).reshape(len(found), clips, -1)
+
+
+def _phones(
+    recipe: TrainingRecipe, root: Path, said: dict[str, str], places: Sequence[tuple[str, int]]
+) -> np.ndarray:
+    """Return the phones of clips cut from recordings, int8 [n, frames].
+
+    Args:
+        recipe: without a use for them, they are unknown.
+        root: of the recordings.
+        said: recording → what is said in it.
+        places: recording and first sample of each clip.
+    """
+    asked = recipe.learns_phones and any(said.values())
+    found = phones.aligned(root, said) if asked else {}
+    cuts = np.full((len(places), _clip_phones(recipe)), phones.UNKNOWN, np.int8)
+    for i, (path, start) in enumerate(places):
+        if path in found:
+            cuts[i] = phones.cut(found[path], start, recipe.clip_samples)
+    return cuts
+
+
+def _clip_phones(recipe: TrainingRecipe) -> int:
+    """Return how many phones a clip has room for."""
+    return recipe.clip_samples // phones.FRAME_SAMPLES
+
+
 def _clip_set(
-    recipe: TrainingRecipe, pcm: np.ndarray, words: list[str], *, generated: bool = False
+    recipe: TrainingRecipe,
+    pcm: np.ndarray,
+    words: Sequence[str],
+    *,
+    generated: bool = False,
+    sounds: np.ndarray | None = None,
 ) -> ClipSet:
+    if sounds is None:
+        sounds = np.full((len(pcm), _clip_phones(recipe)), phones.UNKNOWN, np.int8)
+        sounds[np.array([word == SILENCE for word in words], bool)] = phones.SILENCE
     return ClipSet(
         pcm=pcm,
         labels=np.array(recipe.labels.indices_of(words), np.int32),
         words=np.array(words, object),
         generated=np.full(len(words), generated),
+        phones=sounds,
     )
 
 
@@ -294,6 +380,7 @@ def _join(sets: list[ClipSet]) -> ClipSet:
         labels=np.concatenate([s.labels for s in sets]),
         words=np.concatenate([s.words for s in sets]),
         generated=np.concatenate([s.generated for s in sets]),
+        phones=np.concatenate([s.phones for s in sets]),
     )
 
 

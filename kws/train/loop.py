@@ -39,8 +39,9 @@ from kws.train.run_folder import (
     write_json,
     write_text,
 )
+from kws.train.sounds import with_phones
 from kws.train.start import Start, ThawingAdamW, start_from, thaw_steps
-from kws.train.targets import sequence_steps, step_targets
+from kws.train.targets import sequence_steps, step_phones, step_targets
 from kws.train.teachers import with_teachers
 from kws.train.trained import TrainedRun
 from kws.train.variation import draw_background, draw_gain, draw_stretches, draw_variation
@@ -84,13 +85,24 @@ def build_trainer(
     std: np.ndarray,
     noise: np.ndarray,
     teachers: Sequence[TrainedRun] = (),
+    *,
+    phones: bool = False,
 ) -> tuple[Any, Any]:
     """Build the model that is trained and the network inside it.
 
+    Args:
+        recipe: of the network.
+        mean: of the features [n_features].
+        std: their standard deviation.
+        noise: background to mix in, int16 [m].
+        teachers: networks whose answers are learnt, too.
+        phones: whether the sounds of speech are learnt, too (`kws.train.sounds`).
+
     Returns:
         The trainer, int16 [sequences, context_clips, clip_samples] and their variation
-        [sequences, context_clips, 4] → posteriors [sequences, steps, n_labels]; and the network,
-        features [batch, frames, n_features] → [batch, steps, n_labels], sharing its weights.
+        [sequences, context_clips, 4] (with `phones`, also these [sequences, steps]) → posteriors
+        [sequences, steps, n_labels]; and the network, features [batch, frames, n_features] →
+        [batch, steps, n_labels], sharing its weights.
     """
     clips, samples = recipe.training.context_clips, recipe.clip_samples
     network = recipe.build_network(keras)
@@ -105,8 +117,15 @@ def build_trainer(
         seed=recipe.seed,
         clips=clips,
     )(pcm, variation)
-    answers = with_teachers(x, network(x), recipe, teachers, mean=mean, std=std)
-    return keras.Model([pcm, variation], answers, name="trainer"), network
+    inputs = [pcm, variation]
+    if phones:
+        steps = len(sequence_steps(recipe, clips).ends)
+        inputs.append(keras.Input((steps,), dtype="int32", name="phones"))
+        answers = with_phones(network, x, inputs[-1], recipe.training.phone_weight)
+    else:
+        answers = network(x)
+    answers = with_teachers(x, answers, recipe, teachers, mean=mean, std=std)
+    return keras.Model(inputs, answers, name="trainer"), network
 
 
 class StreamLoss(keras.losses.Loss):
@@ -276,14 +295,18 @@ def train(
         _save_clips(run, data, sample[:CALIBRATION_CLIPS])
     write_json(run.environment, {**environment(), "device": device, "data": data.folder})
 
-    trainer, network = build_trainer(recipe, mean, std, data.noise, teachers)
+    learns_phones = recipe.learns_phones and data.has_phones
+    trainer, network = build_trainer(recipe, mean, std, data.noise, teachers, phones=learns_phones)
     if start is not None and not resume:
         heard = features_of(data.training.pcm[sample[:CALIBRATION_CLIPS]], recipe.front_end)
         start_from(network, start, recipe, ((heard - mean) / std).astype(np.float32))
     n_clips = len(epoch_order(data.training, recipe, 1))
     steps = n_clips // recipe.training.batch_size
     every = 0 if start is None else round(recipe.training.unfreeze_epochs * steps)
-    compile_trainer(trainer, recipe, steps, thaw_steps(network, every))
+    thaw = dict(zip(map(id, network.trainable_variables), thaw_steps(network, every), strict=True))
+    compile_trainer(
+        trainer, recipe, steps, [thaw.get(id(v), 0) for v in trainer.trainable_variables]
+    )
     trainer.optimizer.build(trainer.trainable_variables)
     average = WeightAverage(network, recipe, steps) if recipe.training.average_epochs else None
     result_network = average.network if average else network
@@ -295,7 +318,7 @@ def train(
         first_epoch, history = _load_state(state, run)
     _say(f"{describe(data, recipe)}; {network.count_params():,} parameters; {device}")
 
-    batches = Batches(data, recipe)
+    batches = Batches(data, recipe, phones=learns_phones)
     epochs, done = recipe.training.epochs, first_epoch - 1
     started = time.monotonic()
     for epoch in range(first_epoch, epochs + 1):
@@ -388,7 +411,9 @@ class WeightAverage:
 class Batches:
     """Lays clips into sequences and says what the network should answer."""
 
-    def __init__(self, data: TrainingData, recipe: TrainingRecipe) -> None:
+    def __init__(self, data: TrainingData, recipe: TrainingRecipe, *, phones: bool = False) -> None:
+        """Keep what they are drawn from; with `phones`, the trainer is told these, too."""
+        self.phones = phones
         self.recipe, self.data, self.steps = (
             recipe,
             data,
@@ -403,12 +428,12 @@ class Batches:
 
     def make(
         self, chosen: np.ndarray, rng: np.random.Generator
-    ) -> tuple[tuple[Any, np.ndarray], np.ndarray]:
+    ) -> tuple[tuple[Any, ...], np.ndarray]:
         """Lay the clips `chosen`, int [sequences, clips], and add sequences with running speech.
 
         Returns:
-            What the trainer takes (int16 [n, clips, clip_samples] and the variation [n, clips, 4]),
-            and the targets as `StreamLoss` takes them.
+            What the trainer takes (int16 [n, clips, clip_samples], the variation [n, clips, 4] and
+            perhaps phones [n, steps]), and the targets as `StreamLoss` takes them.
         """
         recipe, clips = self.recipe, self.data.training
         n = added_sequences(len(chosen), recipe, self.data)
@@ -419,6 +444,7 @@ class Batches:
         varied = draw_variation(recipe.augment, rng, chosen.shape, sample_rate_hz=rate)
         pcm, labels, levels = self._clip(chosen), clips.labels[chosen], self._levels[chosen]
         spans = varied.moved(self.data.spans[chosen], recipe.clip_samples)
+        sounds = clips.phones[chosen]
         if self._stretch and n:
             speech = np.zeros(chosen.shape, bool)
             speech[-n:] = draw_stretches(rng, (n, chosen.shape[1]))
@@ -429,11 +455,14 @@ class Batches:
             varied = varied.where(speech, draw_gain(recipe.augment, rng, chosen.shape))
             levels[-n:] = np.where(speech[-n:], self._stretch_levels[picked, None], levels[-n:])
             labels = np.where(speech, -1, labels)
+            sounds[speech] = self.data.stretch_phones[picked][speech[-n:]]
         background = draw_background(recipe.augment, rng, levels * varied.gain)
         variation = varied.array(background)
         right = step_targets(self.steps, labels, spans)
-        packed = [right.answers, right.weights[..., None], right.named]
-        return (pcm, variation), np.concatenate(packed, axis=-1)
+        packed = np.concatenate([right.answers, right.weights[..., None], right.named], axis=-1)
+        if self.phones:
+            return (pcm, variation, step_phones(self.steps, sounds, varied)), packed
+        return (pcm, variation), packed
 
 
 def _epoch(

@@ -18,8 +18,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from kws.data.phones import FRAME_SAMPLES, SILENCE, UNKNOWN
 from kws.recipe import TrainingRecipe
 from kws.train.dataset import keyword_labels
+from kws.train.variation import Variation
 
 NAMED_FROM_MS = 80
 """A word is to be named this long after its end: the network has heard it whole by then."""
@@ -27,6 +29,10 @@ NAMED_TO_MS = 480
 """And until so long after it, unless its clip ends before."""
 FADING_MS = 240
 """So long after the start of a clip the name of the one before may still stand."""
+
+PHONE_DELAY_MS = 120
+"""A sound is to be named so long after it was heard: half of what a step of the convolutions looks
+at lies after it then."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -134,3 +140,28 @@ def step_targets(
         weights=weights.astype(np.float32),
         named=shares.astype(np.float32),
     )
+
+
+def step_phones(
+    steps: Steps, phones: npt.NDArray[np.int8], varied: Variation
+) -> npt.NDArray[np.int32]:
+    """Return which sound is to be named at each step: the one that was heard shortly before.
+
+    Args:
+        steps: of the sequences.
+        phones: what is heard in each clip before it is varied [sequences, clips, frames], as
+            `kws.data.phones` has it.
+        varied: how the clips are varied.
+
+    Returns:
+        int32 [sequences, steps].
+    """
+    heard = steps.ends - round(PHONE_DELAY_MS * steps.sample_rate_hz / 1000)
+    clip = np.clip(heard // steps.clip_samples, 0, phones.shape[1] - 1)
+    place = varied.origins(clip, heard - clip * steps.clip_samples, steps.clip_samples)
+    frame = np.floor(place / FRAME_SAMPLES).astype(np.int64)
+    last = phones.shape[2] - 1
+    sound = phones[np.arange(len(phones))[:, None], clip, np.clip(frame, 0, last)]
+    # Where a varied clip holds nothing more of its recording, there is silence.
+    beyond = (sound != UNKNOWN) & ((frame < 0) | (frame > last))
+    return np.where(beyond, SILENCE, sound).astype(np.int32)

@@ -51,6 +51,23 @@ class Variation:
         shift, speed = (x[..., None].astype(np.float64) for x in (self.shift, self.speed))
         return (places - centre - shift) / speed + centre
 
+    def origins(
+        self, clip: npt.NDArray[np.integer], places: npt.NDArray[np.integer], clip_samples: int
+    ) -> npt.NDArray[np.float64]:
+        """Return which samples of the recordings came to lie at some places; `moved` backwards.
+
+        Args:
+            clip: of the sequence, for each place [n].
+            places: samples from that clip's start [n].
+            clip_samples: length of a clip.
+
+        Returns:
+            Samples from the recording's start [sequences, n].
+        """
+        centre = (clip_samples - 1) / 2
+        shift, speed = (x[:, clip].astype(np.float64) for x in (self.shift, self.speed))
+        return (places - centre) * speed + centre + shift
+
 
 def draw_variation(
     config: AugmentConfig,

@@ -1,0 +1,104 @@
+"""Finding the sounds of speech in recordings whose words are known."""
+
+from __future__ import annotations
+
+from itertools import groupby
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kws.audio.files import read_audio, write_wav
+from kws.data import phones
+from kws.data.phones import PHONES, SILENCE, UNKNOWN, Aligner, aligned, cut
+from kws.errors import KwsError
+
+pytest.importorskip("pocketsphinx")
+
+
+@pytest.fixture(scope="module")
+def spoken(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """``a/<text>.wav``: half a second of silence, a generated voice, half a second of silence."""
+    pytest.importorskip("espeakng_loader")
+    from kws.data.synth import speak
+
+    root = tmp_path_factory.mktemp("spoken")
+    for text in ("stop the music", "seven"):
+        pcm = speak(text, "en-us")
+        pause = np.zeros(8000, np.int16)
+        (root / "a").mkdir(exist_ok=True)
+        write_wav(root / "a" / f"{text}.wav", np.concatenate([pause, pcm, pause]))
+    return root
+
+
+def heard(found: np.ndarray) -> list[str]:
+    return [PHONES[phone] for phone, _ in groupby(found)]
+
+
+def test_the_sounds_come_in_the_order_of_the_dictionary_between_the_silences(spoken: Path) -> None:
+    pcm = read_audio(spoken / "a" / "stop the music.wav")
+    found = Aligner().align(pcm, "Stop the music!")
+    assert found is not None and len(found) == len(pcm) // 160
+    said = [phone for phone in heard(found) if phone != "SIL"]
+    assert said in (
+        ["S", "T", "AA", "P", "DH", "AH", "M", "Y", "UW", "Z", "IH", "K"],
+        ["S", "T", "AA", "P", "DH", "IY", "M", "Y", "UW", "Z", "IH", "K"],
+    )
+    # The pauses are 50 frames each, and of the voice there is at least half a second.
+    assert (found[:40] == SILENCE).all() and (found[-40:] == SILENCE).all()
+    assert (found != SILENCE).sum() > 50
+
+
+@pytest.mark.parametrize("text", ["", "!?", "stop the fnordling", "mañana", "route 66", "звук"])
+def test_what_the_dictionary_does_not_have_is_passed_over(spoken: Path, text: str) -> None:
+    assert Aligner().align(read_audio(spoken / "a" / "seven.wav"), text) is None
+
+
+@pytest.mark.parametrize("samples", [0, 100, 2000])
+def test_a_recording_too_short_for_its_words_is_passed_over(samples: int) -> None:
+    assert Aligner().align(np.zeros(samples, np.int16), "stop the music") is None
+
+
+def test_recordings_are_aligned_once_and_again_when_their_words_change(
+    spoken: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = {"a/seven.wav": "seven", "a/stop the music.wav": "blarghness"}
+    found = aligned(spoken, said)
+    assert list(found) == ["a/seven.wav"]
+    one = Aligner().align(read_audio(spoken / "a" / "seven.wav"), "seven")
+    np.testing.assert_array_equal(found["a/seven.wav"], one)
+
+    monkeypatch.setattr(phones, "_align", lambda *_: pytest.fail("aligned again"))
+    np.testing.assert_array_equal(aligned(spoken, said)["a/seven.wav"], one)
+    with pytest.raises(pytest.fail.Exception):
+        aligned(spoken, {**said, "a/stop the music.wav": "stop the music"})
+
+
+def test_a_damaged_cache_is_made_anew(spoken: Path) -> None:
+    from kws.cache import cache_folder
+
+    said = {"a/seven.wav": "seven"}
+    before = aligned(spoken, said)
+    for file in cache_folder("phones").iterdir():
+        file.write_bytes(file.read_bytes()[:40])
+    np.testing.assert_array_equal(aligned(spoken, said)["a/seven.wav"], before["a/seven.wav"])
+
+
+def test_an_aligner_that_dies_and_one_that_is_missing_are_one_line(
+    spoken: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = {"a/seven.wav": "seven six"}
+    monkeypatch.setattr(phones, "_WORKER", "import sys; sys.stdin.readline(); sys.exit(3)")
+    with pytest.raises(KwsError, match=r"Received: exit status 3"):
+        aligned(spoken, said)
+    monkeypatch.setattr(phones, "find_spec", lambda _: None)
+    with pytest.raises(KwsError, match=r"pip install 'kws\[train\]'"):
+        aligned(spoken, said)
+
+
+def test_a_piece_past_the_end_of_its_recording_is_silent() -> None:
+    whole = np.arange(1, 11, dtype=np.int8)
+    assert cut(whole, 0, 480).tolist() == [1, 2, 3]
+    assert cut(whole, 800 + 159, 640).tolist() == [6, 7, 8, 9]
+    assert cut(whole, 1440, 480).tolist() == [10, SILENCE, SILENCE]
+    assert cut(np.full(3, UNKNOWN, np.int8), 0, 160).tolist() == [UNKNOWN]

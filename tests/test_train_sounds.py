@@ -1,0 +1,144 @@
+"""Learning the sounds of speech beside the words."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from kws.data.phones import PHONES, SILENCE, UNKNOWN
+from kws.recipe import ModelConfig, TrainingRecipe, load_recipe
+from kws.train.dataset import TrainingData, load_training_data
+from kws.train.run_folder import RunFolder, read_arrays, read_json
+
+keras = pytest.importorskip("keras")
+pytest.importorskip("pocketsphinx")
+
+
+def test_the_loss_grows_by_how_badly_known_sounds_are_told_and_is_else_the_same() -> None:
+    """Oracle: the cross-entropy by hand."""
+    from kws.train.sounds import HeardSounds
+
+    rng = np.random.default_rng(0)
+    posteriors = rng.random((2, 3, 4)).astype(np.float32)
+    hidden = rng.standard_normal((2, 3, 5)).astype(np.float32)
+    phones = np.array([[3, UNKNOWN, 0], [UNKNOWN, UNKNOWN, 39]], np.int32)
+    layer = HeardSounds(0.5)
+    np.testing.assert_array_equal(layer(posteriors, hidden, phones), posteriors)
+    kernel, bias = layer.get_weights()
+    odds = np.exp(hidden @ kernel + bias)
+    likelihood = odds / odds.sum(axis=-1, keepdims=True)
+    asked = [likelihood[0, 0, 3], likelihood[0, 2, 0], likelihood[1, 2, 39]]
+    np.testing.assert_allclose(float(layer.losses[0]), -0.5 * np.mean(np.log(asked)), rtol=1e-5)
+    layer(posteriors, hidden, np.full((2, 3), UNKNOWN, np.int32))
+    assert float(layer.losses[0]) == 0.0
+
+
+@pytest.fixture(scope="module")
+def recipe(tiny_recipe: Path) -> TrainingRecipe:
+    plain = load_recipe(tiny_recipe)
+    return dataclasses.replace(
+        plain,
+        data=dataclasses.replace(plain.data, stretch_share=0.5, nonwords=20),
+        training=dataclasses.replace(
+            plain.training, epochs=2, phone_weight=0.5, stream_weight=0.3, learning_rate=1e-2
+        ),
+    )
+
+
+@pytest.fixture(scope="module")
+def data(recipe: TrainingRecipe, real_speech: Path) -> TrainingData:
+    return load_training_data(recipe, real_speech)
+
+
+def test_words_and_sentences_are_known_by_their_sounds_and_nonwords_are_not(
+    data: TrainingData,
+) -> None:
+    clips = data.training
+    stop = {PHONES[phone] for phone in np.unique(clips.phones[clips.words == "stop"])}
+    assert stop == {"SIL", "S", "T", "AA", "P"}
+    assert len(np.unique(clips.phones[clips.words == "_speech_"])) > 30
+    assert (clips.phones[clips.words == "_silence_"] == SILENCE).all()
+    assert (clips.phones[clips.words == "_nonword_"] == UNKNOWN).all()
+    assert data.stretch_phones.shape == (len(data.stretches), 2, 100)
+    assert len(np.unique(data.stretch_phones)) > 30
+
+
+def test_the_trainer_is_asked_for_the_sounds_of_the_very_audio_that_it_hears(
+    recipe: TrainingRecipe, data: TrainingData
+) -> None:
+    """Without variation: each clip's and each stretch's own phones, 120 ms before the step."""
+    from kws.train.loop import Batches
+
+    still = dataclasses.replace(recipe.augment, shift_ms=0.0, speed=0.0, gain_db=(0.0, 0.0))
+    batches = Batches(data, dataclasses.replace(recipe, augment=still), phones=True)
+    chosen = np.arange(16).reshape(8, 2)
+    (pcm, _, asked), _ = batches.make(chosen, np.random.default_rng(0))
+    pcm = np.asarray(pcm)
+    assert asked.shape == (12, len(batches.steps.ends)) and asked.dtype == np.int32
+    known = {
+        clip.tobytes(): phones
+        for source, of_source in (
+            (data.training.pcm, data.training.phones),
+            (data.stretches.reshape(-1, 16000), data.stretch_phones.reshape(-1, 100)),
+        )
+        for clip, phones in zip(source, of_source, strict=True)
+    }
+    heard = batches.steps.ends - 1920
+    for sequence, sounds in zip(pcm, asked, strict=True):
+        expected = [known[sequence[at // 16000].tobytes()][at % 16000 // 160] for at in heard]
+        np.testing.assert_array_equal(sounds, expected)
+
+
+def test_sounds_are_learnt_and_left_out_of_the_network_and_training_resumes(
+    recipe: TrainingRecipe, data: TrainingData, tmp_path: Path
+) -> None:
+    from kws.train.loop import train
+
+    # So heavy that the loss is that of the sounds: at first one in 40, log 40 = 3.7.
+    heavy = dataclasses.replace(recipe.training, epochs=4, phone_weight=100.0)
+    once = dataclasses.replace(recipe, training=heavy)
+    whole = RunFolder(tmp_path / "whole")
+    train(once, data, whole)
+    loss = read_json(whole.history)["loss"]
+    assert loss[-1] < 0.93 * 100 * np.log(len(PHONES))
+    assert {name.split("/")[0] for name in read_arrays(whole.best)} == {
+        layer.name for layer in once.build_network(keras).layers if layer.weights
+    }
+    parts = RunFolder(tmp_path / "parts")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("kws.train.loop._say", _stop_after(2))
+        with pytest.raises(KeyboardInterrupt):
+            train(once, data, parts)
+    train(once, data, parts, resume=True)
+    for name, weights in read_arrays(whole.best).items():
+        np.testing.assert_allclose(read_arrays(parts.best)[name], weights, atol=1e-5)
+
+
+def _stop_after(epochs: int):  # type: ignore[no-untyped-def]
+    def say(message: str) -> None:
+        if message.startswith(f"epoch {epochs}/"):
+            raise KeyboardInterrupt
+
+    return say
+
+
+def test_where_no_sounds_are_known_or_can_be_told_the_words_alone_are_learnt(
+    recipe: TrainingRecipe, data: TrainingData, tmp_path: Path
+) -> None:
+    from kws.train.loop import train
+
+    silent = dataclasses.replace(
+        data,
+        training=dataclasses.replace(
+            data.training, phones=np.minimum(data.training.phones, SILENCE)
+        ),
+        stretch_phones=np.full_like(data.stretch_phones, UNKNOWN),
+    )
+    assert data.has_phones and not silent.has_phones
+    one = dataclasses.replace(recipe, training=dataclasses.replace(recipe.training, epochs=1))
+    assert train(one, silent, RunFolder(tmp_path)).epochs == 1
+    whole_clip = ModelConfig(architecture="res_cnn", sizes={"filters": 4, "blocks": 1})
+    assert not dataclasses.replace(one, model=whole_clip).learns_phones
