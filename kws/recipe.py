@@ -60,6 +60,9 @@ class DataConfig:
     generated_share: float = 0.5
     """Share of generated clips among those of a word, and among other words, in an epoch; of use
     where there are both generated and recorded ones."""
+    keyword_clips: int = 0
+    """Clips of each keyword in an epoch, at least; where there are fewer, they are heard again,
+    varied anew. So the length of training does not hang on how many there happen to be."""
     speech: tuple[str, ...] = ()
     """Folders of running speech, cut into windows that are taught as ``_unknown_``."""
     unheard: tuple[str, ...] = ()
@@ -102,6 +105,7 @@ class DataConfig:
             unknown_share=(0.0, 0.9),
             silence_share=(0.0, 0.9),
             generated_share=(0.0, 1.0),
+            keyword_clips=(0, 1_000_000),
             nonwords=(0, 1_000_000),
             stretch_share=(0.0, 10.0),
             silence_clips=(0, 1_000_000),

@@ -244,3 +244,34 @@ def test_no_clip_of_a_word_is_left_out_of_an_epoch_by_rounding(
     training = TrainingConfig(batch_size=4)
     recipe = TrainingRecipe(name="lamp", data=config, training=training)
     assert set(epoch_order(data, recipe, 1)) == set(range(recorded + generated))
+
+
+@pytest.mark.parametrize(("recorded", "generated"), [(0, 30), (7, 0), (3, 10), (400, 300)])
+def test_a_word_with_few_clips_is_heard_as_often_as_one_with_many(
+    recorded: int, generated: int
+) -> None:
+    of_word = recorded + generated
+    data = clips_of(
+        [0] * of_word + [-1] * 500, [False] * recorded + [True] * generated + [False] * 500
+    )
+    config = DataConfig(
+        words=("lamp",), head="sigmoid", generated=("voices",), generated_share=0.25,
+        unknown_share=0.5, silence_share=0.0, keyword_clips=200,
+    )  # fmt: skip
+    recipe = TrainingRecipe(
+        name="lamp", data=config, training=TrainingConfig(batch_size=4, context_clips=2)
+    )
+    order = epoch_order(data, recipe, 1)
+    spoken = order[order < of_word]
+    if of_word < 200:
+        assert len(spoken) == pytest.approx(200, abs=4)
+        assert len(order) == pytest.approx(400, abs=4)
+    else:
+        assert len(spoken) == pytest.approx(300 / 0.25, abs=4)
+    # None is heard a second time before all were heard.
+    for own in (spoken[spoken < recorded], spoken[spoken >= recorded]):
+        counts = np.bincount(own, minlength=of_word)[np.unique(own)]
+        assert not len(own) or counts.max() - counts.min() <= 2
+    assert set(spoken) == set(range(of_word))
+    if recorded and generated:
+        assert data.generated[spoken].mean() == pytest.approx(0.25, abs=0.02)

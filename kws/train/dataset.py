@@ -391,21 +391,19 @@ def _zeros(n: int, length: int) -> np.ndarray:
 def epoch_order(data: ClipSet, recipe: TrainingRecipe, epoch: int) -> np.ndarray:
     """Choose and shuffle the clips of one epoch: int64 [n], a multiple of the batch size.
 
-    Every keyword clip comes at least once, recorded and generated ones of a word in the shares that
-    the recipe asks for; other speech and background are drawn anew for each epoch so that they make
-    up theirs. The order depends on seed and epoch alone, so a resumed run goes on as if it had
-    never stopped.
+    Every keyword clip comes at least once, and again until there are as many as the recipe asks
+    for, recorded and generated ones of a word in the shares that it asks for. Other speech and
+    background are drawn anew for each epoch so that they make up theirs. The order depends on seed
+    and epoch alone, so a resumed run goes on as if it had never stopped.
     """
     rng = np.random.default_rng((recipe.seed, epoch))
     keywords = np.isin(data.labels, keyword_labels(recipe))
     silence = data.words == SILENCE
     share = recipe.data.generated_share
-    spoken = [np.flatnonzero(keywords)]
-    if data.generated[keywords].any():
-        spoken = [
-            _every(*_by_origin(data, data.labels == label), share, rng)
-            for label in keyword_labels(recipe)
-        ]
+    spoken = [
+        _every(*_by_origin(data, data.labels == label), share, recipe.data.keyword_clips, rng)
+        for label in keyword_labels(recipe)
+    ]
     others, quiet = np.flatnonzero(~keywords & ~silence), np.flatnonzero(silence)
     unknown_share = recipe.data.unknown_share if len(others) else 0.0
     silence_share = recipe.data.silence_share if len(quiet) else 0.0
@@ -430,14 +428,23 @@ def _by_origin(data: ClipSet, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 
 def _every(
-    recorded: np.ndarray, generated: np.ndarray, share: float, rng: np.random.Generator
+    recorded: np.ndarray,
+    generated: np.ndarray,
+    share: float,
+    least: int,
+    rng: np.random.Generator,
 ) -> np.ndarray:
-    """Take every clip at least once, and some again until `share` of them is generated."""
+    """Take every clip at least once, and some again until `share` of them is generated.
+
+    Where there are both kinds, a share of none or all leaves the other kind out. There are at least
+    so many clips in all, if there is any.
+    """
+    if len(recorded) and len(generated) and share in (0.0, 1.0):
+        recorded, generated = recorded[: 0 if share else None], generated[: None if share else 0]
     if not len(recorded) or not len(generated):
-        return np.concatenate([recorded, generated])
-    if share in (0.0, 1.0):
-        return generated if share else recorded
-    total = max(len(recorded) / (1 - share), len(generated) / share)
+        pool = np.concatenate([recorded, generated])
+        return _draw(pool, max(len(pool), least), rng)
+    total = max(len(recorded) / (1 - share), len(generated) / share, least)
     # Not below the number there is: rounding, too, must not leave a clip out.
     counts = (
         max(len(recorded), round(total * (1 - share))),
