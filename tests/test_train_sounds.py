@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -142,3 +143,29 @@ def test_where_no_sounds_are_known_or_can_be_told_the_words_alone_are_learnt(
     assert train(one, silent, RunFolder(tmp_path)).epochs == 1
     whole_clip = ModelConfig(architecture="res_cnn", sizes={"filters": 4, "blocks": 1})
     assert not dataclasses.replace(one, model=whole_clip).learns_phones
+
+
+def test_a_folder_that_is_named_by_no_word_says_nothing_of_its_sounds(
+    recipe: TrainingRecipe, real_speech: Path, tmp_path: Path
+) -> None:
+    speech = tmp_path / "speech_commands"
+    for label, word in (("yes", "yes"), ("no", "no"), ("stop", "stop"), ("not_stop", "go")):
+        shutil.copytree(real_speech / "speech_commands" / word, speech / label)
+    shutil.copytree(real_speech / "speech_commands" / "happy", speech / "_unknown_")
+    clips = load_training_data(recipe, tmp_path).training
+    for label in ("not_stop", "_unknown_"):
+        assert (clips.words == label).any()
+        assert (clips.phones[clips.words == label] == UNKNOWN).all()
+    assert (clips.phones[clips.words == "no"] > SILENCE).any()
+
+
+def test_generated_voices_teach_their_sounds_too(
+    recipe: TrainingRecipe, real_speech: Path, tmp_path: Path
+) -> None:
+    for word in ("yes", "no"):
+        shutil.copytree(real_speech / "speech_commands" / word, tmp_path / "mine" / word)
+    shutil.copytree(real_speech / "speech_commands" / "stop", tmp_path / "voices" / "stop")
+    both = dataclasses.replace(recipe.data, clips=("mine",), generated=("voices",))
+    clips = load_training_data(dataclasses.replace(recipe, data=both), tmp_path).training
+    assert clips.generated.any()
+    assert (clips.phones[clips.generated] > SILENCE).any(axis=1).mean() > 0.9

@@ -227,11 +227,14 @@ def _words(
             pcm, kept = load_good_clips(index.root, chosen.paths, recipe.clip_samples)
             good = chosen.take(kept)
             sounds = None
-            if split == "training" and not generated:
+            if split == "training":
                 sounds = _phones(
                     recipe,
                     index.root,
-                    dict(zip(good.paths, good.words, strict=True)),
+                    {
+                        p: _said(word, recipe)
+                        for p, word in zip(good.paths, good.words, strict=True)
+                    },
                     [(path, 0) for path in good.paths],
                 )
             sets.append(_clip_set(recipe, pcm, good.words, generated=generated, sounds=sounds))
@@ -322,16 +325,21 @@ def _phones(
     Args:
         recipe: without a use for them, they are unknown.
         root: of the recordings.
-        said: recording → what is said in it.
+        said: recording → what is said in it; "" where that is not known.
         places: recording and first sample of each clip.
     """
-    asked = recipe.learns_phones and any(said.values())
-    found = phones.aligned(root, said) if asked else {}
+    spoken = {path: text for path, text in said.items() if text}
+    found = phones.aligned(root, spoken) if recipe.learns_phones and spoken else {}
     cuts = np.full((len(places), _clip_phones(recipe)), phones.UNKNOWN, np.int8)
     for i, (path, start) in enumerate(places):
         if path in found:
             cuts[i] = phones.cut(found[path], start, recipe.clip_samples)
     return cuts
+
+
+def _said(label: str, recipe: TrainingRecipe) -> str:
+    """Return what is said in the clips of a label: "" for one that is no word, as ``_unknown_``."""
+    return label if label in recipe.labels.keywords or label.isalpha() else ""
 
 
 def _clip_phones(recipe: TrainingRecipe) -> int:
