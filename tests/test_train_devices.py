@@ -159,7 +159,7 @@ def recipe(tmp_path_factory: pytest.TempPathFactory) -> TrainingRecipe:
 @pytest.fixture(scope="module")
 def data(recipe: TrainingRecipe) -> TrainingData:
     """Two words and two other kinds of clip, of noise."""
-    rng = np.random.default_rng(0)
+    rng, sounds = np.random.default_rng(0), np.random.default_rng(1)
     words = np.array(["yes", "no", "_silence_", "up"] * 16)
 
     def clips(n: int) -> ClipSet:
@@ -170,7 +170,7 @@ def data(recipe: TrainingRecipe) -> TrainingData:
             labels=labels,
             words=words[:n],
             generated=np.zeros(n, bool),
-            phones=rng.integers(-1, 40, (n, recipe.clip_samples // 160)).astype(np.int8),
+            phones=sounds.integers(-1, 40, (n, recipe.clip_samples // 160)).astype(np.int8),
         )
 
     return TrainingData(
@@ -179,7 +179,7 @@ def data(recipe: TrainingRecipe) -> TrainingData:
         validation=clips(13),
         noise=rng.integers(-900, 900, 48000).astype(np.int16),
         stretches=rng.integers(-900, 900, (5, 2 * recipe.clip_samples)).astype(np.int16),
-        stretch_phones=rng.integers(-1, 40, (5, 2, recipe.clip_samples // 160)).astype(np.int8),
+        stretch_phones=sounds.integers(-1, 40, (5, 2, recipe.clip_samples // 160)).astype(np.int8),
         folder=None,
     )
 
