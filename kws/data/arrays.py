@@ -25,7 +25,7 @@ import numpy.typing as npt
 from kws.audio.files import SAMPLE_RATE_HZ, Pcm, read_audio
 from kws.cache import cache_folder, files_key, make_room
 from kws.data.clips import AUDIO_SUFFIXES, ClipIndex
-from kws.data.split import speaker_of, split_of
+from kws.data.split import recording_speaker, split_of
 from kws.errors import KwsError
 from kws.files import atomic_write
 from kws.processes import usable_cores
@@ -159,7 +159,9 @@ class SpeechWindows:
 
     def select(self, split: str) -> SpeechWindows:
         """Return the windows of the speakers of one part; their audio is a copy."""
-        ours = np.array([split_of(_speaker(path)) == split for path in self.recordings], bool)
+        ours = np.array(
+            [split_of(recording_speaker(path)) == split for path in self.recordings], bool
+        )
         chosen = ours[self.recording_ids]
         return SpeechWindows(
             pcm=self.pcm[chosen],
@@ -223,11 +225,6 @@ def cut_speech(
         recording_ids=columns["recording_ids"],
         starts=columns["starts"],
     )
-
-
-def _speaker(recording: str) -> str:
-    """Return who speaks: the first folder, or what the name says of a recording in none."""
-    return recording.split("/")[0] if "/" in recording else speaker_of(recording)
 
 
 def read_noise(index: ClipIndex) -> list[Pcm]:
@@ -451,7 +448,7 @@ def _recordings(root: Path, keywords: Sequence[str]) -> list[str]:
     spoken = read_transcripts(table)
     chosen = []
     for path in sorted(found):
-        transcript = spoken.get(str(Path(path).with_suffix("").as_posix()))
+        transcript = spoken.get(utterance_of(path))
         if transcript is None:
             continue
         if forbidden.isdisjoint(re.findall(r"[\w']+", transcript.lower())):
@@ -462,6 +459,11 @@ def _recordings(root: Path, keywords: Sequence[str]) -> list[str]:
             f"{len(spoken)} transcripts. Check the column 'utterance' of {table.name}"
         )
     return chosen
+
+
+def utterance_of(recording: str) -> str:
+    """Return what a table of transcripts calls a recording: its path without the suffix."""
+    return Path(recording).with_suffix("").as_posix()
 
 
 def read_transcripts(table: Path) -> dict[str, str]:

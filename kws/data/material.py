@@ -9,7 +9,7 @@ from pathlib import Path
 from kws.audio.files import Pcm, read_audio
 from kws.data.arrays import read_noise, split_noise
 from kws.data.clips import AUDIO_SUFFIXES, scan
-from kws.data.split import SPLITS, TRAINING, speaker_of, split_of
+from kws.data.split import SPLITS, TRAINING, recording_speaker, split_of
 from kws.data.transcripts import forms_of, free_sentences
 from kws.errors import KwsError, some
 from kws.labels import SILENCE, UNKNOWN
@@ -150,7 +150,7 @@ def find_sentences(
         KwsError: no recordings, no transcripts, or no such speaker.
     """
     paths = [path.relative_to(root).as_posix() for path in audio_in(root)]
-    there = {path: path.split("/")[0] if "/" in path else speaker_of(path) for path in paths}
+    there = {path: recording_speaker(path) for path in paths}
     if speakers is not None:
         absent = sorted(set(speakers) - set(there.values()))
         if absent:

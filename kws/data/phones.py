@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kws.audio.files import SAMPLE_RATE_HZ, Pcm, read_audio
-from kws.cache import cache_folder, files_key
+from kws.cache import cache_folder, files_key, make_room
 from kws.errors import KwsError
 from kws.files import atomic_write
 from kws.processes import share_out, usable_cores
@@ -95,6 +95,7 @@ def aligned(root: Path, spoken: Mapping[str, str]) -> dict[str, Phones]:
     missing = [path for folder, paths in folders.items() if found[folder] is None for path in paths]
     answers = _align(root, missing, [spoken[path] for path in missing]) if missing else []
     fresh = dict(zip(missing, answers, strict=True))
+    make_room(cache, sum(one.nbytes for one in answers if one is not None))
     for folder, paths in folders.items():
         if found[folder] is None:
             found[folder] = [fresh[path] for path in paths]

@@ -43,6 +43,15 @@ def speaker_of(name: str) -> str:
     return speaker if marker else PurePosixPath(file_name).stem
 
 
+def recording_speaker(path: str) -> str:
+    """Return who speaks in a recording below ``<speaker>/``; one in no folder says so by its name.
+
+    Args:
+        path: relative to the folder that holds the speakers'.
+    """
+    return path.split("/")[0] if "/" in path else speaker_of(path)
+
+
 def hash_key(speaker: str) -> bytes:
     """Return the 20 bytes of SHA-1 from which the speaker's part follows."""
     return hashlib.sha1(speaker.encode("utf-8", "surrogateescape"), usedforsecurity=False).digest()

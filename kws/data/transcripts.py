@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from kws.data.arrays import HOMOPHONES, read_transcripts
+from kws.data.arrays import HOMOPHONES, read_transcripts, utterance_of
 from kws.errors import KwsError
 
 TRANSCRIPTS = "transcripts.tsv"
@@ -86,7 +86,7 @@ def free_sentences(root: Path, paths: Iterable[str], keywords: Iterable[str]) ->
     forbidden = Forbidden(keywords)
     chosen = []
     for path in paths:
-        transcript = spoken.get(Path(path).with_suffix("").as_posix())
+        transcript = spoken.get(utterance_of(path))
         if transcript is not None and forbidden.among(transcript) is None:
             chosen.append(path)
     return chosen

@@ -19,11 +19,13 @@ from kws.data.arrays import (
     read_transcripts,
     silence_clips,
     split_noise,
+    utterance_of,
 )
 from kws.data.clips import NOISE_FOLDER, ClipIndex, check, scan
 from kws.data.home import data_home
 from kws.data.nonwords import backwards, cut_out, spliced
 from kws.data.spans import word_spans
+from kws.data.transcripts import TRANSCRIPTS
 from kws.errors import KwsError, some
 from kws.labels import SILENCE, UNKNOWN
 from kws.processes import usable_cores
@@ -228,15 +230,9 @@ def _words(
             good = chosen.take(kept)
             sounds = None
             if split == "training":
-                sounds = _phones(
-                    recipe,
-                    index.root,
-                    {
-                        p: _said(word, recipe)
-                        for p, word in zip(good.paths, good.words, strict=True)
-                    },
-                    [(path, 0) for path in good.paths],
-                )
+                words_said = (_said(word, recipe) for word in good.words)
+                said = dict(zip(good.paths, words_said, strict=True))
+                sounds = _phones(recipe, index.root, said, [(path, 0) for path in said])
             sets.append(_clip_set(recipe, pcm, good.words, generated=generated, sounds=sounds))
     return sets
 
@@ -304,11 +300,9 @@ def _speech_phones(
     recipe: TrainingRecipe, folder: Path, found: SpeechWindows, clips: int
 ) -> np.ndarray:
     """Return the phones of windows of running speech, int8 [n, clips, frames]."""
-    table = folder / "transcripts.tsv"
+    table = folder / TRANSCRIPTS
     spoken = read_transcripts(table) if table.is_file() else {}
-    said = {
-        path: spoken.get(Path(path).with_suffix("").as_posix(), "") for path in found.recordings
-    }
+    said = {path: spoken.get(utterance_of(path), "") for path in found.recordings}
     places = [
         (found.recordings[i], int(start) + clip * recipe.clip_samples)
         for i, start in zip(found.recording_ids, found.starts, strict=True)
