@@ -201,6 +201,16 @@ def test_ctrl_c_in_training_keeps_whole_epochs_and_export_leaves_no_file(
     assert not [p.name for p in tmp_path.iterdir() if p.name not in ("r.toml", "run")]
 
 
+def test_ctrl_c_inside_an_exec_of_text_ends_with_status_130_too(tmp_path: Path) -> None:
+    (tmp_path / "as_module.py").write_text(
+        "from kws import cli\ncli.app = lambda **_: exec('raise KeyboardInterrupt')\ncli.main()\n"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-m", "as_module"], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert (ended.returncode, ended.stderr) == (130, "kws: interrupted\n")
+
+
 def interrupted(arguments: list[str], *, after: str, wait_s: float = 0.0) -> list[str]:
     """Run a command, press Ctrl-C once it has printed `after`, and return its stderr's lines."""
     process = subprocess.Popen(

@@ -96,6 +96,10 @@ def run(arguments: list[str] | None = None) -> int:
         return 1
     except (typer.Abort, KeyboardInterrupt):
         _complain("interrupted")
+        # Of a Ctrl-C inside an exec() of text (how dataclasses and named tuples are made, so often
+        # while TensorFlow is being imported), `python -m` remembers that it went out of there and
+        # ends by the signal, whatever the status. The next exec() of text makes it forget.
+        exec("")
         return 128 + signal.SIGINT
     except KwsError as error:
         _complain(str(error))
