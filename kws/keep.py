@@ -1,9 +1,10 @@
 """The sound around what a spotter reports, kept as clips: what it got wrong can be learnt.
 
-Each event leaves a clip of two seconds that ends 0.3 s after it, in ``DIR/<keyword>/``. A moment in
-which a keyword came to half of its threshold and nothing was reported is perhaps a word that was
-missed, and leaves one in ``DIR/almost/<keyword>/`` where that is wanted. Whoever listens to them
-knows which were false: ``kws data add`` takes these to ``_unknown_``, and missed words to theirs.
+Each event leaves a clip that ends 0.3 s after it, in ``DIR/<keyword>/``: of two seconds, and of
+more where words are longer. A moment in which a keyword came to half of its threshold and nothing
+was reported is perhaps a word that was missed, and leaves one in ``DIR/almost/<keyword>/`` where
+that is wanted. Whoever listens to them knows which were false: ``kws data add`` takes these to
+``_unknown_``, and missed words to theirs.
 
 The sound of the last few seconds is all that is held in memory.
 """
@@ -29,10 +30,13 @@ from kws.errors import KwsError
 from kws.files import FULL_DISK
 from kws.spotter import Spotter
 
-CLIP_S = 2.0
-"""Length of a clip, or less at either end of the sound."""
+SHORTEST_S = 2.0
+"""Length of a clip, or less at either end of the sound …"""
+LONGER_S = 0.6
+"""… and so much more at least than the clips that the network learnt from, which hold its longest
+word: events come later than words."""
 AFTER_S = 0.3
-"""How much of it lies after the event."""
+"""How much of a clip lies after the event."""
 ALMOST = 0.5
 """Share of its threshold that a keyword must come to, to be kept although it did not fire."""
 ALMOST_FOLDER = "almost"
@@ -92,8 +96,10 @@ class Keeper:
         self._limits = (
             ALMOST * np.array(limits.fire) if almost else np.full(len(limits.fire), np.inf)
         )
+        clip_s = max(SHORTEST_S, card.clip_s + LONGER_S)
+        self._clip_samples = round(clip_s * self._rate)
         # A clip is written so long after its moment at most, and then all of it must be there.
-        self._held_samples = round((CLIP_S + 2 * _APART_S) * self._rate)
+        self._held_samples = round((clip_s + 2 * _APART_S) * self._rate)
         self.clips, self.almost_clips, self.failed = [], [], None
         self.begin()
 
@@ -217,7 +223,7 @@ class Keeper:
                 self.failed = f"no more clips are kept: {why} (writing to {self._folder})"
 
     def _write_clip(self, moment: _Moment, end: int) -> None:
-        start = max(self._first, end - round(CLIP_S * self._rate))
+        start = max(self._first, end - self._clip_samples)
         if end <= start:
             return
         pcm = np.concatenate(self._blocks)[start - self._first : end - self._first]

@@ -289,21 +289,26 @@ def test_real_words_among_sentences_are_cut_where_the_model_hears_them(here, rea
 # ---- what is none of the words
 
 
-def test_false_activations_become_seconds_of_other_speech_for_training(here, capsys):
+def test_false_activations_become_other_speech_for_training_in_seconds_and_whole(here, capsys):
     for i in range(12):
         write_wav(f"kept{i}.wav", recording((0.5 + i / 50, 1.2, 5000), seconds=2))
     assert add("_unknown_", *(f"kept{i}.wav" for i in range(12))) == 0
     index = scan("words", cached=False)
-    assert index.labels == ("_unknown_",) and len(index) == 36
-    assert {len(read_audio(here / "words" / path)) for path in index.paths} == {RATE}
+    assert index.labels == ("_unknown_",) and len(index) == 48
+    lengths = [len(read_audio(here / "words" / path)) for path in index.paths]
+    assert (lengths.count(RATE), lengths.count(2 * RATE)) == (36, 12)
     assert {split_of(path) for path in index.paths} == {TRAINING}
     assert "_unknown_: " not in capsys.readouterr().err
 
 
 def test_other_speech_has_no_clips_of_its_pauses_and_is_not_endless():
     pcm = recording((0.2, 0.7, 5000), seconds=4, noise=2)
-    assert [cut.start for cut in cut_other_speech("x.wav", pcm)] == [0, 8000]
+    cuts = [(cut.start, cut.end) for cut in cut_other_speech("x.wav", pcm)]
+    assert cuts == [(0, RATE), (8000, 8000 + RATE), (0, 4 * RATE)]
     assert [(c.start, c.end) for c in cut_other_speech("x.wav", pcm[:9000])] == [(0, 9000)]
+    long = recording((0.2, 9, 5000), seconds=10, noise=2)
+    cuts = [(c.start / RATE, c.end / RATE) for c in cut_other_speech("x.wav", long)]
+    assert [cut for cut in cuts if cut[1] - cut[0] > 1] == [(0, 4), (2, 6), (4, 8), (6, 10)]
     with pytest.raises(KwsError, match=r"61 s, at most 60 s.*kws mine"):
         cut_other_speech("x.wav", np.ones(61 * RATE, np.int16))
 

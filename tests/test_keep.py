@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import errno
 import os
 import re
@@ -21,6 +22,7 @@ from kws.data.clips import scan
 from kws.decide import DecisionConfig
 from kws.errors import KwsError
 from kws.keep import Keeper
+from kws.model_file import load_model, write_card
 from kws.spotter import Spotter
 
 RATE = 16000
@@ -88,6 +90,20 @@ def test_each_event_leaves_two_seconds_that_end_shortly_after_it(eager, tmp_path
         )
         end = min(len(PCM), round((event.time_s + 0.3) * RATE))
         np.testing.assert_array_equal(read_audio(path), PCM[max(0, end - 2 * RATE) : end])
+
+
+@pytest.mark.parametrize(("clip_ms", "seconds"), [(1000, 2.0), (1400, 2.0), (2400, 3.0)])
+def test_clips_of_a_longer_word_hold_it_and_its_latency(eager, tmp_path, clip_ms, seconds):
+    card = load_model(eager)
+    card = dataclasses.replace(card, clip_frames=card.front_end.n_frames(clip_ms * RATE // 1000))
+    model = tmp_path / "phrase.tflite"
+    model.write_bytes(write_card(Path(eager).read_bytes(), card))
+    events = Spotter(eager).feed(PCM)
+    whole = kept(str(model), tmp_path / "kept", list(range(0, len(PCM), 640)))
+    for event, path in zip(events, whole.clips, strict=True):
+        end = min(len(PCM), round((event.time_s + 0.3) * RATE))
+        start = max(0, end - round(seconds * RATE))
+        np.testing.assert_array_equal(read_audio(path), PCM[start:end])
 
 
 @settings(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from kws.data.clips import scan
 from kws.decide import DecisionConfig, Event
 from kws.errors import KwsError
 from kws.matching import SpokenWord
+from kws.model_file import load_model, write_card
 from kws.recordings.mine import clip_name, mine
 from kws.spotter import Spotter
 
@@ -54,6 +56,17 @@ def test_each_clip_is_what_was_heard_up_to_its_event(here: Path) -> None:
         expected = padded[2 * RATE + at - 24000 : 2 * RATE + at + 4000]
         np.testing.assert_array_equal(read_audio(here / "out" / name), expected)
         assert f"{round(1000 * event.time_s):07}-{event.keyword}.wav" in name
+
+
+@pytest.mark.parametrize("clip_ms", [1000, 1200, 2400])
+def test_clips_are_as_long_as_those_that_the_model_learnt_from(here: Path, clip_ms: int) -> None:
+    card = load_model("m.tflite")
+    card = dataclasses.replace(card, clip_frames=card.front_end.n_frames(clip_ms * RATE // 1000))
+    content = (here / "m.tflite").read_bytes()
+    (here / "longer.tflite").write_bytes(write_card(content, card))
+    (found,) = mine("longer.tflite", [("0.wav", [])], "out")
+    lengths = {len(read_audio(here / "out" / name)) for name in found.clips}
+    assert lengths == {clip_ms * RATE // 1000}
 
 
 def test_words_that_were_said_are_not_mined(here: Path) -> None:

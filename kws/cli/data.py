@@ -233,8 +233,8 @@ def add(
     overwritten; a clip that is there already is left alone. Recordings in which no word is found
     are refused by name, the others are added.
 
-    What a model wrongly fired on goes to the label _unknown_, for training: it is cut into
-    seconds, and no word is looked for. What it missed is added to its word.
+    What a model wrongly fired on goes to the label _unknown_, for training: no word is looked for,
+    and it is taken in seconds and, up to four seconds, whole. What it missed is added to its word.
 
     \b
     Examples:

@@ -30,8 +30,13 @@ def mine(
         show_default=False,
     ),
     threshold: float | None = THRESHOLD,
-    before: float = typer.Option(
-        1.0, "--before", metavar="S", help="How much a clip holds before the event."
+    before: float | None = typer.Option(
+        None,
+        "--before",
+        metavar="S",
+        help="How much a clip holds before the event. [default: as much as the clips that the "
+        "model learnt from]",
+        show_default=False,
     ),
     after: float = typer.Option(
         0.0, "--after", metavar="S", help="How much it holds after the event."

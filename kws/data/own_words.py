@@ -34,8 +34,11 @@ SILENT_PEAK = 33
 
 LONGEST_OTHER_S = 60.0
 """A longer recording of other speech is cut by `kws mine`, at what matters."""
-OTHER_CLIP_S, OTHER_HOP_S = 1.0, 0.5
-"""Other speech is cut to clips of this length, one so much after the other."""
+OTHER_CLIPS_S = (1.0, 4.0)
+"""Other speech is cut to clips of each of these lengths, each half over the next. Training takes of
+a longer clip what is loudest, which need not be what fooled a model, so there are short ones; and a
+network for phrases must hear such a thing whole, so there are long ones, as `kws.keep` leaves for
+the longest."""
 _HEADER_BYTES = len(wav_header(1))
 _PAUSE_DB = 25.0
 """A clip so much weaker than the loudest of its recording holds a pause."""
@@ -185,30 +188,33 @@ def cut_words(
 
 
 def cut_other_speech(path: str | os.PathLike[str], pcm: Pcm) -> list[Cut]:
-    """Cut a recording of something that is none of the words: a second each, half overlapping.
+    """Cut a recording of something that is none of the words: to each of `OTHER_CLIPS_S`.
 
-    Pauses are left out. What is shorter than a second is taken whole.
+    Clips of one length overlap by half, and pauses are left out. A recording that is no longer than
+    one of the lengths is taken whole, once.
 
     Raises:
         KwsError: the recording is longer than `LONGEST_OTHER_S`.
     """
-    length, hop = (round(s * SAMPLE_RATE_HZ) for s in (OTHER_CLIP_S, OTHER_HOP_S))
     if len(pcm) > LONGEST_OTHER_S * SAMPLE_RATE_HZ:
         raise KwsError(
-            f"{path} is too long to be taken for other speech second by second. Received: "
+            f"{path} is too long to be taken for other speech piece by piece. Received: "
             f"{len(pcm) / SAMPLE_RATE_HZ:.0f} s, at most {LONGEST_OTHER_S:.0f} s. `kws mine` takes "
             "from it what a model wrongly fires on; [data] speech of a recipe names folders of "
             "running speech"
         )
-    if len(pcm) <= length:
-        return uncut(pcm)
-    starts = [*range(0, len(pcm) - length, hop), len(pcm) - length]
-    levels = [level_dbfs(pcm[start : start + length]) for start in starts]
-    return [
-        Cut(start=start, end=start + length, word=None)
-        for start, level in zip(starts, levels, strict=True)
-        if level >= max(levels) - _PAUSE_DB
-    ]
+    cuts: list[Cut] = []
+    for length in (round(s * SAMPLE_RATE_HZ) for s in OTHER_CLIPS_S):
+        if len(pcm) <= length:
+            return cuts + uncut(pcm)
+        starts = [*range(0, len(pcm) - length, length // 2), len(pcm) - length]
+        levels = [level_dbfs(pcm[start : start + length]) for start in starts]
+        cuts += [
+            Cut(start=start, end=start + length, word=None)
+            for start, level in zip(starts, levels, strict=True)
+            if level >= max(levels) - _PAUSE_DB
+        ]
+    return cuts
 
 
 def add_cuts(

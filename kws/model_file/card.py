@@ -113,6 +113,13 @@ class ModelCard:
             1000.0 * self.stride_frames * self.front_end.hop_length / self.front_end.sample_rate_hz
         )
 
+    @property
+    def clip_s(self) -> float:
+        """Seconds in a clip that it was trained on, in tenths, rounded up: the last frame of a clip
+        need not end where the clip does."""
+        samples = self.front_end.n_samples(self.clip_frames)
+        return math.ceil(10 * samples / self.front_end.sample_rate_hz) / 10
+
     def step_time_s(self, step: int) -> float:
         """Return the end of the last sample that step number `step` (from 0) looks at, in s."""
         last_frame = step * self.stride_frames + self.receptive_field_frames - 1

@@ -1,6 +1,7 @@
 """Learning from false alarms: what a model wrongly fires on, saved as clips to train against.
 
-A clip ends at the event, so that its last second is what the network had just heard. Clips go to
+A clip ends at the event and is as long as those that the network learnt from, so it is what the
+network had just heard. Clips go to
 ``DIR/_unknown_/``, which `kws train` takes for examples of "none of the keywords" wherever the
 folder lies among the others of a data set. Their names begin with a speaker, as those of Speech
 Commands do, chosen so that the clips of a recording fall to the training part.
@@ -61,7 +62,7 @@ def mine(
     folder: str | Path,
     *,
     thresholds: float | None = None,
-    before_s: float = 1.0,
+    before_s: float | None = None,
     after_s: float = 0.0,
     workers: int = 1,
     progress: bool = False,
@@ -74,7 +75,8 @@ def mine(
             is false).
         folder: where the clips go.
         thresholds: one for all keywords, in place of the model's own; a lower one finds more.
-        before_s: how much a clip holds before the event, in s.
+        before_s: how much a clip holds before the event, in s; by default as much as the clips that
+            the model learnt from.
         after_s: and after it.
         workers: processes to use, as far as there are recordings for them.
         progress: report on stderr.
@@ -85,6 +87,9 @@ def mine(
     Raises:
         KwsError: no such model, or a recording or its labels cannot be used.
     """
+    card = load_model(model)
+    if before_s is None:
+        before_s = card.clip_s
     if not (0 <= after_s <= 60 and 0 <= before_s <= 60 and before_s + after_s >= 0.1):
         raise KwsError(
             "A clip lasts 0.1 s or more, up to 60 s before and after the event. Received: "
@@ -93,7 +98,6 @@ def mine(
     target = Path(folder)
     if target.exists() and not target.is_dir():
         raise KwsError(f"Clips go to a folder. Received: the file {target}. Give another name")
-    card = load_model(model)
     if thresholds is not None:
         decision = replace(
             card.decision, thresholds=dict.fromkeys(card.keywords, float(thresholds))
