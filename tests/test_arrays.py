@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import unicodedata
 import wave
 from pathlib import Path
 
@@ -24,6 +25,7 @@ from kws.data.arrays import (
 )
 from kws.data.clips import scan
 from kws.data.split import split_of
+from kws.data.transcripts import free_sentences
 from kws.errors import KwsError
 
 RNG = np.random.default_rng(2)
@@ -202,7 +204,7 @@ def test_sentences_with_a_keyword_or_what_sounds_like_it_are_left_out(tmp_path: 
         {
             "anna/1": ("GO AWAY", hiss(1000)),
             "anna/2": ("I KNOW YOU", hiss(1000)),
-            "ben/1": ("AGO AND NOBODY GOING", hiss(1000)),
+            "ben/1": ("AGO AND NOBODY GONE", hiss(1000)),
             "ben/2": ("say: no!", hiss(1000)),
             "ben/3": ("fine weather", hiss(1000)),
         },
@@ -214,6 +216,30 @@ def test_sentences_with_a_keyword_or_what_sounds_like_it_are_left_out(tmp_path: 
     np.testing.assert_array_equal(windows.pcm[1], read_audio(root / "ben" / "3.wav"))
     assert windows.recordings == ("ben/1.wav", "ben/3.wav")
     assert len(cut_speech(root, clip_samples=1000)) == 5
+
+
+def test_training_leaves_out_what_a_verdict_leaves_out_phrases_and_inflections_too(
+    tmp_path: Path,
+) -> None:
+    said = {
+        "anna/1": "then somebody said hey computer to it",
+        "anna/2": "hey you at the computer",
+        "anna/3": "two computers here",
+        "anna/4": "it computes",
+        "anna/5": "The Crème-Brûlée was fine",
+    }
+    said["anna/5"] = unicodedata.normalize("NFD", said["anna/5"])
+    root = speech(tmp_path / "speech", {name: (text, hiss(1000)) for name, text in said.items()})
+    for keyword, held in (
+        ("hey computer", [1]),
+        ("Hey_Computer", [1]),
+        ("computer", [1, 2, 3]),
+        ("crème brûlée", [5]),
+    ):
+        windows = cut_speech(root, [keyword], clip_samples=1000)
+        free = [f"{name}.wav" for name in said if int(name[-1]) not in held]
+        assert list(windows.recordings) == free
+        assert free_sentences(root, [f"{name}.wav" for name in said], [keyword]) == free
 
 
 def test_windows_start_at_every_hop_and_pauses_are_dropped(tmp_path: Path) -> None:

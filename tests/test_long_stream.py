@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from kws.audio.files import read_audio, write_wav
 from kws.cli import run
 from kws.data.clips import scan
+from kws.data.forbidden import Forbidden, forms_of
 from kws.data.long_stream import LaidItem, StreamPlan, build_stream, lay_items
 from kws.data.material import Material, gather
 from kws.data.split import split_of
-from kws.data.transcripts import Forbidden, forms_of
 from kws.errors import KwsError
 from kws.matching import read_truth
 
@@ -237,6 +237,35 @@ def test_forms_of_a_keyword_are_found_in_transcripts(keyword: str, held: str, fr
     forbidden = Forbidden([keyword])
     assert all(forbidden.among(text) in forms_of(keyword) for text in held.split("|"))
     assert [text for text in free.split("|") if forbidden.among(text)] == []
+
+
+@pytest.mark.parametrize(
+    ("keyword", "held", "free"),
+    [
+        ("hey computer", "And hey, computers!|HEY-COMPUTER", "computer, hey|hey|hey my computer"),
+        ("turn on", "it turned on|turning on the light", "turn it on|turn|on"),
+        ("turn right", "turn, write", "right turn"),
+        ("don't stop", "don’t stop|don't stopping", "don't|stop|do stop"),
+        ("wake-up", "wake up|a wake-up call", "wakeup"),
+        ("हाँ", "हाँ जी", "वह है"),
+        ("Straße", "die STRASSE", "strass"),
+    ],
+)
+def test_a_phrase_is_found_word_by_word(keyword: str, held: str, free: str) -> None:
+    forbidden = Forbidden(["other", keyword])
+    assert [text for text in held.split("|") if not forbidden.among(text)] == []
+    assert [text for text in free.split("|") if forbidden.among(text)] == []
+
+
+def test_a_label_that_holds_a_keyword_gives_no_other_words(tmp_path: Path) -> None:
+    for label in ("hey computer", "computers", "Computer", "house"):
+        for i in range(20):
+            write_wav(tmp_path / label / f"s{i}_nohash_0.wav", np.zeros(100, np.int16))
+    write_wav(tmp_path / "_background_noise_" / "n.wav", np.ones(20_000, np.int16))
+    found = gather(tmp_path, ["computer"], commands=False)
+    assert {path.parent.name for path in found.others} == {"house"}
+    found = gather(tmp_path, ["hey computer"], commands=False)
+    assert {path.parent.name for path in found.others} == {"computers", "Computer", "house"}
 
 
 def test_a_stream_without_commands_has_no_labels_and_none_of_their_tones(

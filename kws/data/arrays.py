@@ -10,7 +10,6 @@ from __future__ import annotations
 import csv
 import functools
 import os
-import re
 import zipfile
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -25,6 +24,7 @@ import numpy.typing as npt
 from kws.audio.files import SAMPLE_RATE_HZ, Pcm, read_audio
 from kws.cache import cache_folder, files_key, make_room
 from kws.data.clips import AUDIO_SUFFIXES, ClipIndex
+from kws.data.forbidden import Forbidden
 from kws.data.split import recording_speaker, split_of
 from kws.errors import KwsError
 from kws.files import atomic_write
@@ -38,16 +38,6 @@ QUIET_DB = 25.0
 """A window of speech this much below the loudest of its recording is a pause."""
 QUIET_DBFS = -60.0
 """So is a window whose RMS is below this."""
-
-HOMOPHONES: dict[str, tuple[str, ...]] = {
-    "no": ("know",),
-    "right": ("write", "rite", "wright"),
-    "four": ("for", "fore"),
-    "two": ("to", "too"),
-    "one": ("won",),
-    "eight": ("ate",),
-}
-"""Words that sound the same: a sentence with one of them is no example of "something else"."""
 
 _FORMAT = 2
 """Changes when the same files would give another array."""
@@ -182,14 +172,14 @@ def cut_speech(
     """Cut recordings of running speech into windows, as examples of "none of the keywords".
 
     Where the folder has a ``transcripts.tsv`` (columns ``utterance``, the path without suffix, and
-    ``transcript``), only the recordings in it are used, and those in which a keyword, or a word
-    that sounds like it (`HOMOPHONES`), is spoken are left out. Windows that hold a pause are left
-    out too: 25 dB below the loudest window of their recording, or below −60 dBFS.
+    ``transcript``), only the recordings in it are used, and those in which a keyword, or what
+    sounds like it, may be spoken (`kws.data.forbidden`) are left out. Windows that hold a pause
+    are left out too: 25 dB below the loudest window of their recording, or below −60 dBFS.
 
     Args:
         folder: holds ``<speaker>/<recording>``; recordings directly in it are speakers of their
             own, up to ``_nohash_`` in the name.
-        keywords: words that must not be spoken.
+        keywords: words and phrases that must not be spoken.
         clip_samples: length of a window.
         hop_samples: from the start of a window to that of the next. Recordings shorter than a
             window are padded with zeros.
@@ -199,7 +189,7 @@ def cut_speech(
         KwsError: no recordings, a damaged transcripts.tsv, or a recording that cannot be read.
     """
     root = Path(folder).resolve()
-    paths = _recordings(root, sorted({word.lower() for word in keywords}))
+    paths = _recordings(root, tuple(keywords))
     key = files_key(
         "speech", root, paths, [_FORMAT, clip_samples, hop_samples, QUIET_DB, QUIET_DBFS]
     )
@@ -444,14 +434,12 @@ def _recordings(root: Path, keywords: Sequence[str]) -> list[str]:
         if keywords:
             tell(f"{root} has no transcripts.tsv: its recordings are taken to hold no keyword")
         return sorted(found)
-    forbidden = set(keywords).union(*(HOMOPHONES.get(word, ()) for word in keywords))
+    forbidden = Forbidden(keywords)
     spoken = read_transcripts(table)
     chosen = []
     for path in sorted(found):
         transcript = spoken.get(utterance_of(path))
-        if transcript is None:
-            continue
-        if forbidden.isdisjoint(re.findall(r"[\w']+", transcript.lower())):
+        if transcript is not None and forbidden.among(transcript) is None:
             chosen.append(path)
     if not chosen:
         raise KwsError(

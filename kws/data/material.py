@@ -9,8 +9,9 @@ from pathlib import Path
 from kws.audio.files import Pcm, read_audio
 from kws.data.arrays import read_noise, split_noise
 from kws.data.clips import AUDIO_SUFFIXES, scan
+from kws.data.forbidden import Forbidden
 from kws.data.split import SPLITS, TRAINING, recording_speaker, split_of
-from kws.data.transcripts import forms_of, free_sentences
+from kws.data.transcripts import free_sentences
 from kws.errors import KwsError, some
 from kws.labels import SILENCE, UNKNOWN
 
@@ -55,14 +56,14 @@ def gather(
     """Find what streams are built of.
 
     Args:
-        clips: folders of <label>/<clip>. Labels that are no keyword (nor a form of one) give the
-            other words.
+        clips: folders of <label>/<clip>. Labels in which no keyword (nor a form of one) is spoken
+            give the other words.
         keywords: the words that a model listens for.
         commands: whether there must be clips of each of them; they are left out of the other words
             and of the sentences in any case.
         parts: parts of the clips' speakers: training, validation, testing.
         sentences: folders of <speaker>/<recording> with transcripts.tsv. Sentences that may hold
-            a keyword (`kws.data.transcripts`) are left out.
+            a keyword (`kws.data.forbidden`) are left out.
         sentence_parts: parts of the sentences' speakers, by their hash; as `parts` by default.
         speakers: these speakers of sentences instead.
         noise: a folder of noise recordings, taken whole; by default those that came with the
@@ -84,14 +85,14 @@ def gather(
             f"No clips of {some(missing)} in the {', '.join(parts)} part of {where}. "
             f"Received: {some(sorted(here))}. Choose other --keywords or another --part"
         )
-    unlike = frozenset().union(*(forms_of(word) for word in keywords))
+    forbidden = Forbidden(keywords)
     by_word: dict[str, list[Path]] = {word: [] for word in keywords}
     others = []
     for one in chosen:
         for word, path in zip(one.words, one.paths, strict=True):
             if word in by_word:
                 by_word[word].append(one.root / path)
-            elif word not in (SILENCE, UNKNOWN) and word.lower() not in unlike:
+            elif word not in (SILENCE, UNKNOWN) and forbidden.among(word) is None:
                 others.append(one.root / path)
     found: tuple[Path, ...] = ()
     if sentences is not None:

@@ -20,13 +20,14 @@ import numpy as np
 from kws.audio.files import SAMPLE_RATE_HZ
 from kws.data.arrays import read_transcripts
 from kws.data.espeak import Voice
+from kws.data.forbidden import Forbidden
 from kws.data.near_misses import Phrase, too_alike
 from kws.data.nonsense import nonsense_word
 from kws.data.phonemes import sounds_of
 from kws.data.rooms import Rooms
 from kws.data.spoken_clips import Cast, PlannedClip, labelled_texts, write_sentences
 from kws.data.synth import check_sayable, transcribe
-from kws.data.transcripts import TRANSCRIPTS, Forbidden
+from kws.data.transcripts import TRANSCRIPTS
 from kws.data.voices import random_utterance
 from kws.errors import KwsError
 from kws.files import atomic_write
@@ -187,7 +188,7 @@ def _read_aloud(path: Path, cast: Cast, seed: int, targets: Sequence[str]) -> It
     lines = [line for line in lines if any(c.isalnum() for word in line for c in word)]
     if not lines:
         raise KwsError(f"The text {path} holds no words. Received: no line with a letter")
-    spelled = Forbidden([target for target in targets if target.isalpha()])
+    spelled = _spelled(targets)
     lines = [line for line in lines if not spelled.among(" ".join(line))]
     if not lines:
         raise KwsError(
@@ -212,9 +213,14 @@ def _count(text: str, voice: Voice) -> int:
     return max(1, sum(map(len, transcribe(text, voice))))
 
 
+def _spelled(targets: Sequence[str]) -> Forbidden:
+    """Return what finds the spellings among the targets; others are phonemes, ``[[h@l'oU]]``."""
+    return Forbidden(target for target in targets if "[[" not in target)
+
+
 def _holds(text: str, voice: Voice, targets: Sequence[str]) -> bool:
     """Whether one of the targets, or what sounds like it, is in a text."""
-    if Forbidden([target for target in targets if target.isalpha()]).among(text):
+    if _spelled(targets).among(text):
         return True
     phrases = [phrase for target in targets if (phrase := _target(target, voice)) is not None]
     # What another language's rules read is known by its spelling alone.
