@@ -61,8 +61,9 @@ class DataConfig:
     """Share of generated clips among those of a word, and among other words, in an epoch; of use
     where there are both generated and recorded ones."""
     keyword_clips: int = 0
-    """Clips of each keyword in an epoch, at least; where there are fewer, they are heard again,
-    varied anew. So the length of training does not hang on how many there happen to be."""
+    """Clips of each keyword in an epoch: recordings all at least once and again, varied anew, until
+    there are so many; of generated ones, where there are more, others in each epoch. So the length
+    of training does not hang on how many there happen to be. 0: every clip once."""
     speech: tuple[str, ...] = ()
     """Folders of running speech, cut into windows that are taught as ``_unknown_``."""
     unheard: tuple[str, ...] = ()

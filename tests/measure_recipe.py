@@ -64,7 +64,7 @@ def gather(recipe: TrainingRecipe, data: Path) -> Material:
     loaded = load_training_data(recipe, data).validation
     validation = Clips(pcm=np.asarray(loaded.pcm), labels=loaded.labels)
     index = scan(data / "speech_commands").select(words=recipe.data.unheard)
-    pcm, _ = load_good_clips(index.root, index.paths, recipe.clip_samples)
+    pcm, _, _ = load_good_clips(index.root, index.paths, recipe.clip_samples)
     unknown = recipe.labels.index_of(UNKNOWN)
     unheard = Clips(pcm=np.asarray(pcm), labels=np.full(len(pcm), unknown, np.int32))
     spoken = validation.labels != recipe.labels.index_of(SILENCE)

@@ -130,13 +130,13 @@ def test_bad_clips_can_be_left_out_and_are_said(
     bad = [3, 128, 129, 200, 299]
     for i in bad:
         (root / paths[i]).write_text("oops")
-    pcm, kept = load_good_clips(root, paths, 400)
+    pcm, kept, _ = load_good_clips(root, paths, 400)
     assert kept.tolist() == [i for i in range(300) if i not in bad]
     assert pcm.shape == (295, 400)
     np.testing.assert_array_equal(pcm[-1], read_audio(root / paths[298]))
     said = capsys.readouterr().err.splitlines()
     assert len(said) == 4 and "s3_nohash_0.wav" in said[0] and "skipped 5 of 300" in said[-1]
-    again, kept_again = load_good_clips(root, paths, 400)
+    again, kept_again, _ = load_good_clips(root, paths, 400)
     np.testing.assert_array_equal(again, pcm)
     np.testing.assert_array_equal(kept_again, kept)
 
@@ -180,6 +180,20 @@ def test_of_long_recordings_the_loudest_second_is_taken(at: int) -> None:
     fitted = fit_clip(pcm, 16_000)
     start = next(i for i in range(64_001) if (pcm[i : i + 50] == fitted[:50]).all())
     assert abs(start - at) <= 320
+
+
+def test_it_is_known_where_in_its_recording_a_clip_begins(tmp_path: Path) -> None:
+    paths = ["short.wav", "exact.wav", "long.wav", "bad.wav", "longer.wav"]
+    for name, samples in zip(paths, (700, 1000, 4000, 2, 9000), strict=True):
+        write_wav(tmp_path / name, np.concatenate([hiss(samples // 2, 20), hiss(samples // 2)]))
+    (tmp_path / "bad.wav").write_text("oops")
+    for _ in range(2):  # decoded, and then from the cache
+        pcm, kept, starts = load_good_clips(tmp_path, paths, 1000)
+        assert kept.tolist() == [0, 1, 2, 4]
+        assert starts[0] == starts[1] == 0 and starts[2] >= 2000 and starts[3] >= 4500
+        for clip, i, start in zip(pcm, kept, starts, strict=True):
+            whole = read_audio(tmp_path / paths[i])[start:]
+            np.testing.assert_array_equal(clip[: len(whole)], whole[:1000])
 
 
 def test_a_short_word_in_silence_is_not_left_at_the_edge() -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kws.data.phones import PHONES, SILENCE, UNKNOWN
+from kws.audio.files import read_audio, write_wav
+from kws.data.phones import PHONES, SILENCE, UNKNOWN, aligned, cut
 from kws.recipe import ModelConfig, TrainingRecipe, load_recipe
 from kws.train.dataset import TrainingData, load_training_data
 from kws.train.run_folder import RunFolder, read_arrays, read_json
@@ -169,3 +170,31 @@ def test_generated_voices_teach_their_sounds_too(
     clips = load_training_data(dataclasses.replace(recipe, data=both), tmp_path).training
     assert clips.generated.any()
     assert (clips.phones[clips.generated] > SILENCE).any(axis=1).mean() > 0.9
+
+
+def test_of_a_clip_cut_from_a_longer_recording_the_sounds_are_those_of_the_cut(
+    recipe: TrainingRecipe, real_speech: Path, tmp_path: Path
+) -> None:
+    """Oracle: the alignment of the whole recording, read where the clip is found in it."""
+    rng, folder = np.random.default_rng(0), tmp_path / "speech_commands" / "stop"
+    folder.mkdir(parents=True)
+    recordings = {}
+    for file in sorted((real_speech / "speech_commands" / "stop").iterdir()):
+        before, after = (rng.integers(-20, 20, n).astype(np.int16) for n in (7200, 1600))
+        recordings[file.name] = np.concatenate([before, read_audio(file), after])
+        write_wav(folder / file.name, recordings[file.name])
+    for word in ("yes", "no"):
+        shutil.copytree(real_speech / "speech_commands" / word, folder.parent / word)
+    clips = load_training_data(recipe, tmp_path).training
+    whole = aligned(folder.parent, {f"stop/{name}": "stop" for name in recordings})
+    begins, agree = [], []
+    stop = clips.words == "stop"
+    for pcm, phones in zip(clips.pcm[stop], clips.phones[stop], strict=True):
+        for name, recording in recordings.items():
+            for start in range(0, len(recording) - len(pcm) + 1, 160):
+                if (recording[start : start + len(pcm)] == pcm).all() and f"stop/{name}" in whole:
+                    begins.append(start)
+                    agree.append((phones == cut(whole[f"stop/{name}"], start, 16000)).mean())
+    assert max(begins) > 4800
+    # The aligner follows the level of what it heard before, which was more for training.
+    assert np.mean(agree) > 0.95

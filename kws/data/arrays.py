@@ -39,7 +39,7 @@ QUIET_DB = 25.0
 QUIET_DBFS = -60.0
 """So is a window whose RMS is below this."""
 
-_FORMAT = 2
+_FORMAT = 3
 """Changes when the same files would give another array."""
 _BATCH = 128
 """Clips that a thread decodes at a time."""
@@ -84,11 +84,12 @@ def load_good_clips(
     clip_samples: int = 16000,
     *,
     progress: bool = True,
-) -> tuple[Clips, npt.NDArray[np.int64]]:
+) -> tuple[Clips, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     """Like `load_clips`, but leave out clips that cannot be read, and say so on stderr.
 
     Returns:
-        int16 [m, clip_samples] and int64 [m], the positions in `paths` of the clips that are in it.
+        int16 [m, clip_samples]; int64 [m], the positions in `paths` of the clips that are in it;
+        and int64 [m], which sample of its recording each clip begins with.
 
     Raises:
         KwsError: no clip can be read.
@@ -110,12 +111,15 @@ def fit_clip(pcm: Pcm, clip_samples: int) -> Pcm:
     Returns:
         int16 [clip_samples].
     """
-    if len(pcm) == clip_samples:
-        return pcm
-    if len(pcm) < clip_samples:
-        return np.pad(pcm, (0, clip_samples - len(pcm)))
+    return _fit(pcm, clip_samples)[0]
+
+
+def _fit(pcm: Pcm, clip_samples: int) -> tuple[Pcm, int]:
+    """Return what `fit_clip` returns, and the sample of the recording that it begins with."""
+    if len(pcm) <= clip_samples:
+        return np.pad(pcm, (0, clip_samples - len(pcm))), 0
     start = _loudest(pcm, clip_samples)
-    return pcm[start : start + clip_samples]
+    return pcm[start : start + clip_samples], start
 
 
 def _loudest(pcm: Pcm, n: int, step: int = 160) -> int:
@@ -340,22 +344,25 @@ def draw_noise(
 
 def _load(
     root: Path, paths: Sequence[str], clip_samples: int, *, progress: bool, skip_bad: bool
-) -> tuple[Clips, npt.NDArray[np.int64]]:
+) -> tuple[Clips, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     if clip_samples < 1:
         raise KwsError(f"A clip needs samples. Received: {clip_samples}. Use 1 or more")
     if not len(paths):
-        return np.empty((0, clip_samples), np.int16), np.empty(0, np.int64)
+        none = np.empty(0, np.int64)
+        return np.empty((0, clip_samples), np.int16), none, none
     root = root.resolve()
     batches = [paths[i : i + _BATCH] for i in range(0, len(paths), _BATCH)]
     decode = functools.partial(_decode, root, clip_samples=clip_samples, skip_bad=skip_bad)
 
     def produce(rows: _Rows) -> dict[str, npt.NDArray[Any]]:
         kept: list[npt.NDArray[np.int64]] = []
+        starts: list[npt.NDArray[np.int64]] = []
         skipped: list[str] = []
         with Progress(len(paths), "decoding clips", unit="clips", shown=progress) as shown:
-            for i, (clips, good, complaints) in enumerate(_in_parallel(decode, batches)):
+            for i, (clips, good, first, complaints) in enumerate(_in_parallel(decode, batches)):
                 rows.append(clips)
                 kept.append(good + i * _BATCH)
+                starts.append(first)
                 for complaint in complaints:
                     if len(skipped) < _MOST_SKIPPED_NAMED:
                         shown.say(f"skipped: {complaint}")
@@ -365,29 +372,34 @@ def _load(
                 shown.say(f"skipped {len(skipped)} of {len(paths)} clips that cannot be read")
         if not rows.count:
             raise KwsError(f"No clip in {root} can be read. The first: {skipped[0]}")
-        return {"kept": np.concatenate(kept)}
+        return {"kept": np.concatenate(kept), "starts": np.concatenate(starts)}
 
     key = files_key("clips", root, paths, [_FORMAT, clip_samples, skip_bad])
     pcm, columns = _cached(key, clip_samples, produce, expected_rows=len(paths))
-    return pcm, columns["kept"]
+    return pcm, columns["kept"], columns["starts"]
 
 
 def _decode(
     root: Path, paths: Sequence[str], *, clip_samples: int, skip_bad: bool
-) -> tuple[Clips, npt.NDArray[np.int64], list[str]]:
-    """Return clips, the positions of those that could be read, and what is wrong with others."""
+) -> tuple[Clips, npt.NDArray[np.int64], npt.NDArray[np.int64], list[str]]:
+    """Return clips, which could be read, where in them each begins, and what is wrong with others.
+
+    The clips are int16 [n, clip_samples], the positions and first samples int64 [n].
+    """
     clips = np.empty((len(paths), clip_samples), np.int16)
     good: list[int] = []
+    starts: list[int] = []
     complaints: list[str] = []
     for i, path in enumerate(paths):
         try:
-            clips[len(good)] = fit_clip(read_audio(root / path), clip_samples)
+            clips[len(good)], start = _fit(read_audio(root / path), clip_samples)
             good.append(i)
+            starts.append(start)
         except KwsError as error:
             if not skip_bad or _missing_package(error):
                 raise
             complaints.append(str(error))
-    return clips[: len(good)], np.array(good, np.int64), complaints
+    return clips[: len(good)], np.array(good, np.int64), np.array(starts, np.int64), complaints
 
 
 def _missing_package(error: BaseException | None) -> bool:

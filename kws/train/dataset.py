@@ -30,7 +30,7 @@ from kws.errors import KwsError, some
 from kws.labels import SILENCE, UNKNOWN
 from kws.processes import usable_cores
 from kws.progress import tell
-from kws.recipe import TrainingRecipe
+from kws.recipe import DataConfig, TrainingRecipe
 
 # Training hears quieter background than validation asks for, and true zeros as well.
 EXTRA_QUIET_DB = 15.0
@@ -226,13 +226,14 @@ def _words(
         if split == "training":
             chosen = chosen.take(np.flatnonzero(~np.isin(chosen.words, recipe.data.unheard)))
         if len(chosen):
-            pcm, kept = load_good_clips(index.root, chosen.paths, recipe.clip_samples)
+            pcm, kept, starts = load_good_clips(index.root, chosen.paths, recipe.clip_samples)
             good = chosen.take(kept)
             sounds = None
             if split == "training":
                 words_said = (_said(word, recipe) for word in good.words)
                 said = dict(zip(good.paths, words_said, strict=True))
-                sounds = _phones(recipe, index.root, said, [(path, 0) for path in said])
+                places = list(zip(good.paths, starts.tolist(), strict=True))
+                sounds = _phones(recipe, index.root, said, places)
             sets.append(_clip_set(recipe, pcm, good.words, generated=generated, sounds=sounds))
     return sets
 
@@ -393,8 +394,9 @@ def _zeros(n: int, length: int) -> np.ndarray:
 def epoch_order(data: ClipSet, recipe: TrainingRecipe, epoch: int) -> np.ndarray:
     """Choose and shuffle the clips of one epoch: int64 [n], a multiple of the batch size.
 
-    Every keyword clip comes at least once, and again until there are as many as the recipe asks
-    for, recorded and generated ones of a word in the shares that it asks for. Other speech and
+    Every recording of a keyword comes at least once, and again until there are as many clips as the
+    recipe asks for, recorded and generated ones of a word in the shares that it asks for; generated
+    ones all come where it asks for no number. Other speech and
     background are drawn anew for each epoch so that they make up theirs. The order depends on seed
     and epoch alone, so a resumed run goes on as if it had never stopped.
     """
@@ -403,7 +405,7 @@ def epoch_order(data: ClipSet, recipe: TrainingRecipe, epoch: int) -> np.ndarray
     silence = data.words == SILENCE
     share = recipe.data.generated_share
     spoken = [
-        _every(*_by_origin(data, data.labels == label), share, recipe.data.keyword_clips, rng)
+        _of_word(*_by_origin(data, data.labels == label), recipe.data, rng)
         for label in keyword_labels(recipe)
     ]
     others, quiet = np.flatnonzero(~keywords & ~silence), np.flatnonzero(silence)
@@ -429,29 +431,25 @@ def _by_origin(data: ClipSet, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarra
     return np.flatnonzero(wanted & ~data.generated), np.flatnonzero(wanted & data.generated)
 
 
-def _every(
-    recorded: np.ndarray,
-    generated: np.ndarray,
-    share: float,
-    least: int,
-    rng: np.random.Generator,
+def _of_word(
+    recorded: np.ndarray, generated: np.ndarray, config: DataConfig, rng: np.random.Generator
 ) -> np.ndarray:
-    """Take every clip at least once, and some again until `share` of them is generated.
+    """Take every recording of a word at least once, and what else the recipe asks for.
 
-    Where there are both kinds, a share of none or all leaves the other kind out. There are at least
-    so many clips in all, if there is any.
+    Where there are both kinds, a generated share of none or all leaves the other kind out.
     """
+    share, wanted = config.generated_share, config.keyword_clips
     if len(recorded) and len(generated) and share in (0.0, 1.0):
         recorded, generated = recorded[: 0 if share else None], generated[: None if share else 0]
-    if not len(recorded) or not len(generated):
-        pool = np.concatenate([recorded, generated])
-        return _draw(pool, max(len(pool), least), rng)
-    total = max(len(recorded) / (1 - share), len(generated) / share, least)
+    if not len(generated):
+        return _draw(recorded, max(len(recorded), wanted), rng)
+    if not len(recorded):
+        return _draw(generated, wanted or len(generated), rng)
+    # With a number to keep to, generated clips need not all come: there is no end of them.
+    least = 0 if wanted else len(generated)
+    total = max(len(recorded) / (1 - share), least / share, wanted)
     # Not below the number there is: rounding, too, must not leave a clip out.
-    counts = (
-        max(len(recorded), round(total * (1 - share))),
-        max(len(generated), round(total * share)),
-    )
+    counts = max(len(recorded), round(total * (1 - share))), max(least, round(total * share))
     pools = zip((recorded, generated), counts, strict=True)
     return np.concatenate([_draw(pool, n, rng) for pool, n in pools])
 
