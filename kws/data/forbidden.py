@@ -59,16 +59,17 @@ class Forbidden:
         self._beginning: dict[str, list[tuple[frozenset[str], ...]]] = {}
         """For each form of a keyword's first word the forms of those that must follow."""
         for keyword in keywords:
-            first, *others = [forms_of(word) for word in _words(keyword)] or [frozenset()]
-            for form in first:
-                self._beginning.setdefault(form, []).append(tuple(others))
+            forms = [forms_of(word) for word in _words(keyword.replace("_", " "))]
+            for form in forms[0] if forms else ():
+                self._beginning.setdefault(form, []).append(tuple(forms[1:]))
 
     def among(self, text: str) -> str | None:
         """Return the first words that may be heard as a keyword; None if there are none.
 
         A keyword is found word by word, each in any of its `forms_of`: a phrase stands in a text
         if its words do, one after the other. Apostrophes and hyphens part words, in a text and in
-        a keyword: "won't" holds "won", which sounds like "one", and "wake-up" is "wake up".
+        a keyword: "won't" holds "won", which sounds like "one", and "wake-up" is "wake up". So
+        does "_", the space of folders' names, in a keyword; ``not_yes`` is a label for all else.
         """
         words = _words(text)
         for at, word in enumerate(words):
@@ -81,9 +82,9 @@ class Forbidden:
 
 def _words(text: str) -> list[str]:
     """Split a text at all that is no letter, digit or accent, such as the vowel signs of Hindi."""
-    return "".join(map(_or_space, folded(text))).split()
+    return [word.strip("_") for word in "".join(map(_or_space, folded(text))).split()]
 
 
 @functools.lru_cache(maxsize=4096)
 def _or_space(character: str) -> str:
-    return character if unicodedata.category(character)[0] in "LMN" else " "
+    return character if character == "_" or unicodedata.category(character)[0] in "LMN" else " "
