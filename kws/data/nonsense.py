@@ -27,12 +27,25 @@ class Script:
     """For messages."""
     consonants: Sequence[str]
     """Letters, or groups of them, that begin or end a syllable; empty where each letter is one."""
-    vowels: str
-    """Letters in its middle, or all letters."""
+    vowels: Sequence[str]
+    """Letters in its middle, or all letters, or whole syllables."""
 
 
 def _span(first: str, last: str) -> str:
     return "".join(chr(code) for code in range(ord(first), ord(last) + 1))
+
+
+# Of Chinese characters espeak-ng takes each for a word; pinyin with tones it reads as one.
+_PINYIN = (
+    *("ba", "pa", "ma", "fa", "da", "ta", "na", "la", "ga", "ha", "zha", "cha", "sha", "za"),
+    *("bo", "mo", "bi", "pi", "mi", "di", "ti", "li", "ji", "qi", "xi", "bu", "pu", "mu", "fu"),
+    *("du", "tu", "nu", "lu", "gu", "ku", "hu", "zhu", "chu", "shu", "zu", "su", "de", "te", "le"),
+    *("ge", "ke", "he", "zhe", "che", "she", "jia", "qia", "xia", "lian", "tian", "dian", "qian"),
+    *("guo", "duo", "huo", "shuo", "zuo", "hua", "gua", "mang", "tang", "lang", "gang", "feng"),
+    *("deng", "neng", "sheng", "dong", "tong", "gong", "zhong", "ming", "ting", "jing", "xing"),
+    *("ban", "man", "dan", "lan", "kan", "shan", "fen", "men", "ren", "shen", "lin", "jin", "xin"),
+    *("mei", "lei", "hei", "hai", "tai", "lai", "hao", "mao", "lao", "xiao", "jiu", "liu", "shou"),
+)
 
 
 # The first one that a language reads by itself is taken: many read Latin letters only.
@@ -55,6 +68,16 @@ _SCRIPTS = (
     Script(name="Kannada", consonants="", vowels="ಕಖಗಘಚಛಜಟಠಡಢತಥದಧನಪಫಬಭಮಯರಲವಶಷಸಹ"),
     Script(name="Malayalam", consonants="", vowels="കഖഗഘചഛജടഠഡഢതഥദധനപഫബഭമയരലവശഷസഹ"),
     Script(name="Thai", consonants="กขคงจชดตถทนบปพมยรลวสหอ", vowels="ะาิีุู"),
+    # For languages without b: Māori, Cherokee.
+    Script(name="few Latin letters", consonants="tkmnprhw", vowels="aeiou"),
+    Script(name="pinyin", consonants="", vowels=[f"{s}{t}" for s in _PINYIN for t in "1234"]),
+    Script(name="Ethiopic", consonants="", vowels="".join(
+        _span(first, chr(ord(first) + 6)) for first in "ለመረሰሸቀበተነአከወዘየደገጠፈ"
+    )),
+    Script(name="Odia", consonants="", vowels="କଖଗଘଚଛଜଝଟଡତଥଦଧନପଫବଭମଯରଲଶଷସହ"),
+    Script(name="Sinhala", consonants="", vowels="කගචජටඩතදනපබමයරලවසහ"),
+    Script(name="Burmese", consonants="ကခဂစဆတဒနပဖဗမယရလဝသဟ", vowels="ာိုူေ"),
+    Script(name="Shan", consonants="ၵၶငၸသတထၼပၽမယလဝႁ", vowels="ႃိုူေ"),
 )  # fmt: skip
 _SYLLABLES = (0.25, 0.45, 0.22, 0.08)
 """Shares of words with one, two, three and four syllables."""
