@@ -103,8 +103,8 @@ class Cast:
         self, languages: str | Sequence[str], seed: int, *, whispers: bool = False
     ) -> None:
         pool = voices(languages, whispers=whispers)
-        self.english = all(voice.language.startswith("en") for voice in pool)
-        """Whether nobody speaks another language."""
+        self.english = any(voice.language.startswith("en") for voice in pool)
+        """Whether somebody may speak English."""
         self._speakers = sorted({voice.speaker for voice in pool})
         np.random.default_rng(seed).shuffle(self._speakers)
         self._accents = {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import os
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +13,7 @@ import numpy as np
 
 from kws.data.near_misses import NearMiss, near_miss
 from kws.data.own_words import check_word
+from kws.data.phonemes import sounds_of
 from kws.data.rooms import Rooms
 from kws.data.spoken_clips import (
     Cast,
@@ -22,7 +23,8 @@ from kws.data.spoken_clips import (
     plan_words,
     write_clips,
 )
-from kws.data.voices import random_utterance
+from kws.data.voices import random_utterance, voices
+from kws.errors import KwsError
 from kws.files import atomic_write
 
 TEXTS = "texts.tsv"
@@ -58,7 +60,8 @@ def synthesise(
             ``"hello=[[h@l'oU]]"`` in a sequence. A near-miss of one is never another one.
         out_dir: folder of the label folders; made where missing.
         clips_per_word: how many clips of each word; 0 for near-misses only.
-        near_misses: how many for each word (`kws.data.near_misses`).
+        near_misses: how many for each word (`kws.data.near_misses`), by those of the accents that
+            `own_sounds` names.
         languages: as for `kws.data.voices.voices`; accents are drawn from all of them.
         seed: other voices, pitches, speeds, places and levels for another seed.
         clip_seconds: the clips' length; what is longer is spoken faster. `None`: as long as the
@@ -105,6 +108,39 @@ def synthesise(
         _note(written)
 
 
+def own_sounds(texts: Iterable[str], languages: str | Sequence[str]) -> frozenset[str]:
+    """Return the accents that say all texts by their language's own rules.
+
+    Near-misses are made of a word's sounds, and some languages leave a word to another one: French
+    has "computer" said in English.
+
+    Args:
+        texts: as for `kws.data.phonemes.sounds_of`.
+        languages: as for `kws.data.voices.voices`.
+
+    Returns:
+        Codes as in `Voice.language`, one at least.
+
+    Raises:
+        KwsError: no voice for a language, or there is no such accent.
+    """
+    texts = list(texts)
+    able: set[str] = set()
+    refused: KwsError | None = None
+    for voice in voices(languages):
+        if voice.variant:  # who speaks makes no difference to the sounds
+            continue
+        try:
+            for text in texts:
+                sounds_of(text, voice)
+            able.add(voice.language)
+        except KwsError as error:
+            refused = refused or error
+    if refused is not None and not able:
+        raise refused
+    return frozenset(able)
+
+
 def _plan_near_misses(
     texts: Mapping[str, str],
     out_dir: Path,
@@ -113,7 +149,10 @@ def _plan_near_misses(
     seed: int,
     varied: bool,
 ) -> dict[PlannedClip, NearMiss]:
+    if not clips_per_word:
+        return {}
     cast = Cast(languages, seed, whispers=varied)
+    able = own_sounds(texts.values(), languages)
     plan = {}
     for label, text in texts.items():
         others = [other for other in texts.values() if other != text]
@@ -122,6 +161,7 @@ def _plan_near_misses(
             rng = np.random.default_rng([seed, zlib.crc32(folder.name.encode()), number])
             # The speakers of the words, so that who speaks tells nothing.
             name, accents = cast.turn(number)
+            accents = [voice for voice in accents if voice.language in able]
             # The accent decides about the sounds, so all else is drawn before the text.
             utterance = random_utterance(text, accents, rng, varied=varied)
             near = near_miss(text, utterance.voice, rng, avoid=others)
