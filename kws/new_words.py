@@ -44,6 +44,8 @@ _FEWEST_MS, _USUAL_MS, _STEP_MS = 1000, 1200, 100
 _AROUND_S = 0.35
 # So many utterances are planned to see how long the synthesiser's voices take.
 _PLANNED = 200
+# Fewer recordings say little about how long others take.
+_TELLING = 20
 _CLIPS, _MINUTES = 1000, 60
 _RUN = "run"
 
@@ -58,8 +60,8 @@ class NewWords:
     """What to listen for, as `check_words` returns it."""
     texts: Mapping[str, str]
     """How words are spoken by the synthesiser, where not as they are spelt: word → text."""
-    language: str = "en"
-    """The synthesiser's language."""
+    languages: tuple[str, ...] = ("en",)
+    """The synthesiser's languages."""
     device: str = "laptop"
     """One of `DEVICES`."""
 
@@ -131,18 +133,27 @@ def check_device(device: str) -> str:
     return device
 
 
-def check_spoken(words: Sequence[str], texts: Mapping[str, str], language: str) -> None:
-    """Make sure that the synthesiser can say the words, where it is installed.
+def check_spoken(
+    words: Sequence[str], texts: Mapping[str, str], languages: Sequence[str]
+) -> tuple[str, ...]:
+    """Return the languages, each once, if the synthesiser can say the words, where it is installed.
 
     Raises:
-        KwsError: no such language, or a spelling or phonemes that it cannot say.
+        KwsError: no such language, or a spelling or phonemes that it cannot say or cannot make
+            near-misses of.
     """
-    if not language.strip() or language.startswith("-"):
-        raise KwsError(f"A language is a code such as en, de or fr. Received: {language!r}")
+    codes = tuple(dict.fromkeys(language.strip() for language in languages))
+    for code in codes or ("",):
+        if not code or code.startswith("-"):
+            raise KwsError(f"A language is a code such as en, de or fr. Received: {code!r}")
     if _can_speak():
         from kws.data.spoken_clips import plan_words
+        from kws.data.spoken_words import own_sounds
 
-        plan_words(_spoken(words, texts), "", 2, languages=language)
+        spoken = _spoken(words, texts)
+        plan_words(spoken, "", 2, languages=codes)
+        own_sounds(spoken.values(), codes)
+    return codes
 
 
 def find_recordings(folders: Sequence[Path], words: Sequence[str]) -> dict[str, list[Path]]:
@@ -230,10 +241,9 @@ def recipe_text(new: NewWords) -> str:
     noise = [] if there else [name for name in [_NOISE] if find_folder(name, new.folder)]
     clips = [RECORDINGS, *(there or [_TO_FETCH]), *noise]
     speech = [SPEECH, *(name for name in [_SENTENCES] if find_folder(name, new.folder))]
-    train = _shell("kws", "train", new.recipe, "--out", new.folder / _RUN)
     lines = [
         f"# Listens for: {', '.join(new.words)}. Written by `kws new`; change what you like.",
-        f"# Train it with: {train}",
+        f"# Train it with: {_train(new)}",
         "#",
         "# Folders are looked for beside this file, then among the fetched data sets (kws data",
         "# list). Those that are not there yet are passed over.",
@@ -260,6 +270,7 @@ def recipe_text(new: NewWords) -> str:
     ]
     if new.device == "small-microcontroller":
         lines += _small_network()
+    lines += _training(new)
     return "\n".join(lines) + "\n"
 
 
@@ -267,7 +278,8 @@ def next_steps(new: NewWords) -> list[Step]:
     """Return the commands that lead from the recipe to a listening device, in their order."""
     folder, recorded = new.folder, new.recorded()
     spoken = [f"{w}={new.texts[w]}" if w in new.texts else w for w in new.words]
-    said, language = some(new.words, 3), ("-l", new.language)
+    said = some(new.words, 3)
+    spoken_in = [option for code in new.languages for option in ("-l", code)]
     to_recordings = ("--to", folder / RECORDINGS)
     steps = [
         Step(
@@ -284,11 +296,11 @@ def next_steps(new: NewWords) -> list[Step]:
     steps += [
         Step(
             why=f"speak {said} in many generated voices, and what only sounds like it",
-            command=_shell("kws", "data", "synth", *spoken, *near, *to_generated, *language),
+            command=_shell("kws", "data", "synth", *spoken, *near, *to_generated, *spoken_in),
         ),
         Step(
             why=f"an hour of generated speech without {said}",
-            command=_shell("kws", "data", "synth", *spoken, *without, *language),
+            command=_shell("kws", "data", "synth", *spoken, *without, *spoken_in),
         ),
     ]
     if not any(find_folder(name, folder) for name in _OTHER_WORDS):
@@ -305,7 +317,7 @@ def next_steps(new: NewWords) -> list[Step]:
     steps += [
         Step(
             why="train on all of that",
-            command=_shell("kws", "train", new.recipe, "--out", run),
+            command=_train(new),
         ),
         Step(
             why="set its threshold, and say how good it is and what would help",
@@ -351,34 +363,62 @@ def _spoken(words: Sequence[str], texts: Mapping[str, str]) -> dict[str, str]:
 
 
 def _word_ms(new: NewWords, word: str) -> tuple[float, str]:
-    """Return how long a clip of a word must be, and how that is known."""
+    """Return how long a clip of a word must be, and how that is known.
+
+    It holds people's and generated voices, since both are learnt from: what is longer than a clip
+    would be cut and learnt as the word.
+    """
+    found: list[tuple[float, str]] = []
+    recordings = 0
     if word in new.recorded():
         measured = word_lengths(new.folder / RECORDINGS, word)
-        if measured.measured:
-            ms = 1000 * (measured.p95_s + _AROUND_S)
-            return ms, f"by {measured.measured} recordings of {word}"
+        recordings = measured.measured
+        if recordings:
+            by = f"by {recordings} recording{'' if recordings == 1 else 's'} of {word}"
+            found.append((1000 * (measured.p95_s + _AROUND_S), by))
     if _can_speak():
         from kws.data.spoken_clips import needed_seconds, plan_words
 
         text = _spoken([word], new.texts)
-        plan = plan_words(text, "", _PLANNED, languages=new.language, varied=True)
-        return 1000 * needed_seconds(plan), f"by generated voices saying {word}"
-    return _USUAL_MS, "usually enough"
+        plan = plan_words(text, "", _PLANNED, languages=new.languages, varied=True)
+        found.append((1000 * needed_seconds(plan), f"by generated voices saying {word}"))
+    elif recordings < _TELLING:
+        found.append((_USUAL_MS, "usually enough"))
+    return max(found)
 
 
 def _small_network() -> list[str]:
-    """Return tables for a small network, which cannot start from the pretrained one."""
-    small, longer = load_recipe(_SMALL), load_recipe(_FROM_NOTHING)
+    """Return the table of a small network."""
+    small = load_recipe(_SMALL)
     return [
         "",
         "[model]",
         f"# The sizes of {_SMALL}, which make a file of 50 kB.",
         f"architecture = {toml_value(small.model.architecture)}",
         *(f"{name} = {toml_value(value)}" for name, value in small.model.sizes.items()),
-        "",
-        "[training]",
-        "# There is no trained network of this size to start from, so it takes longer.",
-        'start = ""',
-        f"epochs = {longer.training.epochs}",
-        f"learning_rate = {toml_value(longer.training.learning_rate)}",
     ]
+
+
+def _training(new: NewWords) -> list[str]:
+    """Return the table of what differs in training, if anything does."""
+    lines = []
+    if new.device == "small-microcontroller":
+        longer = load_recipe(_FROM_NOTHING).training
+        lines += [
+            "# There is no trained network of this size to start from, so it takes longer.",
+            'start = ""',
+            f"epochs = {longer.epochs}",
+            f"learning_rate = {toml_value(longer.learning_rate)}",
+        ]
+    if not any(code.lower().split("-")[0] == "en" for code in new.languages):
+        lines += [
+            "# The sounds that would be learnt beside the words are those of English. Words that",
+            '# are only spelt like English ones would be taught them, too: German "die", "rot".',
+            "phone_weight = 0.0",
+        ]
+    return ["", "[training]", *lines] if lines else []
+
+
+def _train(new: NewWords) -> str:
+    # Again and again, with more recordings: an earlier run makes way.
+    return _shell("kws", "train", new.recipe, "--out", new.folder / _RUN, "--replace")

@@ -18,6 +18,7 @@ from kws import new_words
 from kws.audio.files import write_wav
 from kws.cli import app, run
 from kws.data.lengths import word_lengths
+from kws.data.split import TRAINING, split_of
 from kws.errors import KwsError
 from kws.recipe import TrainingRecipe, load_recipe
 from kws.verdict.advice import Facts, advise_word
@@ -61,7 +62,9 @@ def recipe(folder: str | Path) -> TrainingRecipe:
 def record(*paths: str, length_s: float = 0.6) -> None:
     """Write recordings with a word in the middle of 3 s."""
     for seed, path in enumerate(paths):
-        write_wav(path, np.roll(recording((1.2, length_s, 6000), seconds=3), 160 * seed))
+        said = np.roll(recording((1.2, length_s, 6000), seconds=3), 160 * seed)
+        # No two are the same clip.
+        write_wav(path, np.rint(said * (1 - seed / 50)).astype(np.int16))
 
 
 def commands(out: str) -> list[str]:
@@ -95,13 +98,19 @@ def test_several_words_share_a_recipe_that_tells_them_apart(mute):
 
 def test_what_is_not_given_is_asked_and_a_wrong_answer_asked_again(here, mute, monkeypatch, capsys):
     record("mine/a.wav", "mine/b.wav")
-    answers = Terminal("a/b", "lamp", "nowhere", "mine", "", "phone", "small-microcontroller")
+    answers = Terminal(
+        *("a/b", "lamp", "nowhere", "mine", "Änne", "anne", "fr, ,en", "fr, en, fr"),
+        *("phone", "small-microcontroller"),
+    )
     monkeypatch.setattr("sys.stdin", answers)
     assert run(["new"]) == 0
     out, err = capsys.readouterr()
     for said in ("may be in it. Received: 'a/b'", "[none]", "nowhere", "[en]", "[laptop]", "phone"):
         assert said in err
-    assert len(list((here / "lamp/recordings/lamp").glob("*.wav"))) == 2
+    assert "'Änne'" in err and "Received: ''" in err
+    clips = (here / "lamp/recordings/lamp").iterdir()
+    assert sorted(clip.name for clip in clips) == ["anne_nohash_0.wav", "anne_nohash_1.wav"]
+    assert "data synth lamp --speech 60 --to lamp/generated_speech -l fr -l en\n" in out
     assert recipe("lamp").model == load_recipe("conv_lstm_s").model
     assert commands(out)[-1] == "kws firmware lamp/lamp.tflite -o lamp/firmware"
 
@@ -144,14 +153,19 @@ def test_a_recipe_is_replaced_only_on_request(mute, capsys):
 
 
 @pytest.mark.parametrize("length_s", [0.5, 1.2])
-def test_a_clip_is_as_long_as_recorded_words_need(length_s, capsys):
+def test_a_clip_is_as_long_as_recorded_words_and_generated_voices_need(length_s, capsys):
+    pytest.importorskip("espeakng_loader")
     record(*(f"mine/{i}.wav" for i in range(4)), length_s=length_s)
-    assert run(["new", "--word", "lamp", "--recordings", "mine"]) == 0
-    p95_s = word_lengths("lamp/recordings", "lamp").p95_s
+    assert run(["new", "--word", "computer", "--recordings", "mine"]) == 0
+    p95_s = word_lengths("computer/recordings", "computer").p95_s
     assert p95_s == pytest.approx(length_s, abs=0.06)
-    assert recipe("lamp").data.clip_ms == max(1000, 100 * math.ceil(10 * (p95_s + 0.35)))
     out, err = capsys.readouterr()
-    assert "lamp: 4 clips by 4 speakers" in err and "data record" not in out
+    assert run(["new", "without", "--word", "computer"]) == 0
+    without = recipe("without").data.clip_ms
+    recorded = max(1000, 100 * math.ceil(10 * (p95_s + 0.35)))
+    assert recipe("computer").data.clip_ms == max(recorded, without)
+    assert (recorded < without) == (length_s < 1)
+    assert "computer: 4 clips by 4 speakers" in err and "data record" not in out
 
 
 def test_a_clip_is_as_long_as_generated_voices_need_where_there_are_no_recordings():
@@ -159,6 +173,27 @@ def test_a_clip_is_as_long_as_generated_voices_need_where_there_are_no_recording
     assert run(["new", "--word", "go"]) == 0
     assert run(["new", "--word", "good morning dear computer"]) == 0
     assert recipe("go").data.clip_ms < 1300 < recipe("good_morning_dear_computer").data.clip_ms
+
+
+@pytest.mark.parametrize(("recordings", "clip_ms"), [(1, 1200), (20, 1000)])
+def test_few_recordings_tell_little_about_how_long_others_take(here, mute, recordings, clip_ms):
+    record(*(f"lamp/recordings/lamp/{i}.wav" for i in range(recordings)), length_s=0.5)
+    assert run(["new", "--word", "lamp"]) == 0
+    assert recipe("lamp").data.clip_ms == clip_ms
+
+
+def test_recordings_of_one_person_are_all_hers_and_learnt_from(here, mute, capsys):
+    # By that name they would all be kept for measuring.
+    assert split_of("mia_nohash_0.wav") != TRAINING
+    record(*(f"mine/{i}.wav" for i in range(4)))
+    given = ["new", "--word", "lamp", "--speaker", "mia"]
+    assert run([*given, "--recordings", "mine"]) == 0
+    assert "lamp: 4 clips by 1 speaker," in (err := capsys.readouterr().err)
+    clips = sorted(path.name for path in (here / "lamp/recordings/lamp").iterdir())
+    assert {split_of(name) for name in clips} == {TRAINING}
+    assert f"mia is named {clips[0].partition('_nohash_')[0]} here" in err
+    assert run([*given, "--replace"]) == 2
+    assert "--recordings" in capsys.readouterr().err
 
 
 def test_recordings_lie_in_a_folder_for_each_word_or_of_one_word(here, mute, capsys):
@@ -224,6 +259,42 @@ def test_every_command_that_is_printed_is_one_of_the_kit(words, mute, capsys):
     assert all(str(Path(part).parts[0]) == "my house" for part in shlex.split(printed[-1])[2:5:2])
 
 
+@pytest.mark.parametrize(
+    ("word", "languages"),
+    [("电脑", ["cmn"]), ("computer", ["en", "fr"]), ("lumière", ["fr"]), ("pata", ["mi", "am"])],
+)
+def test_the_synthesiser_accepts_its_commands_in_any_language(
+    here, word, languages, monkeypatch, capsys
+):
+    pytest.importorskip("espeakng_loader")
+    monkeypatch.setattr(new_words, "_CLIPS", 2)
+    monkeypatch.setattr(new_words, "_MINUTES", 0.1)
+    options = [option for code in languages for option in ("-l", code)]
+    assert run(["new", "--word", word, *options]) == 0
+    synth = [line for line in commands(capsys.readouterr().out) if "data synth" in line]
+    assert len(synth) == 2
+    for line in synth:
+        _, *rest = shlex.split(line)
+        assert rest[-len(options) :] == options
+        assert run(rest) == 0
+    for label in (word, f"not_{word}"):
+        assert len(list((here / word / "generated" / label).glob("*.wav"))) == 2
+    assert list((here / word / "generated_speech").rglob("*.wav"))
+
+
+@pytest.mark.parametrize(
+    ("languages", "learnt"),
+    [([], True), (["en-gb"], True), (["de", "EN"], True), (["de"], False), (["fr", "eo"], False)],
+)
+def test_the_sounds_of_english_are_learnt_with_english_only(mute, languages, learnt):
+    options = [option for code in languages for option in ("-l", code)]
+    for device in ("laptop", "small-microcontroller"):
+        assert run(["new", "--word", "die", *options, "--device", device, "--replace"]) == 0
+        read = recipe("die").training
+        assert read.phone_weight == (load_recipe("own_words").training.phone_weight * learnt)
+        assert read.start == ("commands_en" if device == "laptop" else "")
+
+
 def test_another_spelling_is_spoken_and_the_word_stays_the_label(capsys):
     assert run(["new", "--word", "kws", "--say", "kws=kay double you ess", "--yes"]) == 0
     assert "kws data synth 'kws=kay double you ess' " in capsys.readouterr().out
@@ -267,8 +338,9 @@ def test_the_synthesiser_refuses_what_it_cannot_say_before_anything_is_written(h
     pytest.importorskip("espeakng_loader")
     assert run(["new", "--word", "lamp", "-l", "xx"]) == 1
     assert "No voice speaks the language" in capsys.readouterr().err
-    assert run(["new", "--word", "свет"]) == 1
-    assert "language" in capsys.readouterr().err
+    for refused in (["свет"], ["电脑", "-l", "cmn", "-l", "en"], ["computer", "-l", "fr"]):
+        assert run(["new", "--word", *refused]) == 1
+        assert "language" in capsys.readouterr().err
     assert not list(here.iterdir())
     assert run(["new", "--word", "свет", "-l", "ru"]) == 0
 
@@ -318,10 +390,16 @@ def test_training_looks_beside_the_recipe_though_there_are_no_recordings(monkeyp
 
     monkeypatch.setattr("kws.train.run_training", stop)
     assert run(["new", "--word", "lamp", "--device", "small-microcontroller"]) == 0
-    assert run(["train", "lamp/recipe.toml"]) == 1
+    (train,) = [c for c in commands(capsys.readouterr().out) if c.startswith("kws train")]
+    assert f"# Train it with: {train}\n" in Path("lamp/recipe.toml").read_text()
+    assert run(shlex.split(train)[1:]) == 1
     Path("lamp/generated").mkdir()
-    assert run(["train", "lamp/recipe.toml"]) == 1
+    Path("lamp/run").mkdir()
+    Path("lamp/run/best.npz").touch()
+    # Come back and train again.
+    assert run(shlex.split(train)[1:]) == 1
     assert looked_in == [None, Path("lamp")]
+    assert "holds a run" not in capsys.readouterr().err
 
 
 def test_the_advice_to_record_more_says_where_training_will_find_it(here):

@@ -41,12 +41,20 @@ def new(
         help="Recordings of it: a folder of sound files, or one with a folder for each word. They "
         "are cut to the word as by kws data add; may be given more than once.",
     ),
-    language: str | None = typer.Option(
+    speaker: str | None = typer.Option(
         None,
+        "--speaker",
+        metavar="NAME",
+        help="Who speaks in the recordings, if it is one person. By default every recording counts "
+        "as a speaker of its own, unless its name says it: <speaker>_nohash_<n>.",
+    ),
+    languages: list[str] = typer.Option(
+        [],
         "--language",
         "-l",
         metavar="CODE",
-        help="Language of the generated voices (kws data synth --list-languages). [default: en]",
+        help="Language of the generated voices (kws data synth --list-languages); may be given "
+        "more than once. [default: en]",
         show_default=False,
     ),
     say: list[str] = typer.Option(
@@ -76,6 +84,7 @@ def new(
 
     Example: kws new --word computer --recordings my_recordings --device pi
     """
+    from kws.data.own_words import check_speaker
     from kws.new_words import (
         DEVICES,
         NewWords,
@@ -102,8 +111,12 @@ def new(
     texts = _texts(say, chosen)
     if device is not None and device not in DEVICES:
         raise typer.BadParameter(f"--device: unknown {device!r}. Use: {', '.join(DEVICES)}.")
-    if language is not None:
-        check_spoken(chosen, texts, language)
+    if languages:
+        spoken_in = check_spoken(chosen, texts, languages)
+    if speaker is not None:
+        if not recordings and not asking:
+            raise typer.BadParameter("--speaker is about recordings. Give them with --recordings.")
+        check_speaker(speaker)
 
     if not recordings and asking and not _recorded(place, chosen):
         found = _ask(
@@ -111,15 +124,20 @@ def new(
             "none",
             lambda answer: find_recordings(_folders(answer), chosen),
         )
-    if language is None:
-        language = (
+        if speaker is None and sum(map(len, found.values())) > 1:
+            speaker = _ask(
+                "Are they all by one speaker? A name, or nothing if they are not", "no", _speaker
+            )
+    if not languages:
+        spoken_in = (
             _ask(
-                "Which language are the generated voices to speak? (en, de, fr, …)",
+                "Which language are the generated voices to speak? (en, de, fr, …; several: with "
+                "commas between)",
                 "en",
-                lambda answer: _language(answer, chosen, texts),
+                lambda answer: check_spoken(chosen, texts, answer.split(",")),
             )
             if asking
-            else _language("en", chosen, texts)
+            else check_spoken(chosen, texts, ["en"])
         )
     if device is None:
         devices = "".join(f"\n  {name}: {what}" for name, what in DEVICES.items())
@@ -130,8 +148,8 @@ def new(
             else default
         )
 
-    wanted = NewWords(folder=place, words=chosen, texts=texts, language=language, device=device)
-    _bring(found, wanted)
+    wanted = NewWords(folder=place, words=chosen, texts=texts, languages=spoken_in, device=device)
+    _bring(found, wanted, speaker)
     write_recipe(wanted)
     typer.echo(f"wrote {wanted.recipe}", err=True)
     if missing := missing_extras():
@@ -208,23 +226,32 @@ def _folders(answer: str) -> list[Path]:
     return [] if answer in ("none", "-") else [Path(answer.strip("'\"")).expanduser()]
 
 
-def _language(code: str, words: Sequence[str], texts: dict[str, str]) -> str:
-    from kws.new_words import check_spoken
+def _speaker(answer: str) -> str | None:
+    from kws.data.own_words import check_speaker
 
-    check_spoken(words, texts, code)
-    return code
+    return None if answer in ("no", "none", "-") else check_speaker(answer)
 
 
-def _bring(found: dict[str, list[Path]], new: NewWords) -> None:
+def _bring(found: dict[str, list[Path]], new: NewWords, speaker: str | None) -> None:
     """Cut recordings to their words and add them to the folder.
+
+    One person's are for training, whatever the name: they are brought to be learnt from.
 
     Raises:
         KwsError: none of a word's recordings holds it.
     """
     from kws.cli.add import add_files
+    from kws.data.split import training_speaker
     from kws.new_words import RECORDINGS, sounds_in
     from kws.progress import Progress
 
+    if speaker is not None and found and (named := training_speaker(speaker)) != speaker:
+        typer.echo(
+            f"{speaker} is named {named} here, so that training learns from the recordings: as "
+            f"{speaker}, they would be kept for measuring",
+            err=True,
+        )
+        speaker = named
     to = new.folder / RECORDINGS
     for word, files in found.items():
         # Those that lie there already are clips.
@@ -237,7 +264,7 @@ def _bring(found: dict[str, list[Path]], new: NewWords) -> None:
                     word,
                     files,
                     to,
-                    speaker=None,
+                    speaker=speaker,
                     several=False,
                     model=None,
                     uncut=False,
