@@ -24,7 +24,7 @@ from kws.data.clips import NOISE_FOLDER, ClipIndex, scan
 from kws.data.labels import LabelSet
 from kws.data.noise import SNRS_DB, Background, HeldOutNoise, check_ratios, held_out_noise
 from kws.errors import KwsError, some
-from kws.labels import SILENCE, UNKNOWN
+from kws.labels import SILENCE, UNKNOWN, folded
 from kws.matching import Matches, SpokenWord, join_matches, match_events
 from kws.model_file import ModelCard, load_model
 from kws.network import Network
@@ -546,9 +546,9 @@ def _clips_to_hear(
     """Return the clips of a folder to evaluate on, and notes about the others."""
     # Not from the cache: figures must not rest on a listing that may be out of date.
     index = scan(folder, cached=False)
-    known = [word for word in index.labels if word in (*answers.labels, SILENCE, UNKNOWN)]
-    others = [word for word in index.labels if word not in answers.labels]
-    if not known:
+    of_model = {folded(label) for label in answers.labels}
+    others = [word for word in index.labels if folded(word) not in of_model]
+    if set(others) - {SILENCE, UNKNOWN} == set(index.labels):
         raise KwsError(
             f"No folder in {folder} is a label of this model. Received: {some(others)}; labels: "
             f"{some(answers.labels)}. Give the folder that holds one folder for each label (other "
@@ -559,7 +559,7 @@ def _clips_to_hear(
         notes.append(f"{NOISE_FOLDER} is passed over: recordings of noise, not clips")
     if others and answers.head == "softmax" and UNKNOWN not in answers.labels:
         notes.append(f"left out, as this model has no {UNKNOWN}: {some(others)}")
-        index = index.select(words=[word for word in known if word in answers.labels])
+        index = index.select(words=answers.labels)
     elif others:
         counted = [word for word in others if word != UNKNOWN]
         notes += [f"counted as {UNKNOWN}: {some(counted)}"] if counted else []

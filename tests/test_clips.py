@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import tracemalloc
+import unicodedata
 from pathlib import Path
 
 import pytest
@@ -251,6 +252,17 @@ def test_labels_that_cannot_be_trained_on_are_named_with_their_number(tmp_path: 
     with pytest.raises(KwsError, match="go has 2, no has 5; each label needs at least 8"):
         check([index], ["yes", "go", "no"], minimum=8)
     assert check([index], ["yes"]) == []
+
+
+def test_a_word_has_the_clips_of_its_folders_in_any_case(tmp_path: Path) -> None:
+    composed, apart = "ça", unicodedata.normalize("NFD", "ÇA")
+    index = scan(make(tmp_path / "data", {"yes": speakers(60), "no": speakers(100)}))
+    other = scan(make(tmp_path / "other", {"Yes": speakers(30), apart: speakers(20)}))
+    assert set(index.select(words=["YES"]).words) == {"yes"}
+    assert set(other.select(words=[composed]).words) == {apart}
+    assert check([index, other], ["YES", composed]) == []
+    with pytest.raises(KwsError, match="YES has 90, ça has 20; each label needs at least 95"):
+        check([index, other], ["YES", composed, "no"], minimum=95)
 
 
 def test_a_word_without_validation_clips_is_a_warning_and_all_of_them_an_error(

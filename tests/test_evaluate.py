@@ -309,6 +309,14 @@ def test_a_folder_gives_what_the_same_clips_give_as_arrays(model: Path, tmp_path
     assert all(m.clip.endswith(".wav") and "/" in m.clip for m in result.mistakes)
 
 
+def test_folders_in_another_case_are_of_the_same_labels(model: Path, tmp_path: Path) -> None:
+    data = write_clips(tmp_path / "data", {"yes": 5, "no": 4})
+    expected = evaluate_folder(model, data)
+    (data / "yes").rename(data / "Yes")
+    heard = evaluate_folder(model, data)
+    assert heard.confusion == expected.confusion and heard.notes == expected.notes == ()
+
+
 def test_many_clips_in_one_process_or_two_give_what_they_give_as_arrays(
     model: Path, tmp_path: Path
 ) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import unicodedata
+
 import pytest
 
 from kws.data.labels import NOT_THE_WORD, WORDS, LabelSet
@@ -52,13 +54,27 @@ def test_a_wake_word_has_one_output_and_all_else_is_not_it() -> None:
     assert labels.indices_of(["computer", "snowboy", SILENCE]) == [0, NOT_THE_WORD, NOT_THE_WORD]
 
 
+@pytest.mark.parametrize("folder", ["yes", "YES", "Yes"])
+def test_a_folder_is_of_its_label_in_any_case(folder: str) -> None:
+    assert LabelSet.wake_word("Yes").index_of(folder) == 0
+    assert LabelSet.own(["no", "Yes"]).index_of(folder) == 1
+
+
+def test_a_folder_is_of_its_label_however_its_accents_are_stored() -> None:
+    stored = unicodedata.normalize("NFD", "Lumière")
+    assert stored != "Lumière" and LabelSet.wake_word("lumière").index_of(stored) == 0
+    assert LabelSet.wake_word(stored).index_of("lumière") == 0
+    assert LabelSet.wake_word("lumière").index_of("lumiere") == NOT_THE_WORD
+
+
 def test_many_words_are_looked_up_at_once_from_any_iterable() -> None:
     labels = LabelSet.own(["a", "b"])
     assert labels.indices_of(word for word in ["b", "x", "a", "b"]) == [1, 3, 0, 1]
 
 
 @pytest.mark.parametrize(
-    "words", [[], ["a", "a"], [""], ["a/b"], [" a"], ["a\tb"], [UNKNOWN], ["a", SILENCE]]
+    "words",
+    [[], ["a", "a"], ["a", "A"], [""], ["a/b"], [" a"], ["a\tb"], [UNKNOWN], ["a", SILENCE]],
 )
 def test_words_that_cannot_be_labels_are_refused(words: list[str]) -> None:
     with pytest.raises(KwsError):

@@ -275,6 +275,11 @@ def test_a_label_that_holds_a_keyword_gives_no_other_words(tmp_path: Path) -> No
     assert others("hey computer") == {"computers", "Computer", "house", "not_computer"}
 
 
+def test_clips_of_a_keyword_lie_in_folders_of_any_case(folder: Path) -> None:
+    plain, shouted = (gather(folder / "clips", [word]) for word in ("yes", "YES"))
+    assert shouted.words["YES"] == plain.words["yes"] and shouted.others == plain.others
+
+
 def test_a_stream_without_commands_has_no_labels_and_none_of_their_tones(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

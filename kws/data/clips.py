@@ -37,7 +37,7 @@ from kws.data.split import (
 )
 from kws.errors import KwsError, some
 from kws.files import atomic_write
-from kws.labels import SILENCE, UNKNOWN
+from kws.labels import SILENCE, UNKNOWN, folded
 
 AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3"})
 """Files with these suffixes (in any case) are clips; others are passed over."""
@@ -132,6 +132,8 @@ class ClipIndex:
     def select(self, *, split: str | None = None, words: Iterable[str] | None = None) -> ClipIndex:
         """Return the clips of one part and of some labels only; names are shared, not copied.
 
+        Labels are found however their words are written (`kws.labels.folded`).
+
         Raises:
             KwsError: no such part.
         """
@@ -141,8 +143,8 @@ class ClipIndex:
                 raise KwsError(f"No such part of the data. Received: {split!r}. Use {SPLITS}")
             chosen &= self.splits == SPLITS.index(split)
         if words is not None:
-            wanted = set(words)
-            ids = [i for i, word in enumerate(self.labels) if word in wanted]
+            wanted = {folded(word) for word in words}
+            ids = [i for i, label in enumerate(self.labels) if folded(label) in wanted]
             chosen &= np.isin(self.label_ids, ids)
         return self.take(np.flatnonzero(chosen))
 
@@ -238,14 +240,14 @@ def check(
     where = " and ".join(str(index.root) for index in indexes)
     rule = " or ".join(dict.fromkeys(_RULES[index.split_rule] for index in indexes))
     counts = _counts(indexes)
-    missing = [word for word in words if word not in counts]
+    missing = [word for word in words if folded(word) not in counts]
     if missing:
+        there = sorted({label for index in indexes for label in index.labels})
         raise KwsError(
-            f"No clips of {some(missing)} in {where}. Received labels: "
-            f"{some(sorted(counts), 8)}. Add them with `kws data record` or `kws data add`, "
-            "or leave them out of the recipe"
+            f"No clips of {some(missing)} in {where}. Received labels: {some(there, 8)}. Add them "
+            "with `kws data record` or `kws data add`, or leave them out of the recipe"
         )
-    few = [f"{word} has {counts[word]}" for word in words if counts[word] < minimum]
+    few = [f"{word} has {n}" for word in words if (n := counts[folded(word)]) < minimum]
     if few:
         raise KwsError(
             f"Too few clips in {where} to train on. Received: {some(few)}; each label needs "
@@ -253,30 +255,31 @@ def check(
             "`kws data synth`"
         )
     training, validation = (_counts(indexes, split) for split in SPLITS[:2])
-    untrained = [word for word in words if not training[word]]
+    untrained = [word for word in words if not training[folded(word)]]
     if untrained:
         raise KwsError(
             f"No clip of {some(untrained)} in {where} falls to the training part. Received: "
             f"a split by {rule}. Add clips, of more speakers"
         )
-    unmeasured = [word for word in words if not validation[word]]
+    unmeasured = [word for word in words if not validation[folded(word)]]
     if len(unmeasured) == len(words):
         raise KwsError(
             f"No clip of {some(words)} in {where} falls to the validation part. Received: "
             f"a split by {rule}. Add clips, of more speakers"
         )
     return [
-        f"{word}: none of its {counts[word]} clips falls to the validation part, "
+        f"{word}: none of its {counts[folded(word)]} clips falls to the validation part, "
         "so its accuracy is not measured"
         for word in unmeasured
     ]
 
 
 def _counts(indexes: Sequence[ClipIndex], split: str | None = None) -> Counter[str]:
-    """Count the clips of each label in all folders."""
+    """Count the clips of each label, `folded`, in all folders."""
     counts: Counter[str] = Counter()
     for index in indexes:
-        counts.update(index.select(split=split).counts())
+        for label, n in index.select(split=split).counts().items():
+            counts[folded(label)] += n
     return counts
 
 

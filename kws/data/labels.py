@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from kws.errors import KwsError
-from kws.labels import SILENCE, UNKNOWN
+from kws.labels import SILENCE, UNKNOWN, folded
 
 COMMANDS = ("yes", "no", "up", "down", "left", "right", "on", "off", "stop", "go")
 """The ten commands of the twelve-label task (P. Warden, arXiv 1804.03209, section 6)."""
@@ -42,9 +42,12 @@ class LabelSet:
                 raise KwsError(
                     f"A label must be the plain name of a folder. Received: {word!r}. Rename it"
                 )
-        twice = sorted({word for word in self.labels if self.labels.count(word) > 1})
+        plain = [folded(word) for word in self.labels]
+        twice = [word for i, word in enumerate(self.labels) if plain[i] in plain[:i]]
         if twice:
-            raise KwsError(f"Each label may stand once. Received {twice[0]!r} twice. Remove one")
+            raise KwsError(
+                f"Each label may stand once, in any case. Received {twice[0]!r} twice. Remove one"
+            )
         wrong = [w for w in self.keywords if w not in self.labels or w in (SILENCE, UNKNOWN)]
         if not self.keywords or wrong:
             raise KwsError(
@@ -95,14 +98,16 @@ class LabelSet:
     def index_of(self, word: str) -> int:
         """Return the output for a word (a folder's name, or a special label).
 
-        A word that is no label counts as ``_unknown_``; so does silence where there is no label
-        for it. A wake word's network has one output, and all else gets `NOT_THE_WORD` (-1).
+        A label is meant however its word is written (`kws.labels.folded`): a folder "yes" is that
+        of the label "Yes". A word that is no label counts as ``_unknown_``; so does silence where
+        there is no label for it. A wake word's network has one output, and all else gets
+        `NOT_THE_WORD` (-1).
 
         Raises:
             KwsError: the word is no label and there is no ``_unknown_``.
         """
-        if word in self.labels:
-            return self.labels.index(word)
+        if (plain := folded(word)) in (known := [folded(label) for label in self.labels]):
+            return known.index(plain)
         if self.head == "sigmoid":
             return NOT_THE_WORD
         if UNKNOWN in self.labels:

@@ -6,6 +6,8 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from kws.audio.files import Pcm, read_audio
 from kws.data.arrays import read_noise, split_noise
 from kws.data.clips import AUDIO_SUFFIXES, scan
@@ -13,7 +15,7 @@ from kws.data.forbidden import Forbidden
 from kws.data.split import SPLITS, TRAINING, recording_speaker, split_of
 from kws.data.transcripts import free_sentences
 from kws.errors import KwsError, some
-from kws.labels import SILENCE, UNKNOWN
+from kws.labels import SILENCE, UNKNOWN, folded
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,8 +80,9 @@ def gather(
     indexes = [scan(folder) for folder in _each(clips)]
     where = " and ".join(str(index.root) for index in indexes)
     chosen = [index.select(split=part) for index in indexes for part in SPLITS if part in parts]
-    here = {word: n for one in chosen for word, n in one.counts().items() if n}
-    missing = [word for word in keywords if word not in here]
+    here = {word for one in chosen for word, n in one.counts().items() if n}
+    there = {folded(label) for label in here}
+    missing = [word for word in keywords if folded(word) not in there]
     if missing and commands:
         raise KwsError(
             f"No clips of {some(missing)} in the {', '.join(parts)} part of {where}. "
@@ -87,13 +90,17 @@ def gather(
         )
     forbidden = Forbidden(keywords)
     by_word: dict[str, list[Path]] = {word: [] for word in keywords}
-    others = []
+    written = {folded(word): word for word in keywords}
+    others: list[Path] = []
     for one in chosen:
-        for word, path in zip(one.words, one.paths, strict=True):
-            if word in by_word:
-                by_word[word].append(one.root / path)
-            elif word not in (SILENCE, UNKNOWN) and forbidden.among(word) is None:
-                others.append(one.root / path)
+        for i, label in enumerate(one.labels):
+            if keyword := written.get(folded(label)):
+                into = by_word[keyword]
+            elif label in (SILENCE, UNKNOWN) or forbidden.among(label) is not None:
+                continue
+            else:
+                into = others
+            into += [one.root / path for path in one.take(np.flatnonzero(one.label_ids == i)).paths]
     found: tuple[Path, ...] = ()
     if sentences is not None:
         of_parts = sentence_parts or parts

@@ -12,7 +12,7 @@ from kws.data.archive import hidden_folder
 from kws.data.arrays import read_noise, silence_clips, split_noise
 from kws.data.clips import scan
 from kws.errors import KwsError
-from kws.labels import SILENCE
+from kws.labels import SILENCE, folded
 from kws.progress import Progress
 
 SILENCE_DBFS = (-60.0, -10.0)
@@ -49,7 +49,8 @@ def write_part(
     if folder.exists():
         raise KwsError(f"The folder must not exist yet. Received: {folder}. Choose another name")
     whole = scan(root)
-    unknown = sorted(set(words) - set(whole.labels))
+    there = {folded(label) for label in whole.labels}
+    unknown = sorted(word for word in set(words) if folded(word) not in there)
     if unknown:
         raise KwsError(
             f"{whole.root} has no folder for a word. Received: {', '.join(unknown)}. "
