@@ -16,6 +16,7 @@ from kws.audio.files import read_audio
 from kws.cli import run
 from kws.data.near_misses import KINDS, near_miss, too_alike
 from kws.data.phonemes import sounds_of, spell, syllables, vowel_distance
+from kws.data.spoken_record import Spoken, read_spoken
 from kws.data.spoken_words import synthesise
 from kws.data.synth import speak
 from kws.data.voices import find_voice
@@ -220,6 +221,29 @@ def test_what_was_written_before_a_fault_is_noted(tmp_path) -> None:
         synthesise(["computer"], tmp_path, clips_per_word=0, near_misses=20, on_clip=stop)
     assert len((tmp_path / "not_computer/texts.tsv").read_text().splitlines()) == 4
     assert not list(tmp_path.rglob("*.part"))
+
+
+def test_how_words_were_generated_is_noted_beside_them(tmp_path) -> None:
+    assert read_spoken(tmp_path) == {}
+    synthesise({"k w s": "[[k'eI]] double"}, tmp_path, clips_per_word=1, languages=["en-us", "en"])
+    synthesise(["lumière"], tmp_path, clips_per_word=1, languages="fr", seed=7)
+    synthesise(
+        ["lumière"],
+        tmp_path,
+        clips_per_word=0,
+        near_misses=1,
+        languages="fr",
+        seed=8,
+        clip_seconds=1.3,
+    )
+    noted = {
+        "k w s": Spoken(text="[[k'eI]] double", languages=("en-us", "en"), seconds=1.0, seed=0),
+        "lumière": Spoken(text="lumière", languages=("fr",), seconds=1.3, seed=8),
+    }
+    assert read_spoken(tmp_path) == noted
+    table = tmp_path / "spoken.tsv"
+    table.write_text(table.read_text() + "a damaged row\nfan\tfan\ten\t1\tx\n")
+    assert read_spoken(tmp_path) == noted
 
 
 def test_the_command_says_where_near_misses_are(tmp_path, capsys) -> None:

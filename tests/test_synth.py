@@ -102,7 +102,8 @@ def test_render_repeats_exactly_whatever_the_number_of_workers_and_what_was_said
 
 def test_clips_of_short_words_are_one_second_and_named_by_speaker(tmp_path):
     paths = synthesise(["yes", "no no"], tmp_path, clips_per_word=12, workers=1)
-    assert sorted(paths) == sorted(tmp_path.rglob("*.*"))
+    record = tmp_path / "spoken.tsv"
+    assert sorted([*paths, record]) == sorted(tmp_path.rglob("*.*"))
     assert {path.parent.name for path in paths} == {"yes", "no no"}
     starts = []
     for path in paths:

@@ -7,6 +7,7 @@ import dataclasses
 import errno
 import json
 import os
+import shlex
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -20,6 +21,7 @@ import tiny_model
 
 from kws.audio.files import write_wav
 from kws.cli import run as kws
+from kws.data.clips import scan
 from kws.data.long_stream import Built, LaidItem
 from kws.decide import DecisionConfig, Event
 from kws.errors import KwsError
@@ -41,6 +43,7 @@ from kws.verdict.measure import (
     judge,
     missed_shares,
     near_miss_share,
+    what_enlarges,
 )
 from kws.verdict.streams import Sources, plan_streams
 
@@ -120,6 +123,17 @@ def test_what_was_measured_on_generated_voices_is_not_held_against_recordings() 
     assert len(said) == 1
     assert said[0].startswith("record 'computer' some more, by other people: all its 20 recordings")
     assert "its 1 recording was" in advice(recordings=1, held_out=0)
+
+
+def test_a_larger_network_is_advised_only_where_training_starts_from_none() -> None:
+    unlearnt = {"missed": 0.3, "missed_trained": 0.3}
+    own = load_recipe("own_words")
+    assert what_enlarges(own) == ""
+    assert advice(**unlearnt, larger="").endswith("train longer ([training] epochs)")
+    training = dataclasses.replace(own.training, start="")
+    size = what_enlarges(dataclasses.replace(own, training=training))
+    assert size in own.model.sizes
+    assert f"or a larger network ([model] {size})" in advice(**unlearnt, larger=size)
 
 
 def test_few_recordings_of_one_speaker_are_named_as_such() -> None:
@@ -267,6 +281,66 @@ def test_near_misses_count_for_the_word_that_they_set_off() -> None:
     assert near_miss_share("no", matches) == 0.0
     assert near_miss_share("near", matches) == 0.0  # a word like any other
     assert near_miss_share("yes", stream([], [])[1]) is None
+
+
+@pytest.fixture
+def spoken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sources:
+    """Two French words of which generated clips and near-misses are there."""
+    pytest.importorskip("espeakng_loader")
+    pytest.importorskip("soxr")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(streams, "FEWEST_NEAR_MISSES", 3)
+    words = ["hey computer=ordinateur", "lumière"]
+    options = ["--to", "words/made", "--near-misses", "3", "-l", "fr", "--seed", "5"]
+    assert kws(["data", "synth", *words, "--count", "2", *options]) == 0
+    return Sources(
+        keywords=("hey computer", "lumière"),
+        recorded=(),
+        generated=(scan("words/made", cached=False),),
+        speech=(),
+        more_to=Path("words/recordings"),
+    )
+
+
+def advised(sources: Sources, word: str) -> str:
+    command, known = sources.more_near_misses(word)
+    line = advice(keyword=word, near_misses=0.2, more_near_misses=command, language_known=known)
+    assert line.endswith(f": {command}")
+    return line
+
+
+def test_the_advised_command_adds_near_misses_and_changes_nothing_that_is_there(
+    spoken: Sources,
+) -> None:
+    made = Path("words/made")
+
+    def words() -> dict[Path, bytes]:
+        return {p: p.read_bytes() for p in made.rglob("*.wav") if "not_" not in p.parent.name}
+
+    def near_misses() -> set[str]:
+        return {row for p in made.rglob("texts.tsv") for row in p.read_text().splitlines()[1:]}
+
+    next((made / "hey computer").iterdir()).unlink()  # somebody heard that it is not the word
+    words_before, near_before = words(), near_misses()
+    line = advised(spoken, "hey computer")
+    assert "if not English" not in line
+    command = shlex.split(line[line.index("kws data") :])
+    assert command[3:5] == ["hey computer=ordinateur", "lumière"]
+    assert kws(command[1:]) == 0
+    assert words() == words_before
+    assert near_misses() > near_before
+    counts = scan(made, cached=False).counts()
+    assert counts == {"hey computer": 1, "lumière": 2, "not_hey computer": 6, "not_lumière": 6}
+    assert len({p.stat().st_size for p in made.rglob("*.wav")}) == 1
+
+
+def test_a_language_that_nobody_noted_is_left_to_the_user(spoken: Sources) -> None:
+    Path("words/made/spoken.tsv").unlink()
+    line = advised(spoken, "lumière")
+    assert "(with -l and its language, if not English): kws data synth 'lumière' " in line
+    command = shlex.split(line[line.index("kws data") :])
+    assert kws([*command[1:], "-l", "fr"]) == 0
+    assert scan("words/made", cached=False).counts()["not_lumière"] >= 6
 
 
 def test_the_default_length_shows_the_wanted_rate_within_limits() -> None:

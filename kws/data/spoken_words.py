@@ -23,6 +23,7 @@ from kws.data.spoken_clips import (
     plan_words,
     write_clips,
 )
+from kws.data.spoken_record import Spoken, note_spoken
 from kws.data.voices import random_utterance, voices
 from kws.errors import KwsError
 from kws.files import atomic_write
@@ -53,7 +54,8 @@ def synthesise(
     of people have other names.
 
     Near-misses go to ``<out_dir>/not_<word>/``; ``texts.tsv`` beside them (columns clip, text,
-    kind) says what they are. All clips have one length.
+    kind) says what they are. All clips have one length. How the words were generated is noted in
+    ``<out_dir>/spoken.tsv`` (`kws.data.spoken_record`).
 
     Args:
         words: what to say; a mapping gives label → text (``{"hello": "[[h@l'oU]]"}``), so does
@@ -89,8 +91,16 @@ def synthesise(
     clips = plan(clips_per_word) if clips_per_word or not near_misses else []
     made = _plan_near_misses(texts, Path(out_dir), near_misses, languages, seed, varied)
     written: dict[PlannedClip, NearMiss] = {}
+    codes = (languages,) if isinstance(languages, str) else tuple(languages)
+    how = {
+        label: Spoken(text=text, languages=codes, seconds=clip_seconds, seed=seed)
+        for label, text in texts.items()
+    }
+    begun = False
 
     def note(clip: PlannedClip) -> None:
+        nonlocal begun
+        begun = True
         if clip in made:
             written[clip] = made[clip]
         if on_clip is not None:
@@ -106,6 +116,8 @@ def synthesise(
         )
     finally:
         _note(written)
+        if begun:
+            note_spoken(out_dir, how)
 
 
 def own_sounds(texts: Iterable[str], languages: str | Sequence[str]) -> frozenset[str]:

@@ -47,6 +47,13 @@ class Facts:
     """Share missed among the half with less noise."""
     near_misses: float | None = None
     """Share of generated near-misses that set it off; None without any."""
+    more_near_misses: str = ""
+    """The command that generates more of these."""
+    language_known: bool = True
+    """Whether that says the word's language; else it would be taken for English."""
+    larger: str = ""
+    """The setting of [model] that makes the network larger; empty where training starts from a
+    network, whose sizes it keeps."""
     more_to: str = ""
     """The folder that more recordings of it belong in; empty for the own words in the data home."""
 
@@ -86,8 +93,8 @@ def advise_word(facts: Facts) -> list[str]:
     if trained is not None and trained >= GOOD_MISSES and not _clearly(missed, trained):
         advice.append(
             f"{word!r} is missed in {_percent(trained)} of the recordings that it learnt from: "
-            "listen to the clips that were missed most, then train longer ([training] epochs) or "
-            "a larger network ([model] lstm_units)"
+            "listen to the clips that were missed most, then train longer ([training] epochs)"
+            + (f" or a larger network ([model] {facts.larger})" if facts.larger else "")
         )
     if not facts.recordings and not facts.held_out:
         advice.append(
@@ -125,9 +132,10 @@ def advise_word(facts: Facts) -> list[str]:
             "stand, and put it into _background_noise_"
         )
     if facts.near_misses is not None and facts.near_misses >= MANY_NEAR_MISSES:
+        unsaid = "" if facts.language_known else " (with -l and its language, if not English)"
         advice.append(
             f"{_percent(facts.near_misses)} of the near-misses of {word!r} set it off: generate "
-            f"more to learn from: kws data synth {word} --near-misses N"
+            f"more to learn from{unsaid}: {facts.more_near_misses}"
         )
     return advice
 

@@ -33,6 +33,7 @@ from kws.matching import TOLERANCE_S, Matches, match_events
 from kws.model_file import write_card
 from kws.native import heed_interrupts
 from kws.processes import usable_cores
+from kws.recipe import TrainingRecipe
 from kws.recordings.calibrate import calibrate
 from kws.recordings.curve import trace_curves
 from kws.recordings.hear import hear
@@ -165,7 +166,9 @@ def judge(
         same_speech=other == CHOOSE,
         clips=clip_scores(streams[WORDS], found[WORDS], replays[WORDS]),
         false_accepts=false_accepts(streams[other], found[other]),
-        facts=tuple(_facts(word, sources, streams, found) for word in card.keywords),
+        facts=tuple(
+            _facts(word, sources, streams, found, what_enlarges(recipe)) for word in card.keywords
+        ),
     )
     with atomic_write(output) as file:
         file.write(write_card(content, card))
@@ -267,14 +270,26 @@ def _missed(built: Built, matches: Matches) -> list[bool]:
     return [(item.start_s, item.end_s) not in heard for item in _laid(built)]
 
 
+def what_enlarges(recipe: TrainingRecipe) -> str:
+    """Return the setting of [model] that makes a recipe's network larger, "" if none may."""
+    if recipe.training.start:
+        return ""
+    return next((name for name in recipe.model.sizes if name.endswith("_units")), "")
+
+
 def _facts(
-    word: str, sources: Sources, streams: Mapping[str, Built], found: Mapping[str, Matches]
+    word: str,
+    sources: Sources,
+    streams: Mapping[str, Built],
+    found: Mapping[str, Matches],
+    larger: str,
 ) -> Facts:
     recordings = sources.clips(word, [TRAINING], generated=False)
     trained = None
     if TRAINED in found:
         trained = missed_shares(word, streams[TRAINED], found[TRAINED]).get("missed")
     shares = missed_shares(word, streams[WORDS], found[WORDS])
+    more, language_known = sources.more_near_misses(word) if NEAR in found else ("", True)
     return Facts(
         keyword=word,
         recordings=len(recordings),
@@ -284,6 +299,9 @@ def _facts(
         missed=shares.pop("missed", None),
         missed_trained=trained,
         near_misses=near_miss_share(word, found[NEAR]) if NEAR in found else None,
+        more_near_misses=more,
+        language_known=language_known,
+        larger=larger,
         more_to=str(sources.more_to),
         **shares,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
@@ -15,6 +16,7 @@ from kws.data.clips import ClipIndex, scan
 from kws.data.long_stream import Built, StreamPlan, build_stream
 from kws.data.material import Material, find_sentences, gather
 from kws.data.split import SPLITS, TESTING, TRAINING, VALIDATION
+from kws.data.spoken_record import read_spoken
 from kws.data.transcripts import TRANSCRIPTS
 from kws.errors import KwsError
 from kws.labels import SILENCE
@@ -41,6 +43,8 @@ MOST_OF_A_WORD = 400
 MOST_WORDS = 1200
 """… and this of all words together."""
 MOST_NEAR_MISSES = 200
+FEWEST_NEAR_MISSES = 1000
+"""More to learn from are twice as many as there are, and at least so many."""
 PINK_NOISE_S = 60.0
 """Length of the noise that is made where the data has none."""
 _BYTES = 2
@@ -118,6 +122,39 @@ class Sources:
         labels -= {SILENCE, *self.keywords}
         found = {label: self.clips(label, HELD_OUT, generated=True) for label in sorted(labels)}
         return {label: clips for label, clips in found.items() if clips}
+
+    def more_near_misses(self, word: str) -> tuple[str, bool]:
+        """Say how to generate more near-misses of a word: those that are there, and as many again.
+
+        The other keywords are named, too, where they were generated in the same way, since a
+        near-miss of one must not be another. There must be a folder of generated clips.
+
+        Returns:
+            The command for a shell, and whether the language is in it: that is noted beside what
+            was generated, but was not always.
+        """
+        label = f"not_{word}"
+        index = max(self.generated, key=lambda one: (label in one.labels, word in one.labels))
+        notes = read_spoken(index.root)
+        how = notes.get(word)
+        words = [word]
+        if how is not None:
+            alike = {w for w, other in notes.items() if replace(other, text=how.text) == how}
+            words += [w for w in self.keywords if w != word and w in alike]
+        said = [f"{w}={notes[w].text}" if w in notes and notes[w].text != w else w for w in words]
+        counts = index.counts()
+        most = max(counts.get(f"not_{w}", 0) for w in words)
+        options = [
+            *("--count", "0"),  # the words stay as they are, those that were deleted too
+            *("--near-misses", str(max(FEWEST_NEAR_MISSES, 2 * most))),
+            *("--to", str(_as_typed(index.root))),
+        ]
+        if how is not None:
+            options += [part for code in how.languages for part in ("-l", code)]
+            # As long as the words: else the length of a clip would tell them apart.
+            options += ["--seconds", f"{how.seconds:g}"]
+            options += ["--seed", str(how.seed)] if how.seed else []
+        return shlex.join(["kws", "data", "synth", *said, *options]), how is not None
 
     def other_speech(self, part: str, noise: Path | None) -> Material:
         """Return all that people of one part say but the keywords, and noise.
