@@ -37,6 +37,7 @@ RECIPE, RECORDINGS, GENERATED, SPEECH = "recipe.toml", "recordings", "generated"
 _OTHER_WORDS = ("speech_commands", "speech_commands_v0.02", "speech_commands_v0.01")
 _TO_FETCH = _OTHER_WORDS[1]
 _SENTENCES, _NOISE = "sentences", "background_noise"
+_BASE = "own_words"
 _SMALL = "conv_lstm_s"
 _FROM_NOTHING = "wake_word"
 _FEWEST_MS, _USUAL_MS, _STEP_MS = 1000, 1200, 100
@@ -47,6 +48,7 @@ _PLANNED = 200
 # Fewer recordings say little about how long others take.
 _TELLING = 20
 _CLIPS, _MINUTES = 1000, 60
+_FEWEST_CLIPS = 1000  # of a word in an epoch, about half of what Speech Commands has of one
 _RUN = "run"
 
 
@@ -249,7 +251,7 @@ def recipe_text(new: NewWords) -> str:
         "# list). Those that are not there yet are passed over.",
         "",
         "# All settings that are not here, made for words with few recordings or none.",
-        'base = "own_words"',
+        f"base = {toml_value(_BASE)}",
         "# Name of the model.",
         f"name = {toml_value(new.name)}",
         "",
@@ -268,6 +270,12 @@ def recipe_text(new: NewWords) -> str:
         f"# Length of a clip in milliseconds; it holds the longest word ({reason}).",
         f"clip_ms = {clip_ms}",
     ]
+    if not one:
+        lines += [
+            "# How many clips of each word are learnt from in an epoch: the more words there are, the",
+            "# fewer of each, or training would take as many times longer.",
+            f"keyword_clips = {_clips_of_each(len(new.words))}",
+        ]
     if new.device == "small-microcontroller":
         lines += _small_network()
     lines += _training(new)
@@ -385,6 +393,11 @@ def _word_ms(new: NewWords, word: str) -> tuple[float, str]:
     elif recordings < _TELLING:
         found.append((_USUAL_MS, "usually enough"))
     return max(found)
+
+
+def _clips_of_each(words: int) -> int:
+    """Return how many clips of each of several words an epoch holds."""
+    return max(_FEWEST_CLIPS, load_recipe(_BASE).data.keyword_clips // words)
 
 
 def _small_network() -> list[str]:

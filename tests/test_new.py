@@ -96,6 +96,13 @@ def test_several_words_share_a_recipe_that_tells_them_apart(mute):
     assert read.labels.keywords == ("lights", "fan")
 
 
+@pytest.mark.parametrize(("words", "clips"), [(1, 4000), (2, 2000), (10, 1000)])
+def test_an_epoch_grows_much_less_than_the_number_of_words(mute, words, clips):
+    names = [f"{letter}word" for letter in "abcdefghij"[:words]]
+    assert run(["new", "house", *(part for name in names for part in ("--word", name))]) == 0
+    assert recipe("house").data.keyword_clips == clips
+
+
 def test_what_is_not_given_is_asked_and_a_wrong_answer_asked_again(here, mute, monkeypatch, capsys):
     record("mine/a.wav", "mine/b.wav")
     answers = Terminal(
