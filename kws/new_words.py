@@ -272,8 +272,8 @@ def recipe_text(new: NewWords) -> str:
     ]
     if not one:
         lines += [
-            "# How many clips of each word are learnt from in an epoch: the more words there are, the",
-            "# fewer of each, or training would take as many times longer.",
+            "# Clips of each word in an epoch: the more words there are, the fewer of each, or",
+            "# training would take as many times longer.",
             f"keyword_clips = {_clips_of_each(len(new.words))}",
         ]
     if new.device == "small-microcontroller":
