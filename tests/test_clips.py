@@ -8,11 +8,12 @@ import tracemalloc
 import unicodedata
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import kws.data.clips
 from kws.data.clips import ClipIndex, check, scan
-from kws.data.split import RECORD, split_of
+from kws.data.split import RECORD, SPLITS, split_of, training_speaker
 from kws.errors import KwsError
 
 
@@ -142,6 +143,77 @@ def test_few_speakers_are_split_by_clip_so_that_no_part_is_empty(tmp_path: Path)
         for part in ("training", "validation", "testing"):
             assert len(index.select(split=part, words=[word])) > 2
     assert check([index], ["hey", "ho"]) == []
+
+
+def parts(index: ClipIndex, word: str) -> list[int]:
+    """Clips of a word for training, validation and testing."""
+    return [len(index.select(split=part, words=[word])) for part in SPLITS]
+
+
+KIM = [f"a6312121_nohash_{i}.wav" for i in range(20)]
+"""By a speaker whose hash says testing."""
+
+
+def test_false_alarms_take_nobody_out_of_training_and_are_trained_on_themselves(
+    tmp_path: Path,
+) -> None:
+    root = make(tmp_path / "data", {"computer": KIM, "_unknown_": [KIM[0]]})
+    before = scan(root)
+    assert before.split_rule == "clip" and parts(before, "computer") == [15, 2, 3]
+    for n in (5, 40):
+        alarms = [training_speaker(f"{i:08x}") for i in range(n)]
+        make(root, {"_unknown_": [f"{name}_nohash_{i}.wav" for name in alarms for i in range(3)]})
+        after = scan(root, cached=False)
+        assert after.split_rule == "clip" and parts(after, "computer") == [15, 2, 3]
+        assert parts(after, "_unknown_")[0] >= 3 * n
+        assert check([after], ["computer"]) == []
+
+
+def test_other_speech_by_one_person_is_not_all_kept_for_measuring(tmp_path: Path) -> None:
+    index = scan(make(tmp_path / "data", {"yes": speakers(9), "_unknown_": KIM}))
+    assert all(parts(index, "_unknown_"))
+
+
+def test_generated_voices_do_not_count_as_people_and_keep_apart_by_voice(tmp_path: Path) -> None:
+    voices = [f"espeak-m{i}_nohash_{k}.wav" for i in range(40) for k in range(2)]
+    index = scan(make(tmp_path / "data", {"computer": KIM + voices}))
+    assert index.split_rule == "clip"
+    people, generated = (index.take(np.flatnonzero(index.generated == k)) for k in (False, True))
+    assert parts(people, "computer") == [15, 2, 3]
+    assert generated.splits.tolist() == [SPLITS.index(split_of(p)) for p in generated.paths]
+    few = scan(
+        make(tmp_path / "few", {"computer": [f"espeak-a_nohash_{k}.wav" for k in range(90)]})
+    )
+    assert few.split_rule == "clip" and all(parts(few, "computer"))
+
+
+def test_whoever_recorded_most_of_it_is_not_left_to_one_hash(tmp_path: Path) -> None:
+    # Missed words that were added without a speaker count as one speaker each.
+    index = scan(
+        make(tmp_path / "data", {"computer": KIM + speakers(19), "no": speakers(300)[290:]})
+    )
+    mine = index.take([i for i in range(len(index)) if index.speaker(i) == "a6312121"])
+    assert index.split_rule == "speaker" and parts(mine, "computer") == [0, 0, 20]
+    index = scan(make(tmp_path / "less", {"computer": KIM + speakers(19)}))
+    mine = index.take([i for i in range(len(index)) if index.speaker(i) == "a6312121"])
+    assert index.split_rule == "speaker" and parts(mine, "computer") == [15, 2, 3]
+    others = index.take([i for i in range(len(index)) if index.speaker(i) != "a6312121"])
+    assert [others.split(i) for i in range(19)] == [split_of(path) for path in others.paths]
+
+
+def test_recordings_that_are_not_learnt_from_are_said_although_generated_ones_are(
+    tmp_path: Path,
+) -> None:
+    root = make(tmp_path / "words", {"computer": KIM, "no": speakers(100)})
+    voices = [f"espeak-m{i}_nohash_0.wav" for i in range(100)]
+    generated = scan(make(tmp_path / "generated", {"computer": voices}))
+    with pytest.raises(KwsError, match=r"No clip of computer .* training part"):
+        check([scan(root)], ["computer", "no"])
+    (line,) = check([scan(root), generated], ["computer", "no"])
+    assert line.startswith("computer: only 0 of its 20 recordings are learnt from")
+    assert "the hash of the speaker" in line and "other speakers" in line
+    (root / RECORD).write_text('{"split": "testing"}')  # that is what they are for
+    assert check([scan(root), generated], ["computer"]) == []
 
 
 def test_selecting_keeps_columns_together(tmp_path: Path) -> None:

@@ -25,8 +25,10 @@ from kws.cache import cache_folder
 from kws.data.split import (
     RECORD,
     SPLITS,
+    SYNTHESISER,
     TESTING,
     TESTING_LIST,
+    TRAINING,
     VALIDATION_LIST,
     hash_key,
     is_for_testing,
@@ -50,8 +52,10 @@ MINIMUM_CLIPS = 5
 
 MINIMUM_SPEAKERS = 10
 """With fewer speakers than this, parts of 10 % of the speakers would often be empty."""
+MOST_OF_ONE = 0.5
+"""Nor should the hash of one name decide over more of the clips than this."""
 
-_FORMAT = 2
+_FORMAT = 3
 """Changes when the cached columns or the rules behind them change."""
 
 _RACY_S = 2.0
@@ -72,10 +76,12 @@ class ClipIndex:
     """Part of each clip, as a position in `kws.data.split.SPLITS` [n]."""
     speaker_keys: npt.NDArray[np.uint64]
     """A number for the speaker of each clip: equal numbers, same speaker [n]."""
+    generated: npt.NDArray[np.bool_]
+    """Whether a synthesiser's voice speaks, by its name [n]."""
     split_rule: str
     """How the parts were found: ``"lists"`` that came with the data, ``"speaker"`` (the hash of
-    the speaker, as in Speech Commands), ``"clip"`` (fewer than ten speakers: the hash of the
-    clip's own name), or ``"recipe"`` (all of it is for testing)."""
+    the speaker, as in Speech Commands), ``"clip"`` (fewer than ten people: the hash of the clip's
+    own name), or ``"recipe"`` (all of it is for testing)."""
     noise: tuple[Path, ...]
     """The recordings in ``_background_noise_``, sorted."""
     names: npt.NDArray[np.uint8]
@@ -156,6 +162,7 @@ class ClipIndex:
             label_ids=self.label_ids[at],
             splits=self.splits[at],
             speaker_keys=self.speaker_keys[at],
+            generated=self.generated[at],
             starts=self.starts[at],
             lengths=self.lengths[at],
         )
@@ -170,9 +177,12 @@ def scan(root: str | os.PathLike[str], *, cached: bool = True) -> ClipIndex:
 
     The parts: where ``validation_list.txt`` or ``testing_list.txt`` are in `root` and mention a
     label, they decide for its clips; else the hash of the speaker does (`kws.data.split`). If the
-    clips left to the hash come from fewer than `MINIMUM_SPEAKERS` speakers, the clip's own name is
-    hashed instead, because a part would often be empty otherwise. A data set that was fetched by a
-    recipe with ``split = "testing"`` is for testing, all of it.
+    clips left to the hash come from fewer than `MINIMUM_SPEAKERS` people, the clip's own name is
+    hashed instead, because a part would often be empty otherwise; so it is for a person who speaks
+    more than `MOST_OF_ONE` of them. Who is heard in ``_unknown_`` alone is not counted among
+    people, since `kws data add` names a speaker for every false alarm, nor is a synthesiser's
+    voice; the same rule holds among themselves, but that false alarms stay in training. A data set
+    that was fetched by a recipe with ``split = "testing"`` is for testing, all of it.
 
     Args:
         root: the folder.
@@ -230,7 +240,9 @@ def check(
         minimum: fewest clips that each word must have, in all folders together.
 
     Returns:
-        Warnings for the user, one line each: words without a clip in the validation part.
+        Warnings for the user, one line each: words without a clip in the validation part, and
+        those of which most recordings fall outside of the training part, as far as they were not
+        meant for measuring by the recipe that fetched them.
 
     Raises:
         KwsError: a word has no folder, or fewer clips than `minimum`, or none for training; or
@@ -268,10 +280,33 @@ def check(
             f"a split by {rule}. Add clips, of more speakers"
         )
     return [
-        f"{word}: none of its {counts[folded(word)]} clips falls to the validation part, "
-        "so its accuracy is not measured"
-        for word in unmeasured
+        *_untrained_recordings(indexes, words),
+        *(
+            f"{word}: none of its {counts[folded(word)]} clips falls to the validation part, "
+            "so its accuracy is not measured"
+            for word in unmeasured
+        ),
     ]
+
+
+def _untrained_recordings(indexes: Sequence[ClipIndex], words: Iterable[str]) -> list[str]:
+    """Return a line for each word of which less than half of what people recorded is learnt."""
+    recorded = [
+        index.take(np.flatnonzero(~index.generated))
+        for index in indexes
+        if index.split_rule != "recipe"
+    ]
+    counts, training = _counts(recorded), _counts(recorded, TRAINING)
+    rule = " or ".join(dict.fromkeys(_RULES[index.split_rule] for index in recorded))
+    lines = []
+    for word in words:
+        n, learnt = counts[folded(word)], training[folded(word)]
+        if 2 * learnt < n:
+            lines.append(
+                f"{word}: only {learnt} of its {n} recordings are learnt from, the others are kept "
+                f"for measuring, by {rule}. Add recordings of other speakers"
+            )
+    return lines
 
 
 def _counts(indexes: Sequence[ClipIndex], split: str | None = None) -> Counter[str]:
@@ -340,6 +375,7 @@ def _scan(root: Path, labels: Sequence[str]) -> ClipIndex:
     label_ids: list[npt.NDArray[np.int32]] = []
     keys: list[npt.NDArray[np.uint64]] = []
     splits: list[npt.NDArray[np.uint8]] = []
+    generated: list[npt.NDArray[np.bool_]] = []
     hashed: list[npt.NDArray[np.bool_]] = []
     kept: list[str] = []
     for label in labels:
@@ -349,12 +385,15 @@ def _scan(root: Path, labels: Sequence[str]) -> ClipIndex:
         lengths_here = np.empty(len(found), np.int32)
         keys_here = np.empty(len(found), np.uint64)
         splits_here = np.zeros(len(found), np.uint8)
+        generated_here = np.empty(len(found), np.bool_)
         by_list = lists is not None and label in listed_words
         for i, name in enumerate(found):
             encoded = os.fsencode(name)
             names += encoded
             lengths_here[i] = len(encoded)
-            key = hash_key(speaker_of(name))
+            speaker = speaker_of(name)
+            generated_here[i] = speaker.startswith(SYNTHESISER)
+            key = hash_key(speaker)
             keys_here[i] = int.from_bytes(key[:8], "big")
             if by_list and lists is not None:
                 splits_here[i] = SPLITS.index(lists.get(list_key(f"{label}/{name}"), SPLITS[0]))
@@ -363,6 +402,7 @@ def _scan(root: Path, labels: Sequence[str]) -> ClipIndex:
         lengths.append(lengths_here)
         keys.append(keys_here)
         splits.append(splits_here)
+        generated.append(generated_here)
         hashed.append(np.full(len(found), not by_list))
         label_ids.append(np.full(len(found), len(kept), np.int32))
         kept.append(label)
@@ -374,6 +414,7 @@ def _scan(root: Path, labels: Sequence[str]) -> ClipIndex:
         label_ids=_joined(label_ids, np.int32),
         splits=_joined(splits, np.uint8),
         speaker_keys=_joined(keys, np.uint64),
+        generated=_joined(generated, np.bool_),
         split_rule="lists" if lists is not None else "speaker",
         noise=_noise(root),
         names=np.frombuffer(names, np.uint8),
@@ -381,16 +422,43 @@ def _scan(root: Path, labels: Sequence[str]) -> ClipIndex:
         lengths=all_lengths,
     )
     by_hash = np.flatnonzero(_joined(hashed, np.bool_))
-    if len(by_hash) and len(np.unique(index.speaker_keys[by_hash])) < MINIMUM_SPEAKERS:
-        for i in by_hash.tolist():
-            stem = os.path.splitext(index.path(i))[0]  # noqa: PTH122
-            index.splits[i] = SPLITS.index(split_of_key(hash_key(stem)))
-        if lists is None:
-            index = replace(index, split_rule="clip")
+    few, by_clip = _by_clip(index.take(by_hash))
+    for i in by_hash[by_clip].tolist():
+        stem = os.path.splitext(index.path(i))[0]  # noqa: PTH122
+        index.splits[i] = SPLITS.index(split_of_key(hash_key(stem)))
+    if few and lists is None:
+        index = replace(index, split_rule="clip")
     if is_for_testing(root):
         index.splits[:] = SPLITS.index(TESTING)
         index = replace(index, split_rule="recipe")
     return index
+
+
+def _by_clip(index: ClipIndex) -> tuple[bool, npt.NDArray[np.bool_]]:
+    """Return whether there are few people, and for which clips the speaker's hash will not do.
+
+    Where there are no people, few voices count, or few false alarms.
+    """
+    special = [i for i, label in enumerate(index.labels) if label in (SILENCE, UNKNOWN)]
+    of_words = ~np.isin(index.label_ids, special)
+    # People are people in all of their clips: one who says a word and something else is one.
+    known = np.isin(index.speaker_keys, index.speaker_keys[of_words])
+    people, voices = ~index.generated & known, index.generated
+    alarms = ~index.generated & ~known
+    by_clip = np.zeros(len(index), np.bool_)
+    few: list[bool] = []
+    for group in (people, voices, alarms):
+        if not group.any():
+            continue
+        keys, counts = np.unique(index.speaker_keys[group], return_counts=True)
+        few.append(len(keys) < MINIMUM_SPEAKERS)
+        if few[-1]:
+            by_clip |= group
+        elif counts.max() > MOST_OF_ONE * counts.sum():
+            by_clip |= group & (index.speaker_keys == keys[counts.argmax()])
+    # False alarms are named so that they train (`kws.data.split.training_speaker`).
+    by_clip &= ~alarms | (index.splits != SPLITS.index(TRAINING))
+    return few[:1] == [True], by_clip
 
 
 def _joined(columns: list[npt.NDArray], dtype: npt.DTypeLike) -> npt.NDArray:
@@ -402,7 +470,7 @@ def _noise(root: Path) -> tuple[Path, ...]:
     return tuple(folder / name for name in _clip_names(folder)) if folder.is_dir() else ()
 
 
-_COLUMNS = ("label_ids", "splits", "speaker_keys", "names", "starts", "lengths")
+_COLUMNS = ("label_ids", "splits", "speaker_keys", "generated", "names", "starts", "lengths")
 
 
 def _cache_file(root: Path) -> Path:

@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 
 from kws.audio.files import SAMPLE_RATE_HZ
 from kws.data.phoneme_tables import Types, read_tables, table_of
+from kws.data.split import SYNTHESISER
 from kws.errors import KwsError, require
 
 # Numbers of speak_lib.h.
@@ -66,7 +67,7 @@ class Voice:
         """Who speaks, for file names. Only the throat counts: accents of one throat are one person,
         so that a split by speaker never hears the same formants on both sides.
         """
-        return "espeak-" + re.sub(r"[^a-z0-9]+", "-", self.variant.lower() or "plain")
+        return SYNTHESISER + re.sub(r"[^a-z0-9]+", "-", self.variant.lower() or "plain")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

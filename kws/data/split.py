@@ -26,6 +26,9 @@ TESTING_LIST = "testing_list.txt"
 RECORD = ".kws_dataset.json"
 """File in a fetched data set that says what it is and where it came from."""
 
+SYNTHESISER = "espeak-"
+"""What the names of speakers begin with that are a synthesiser's voices, no people."""
+
 _MAX_CLIPS = 2**27 - 1
 """The original's MAX_NUM_WAVS_PER_CLASS, "~134M"."""
 
