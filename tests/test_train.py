@@ -443,8 +443,12 @@ def test_other_words_get_answers_of_their_own_and_layers_join_in_from_the_top(
 )
 def test_a_start_that_does_not_fit_is_refused_in_one_line(
     change: str, table: str, tiny_recipe: Path, real_speech: Path, finished: Path, tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
+    def minutes(*_: object) -> None:
+        raise AssertionError("it was only refused after the data was loaded")
+
+    monkeypatch.setattr("kws.train.dataset.load_training_data", minutes)
     path = tmp_path / "other.toml"
     path.write_text(f"base = {json.dumps(str(tiny_recipe))}\n{change}\n")
     command = ["train", str(path), "--data", str(real_speech), "--out", str(tmp_path / "run")]

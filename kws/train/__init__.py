@@ -54,7 +54,8 @@ def run_training(
     if resume:
         check_resumable(run, to_toml(recipe))
     if start is not None:
-        start.check(recipe)
+        with heed_interrupts(), quiet_stderr():
+            start.check(recipe)
     teachers = [load_run(teacher) for teacher in recipe.training.teachers]
     check_teachers(teachers, recipe)
     data = load_training_data(recipe, data_dir)

@@ -23,6 +23,7 @@ from kws.recipe import TrainingRecipe
 HEAD = "posteriors"
 """The layer that answers, in every architecture."""
 _NORM = "_norm"
+_OTHERWISE = 'Leave [model] as it is there, or start from nothing: [training] start = ""'
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,13 +49,49 @@ class Start:
         """Make sure that a recipe can start here.
 
         Raises:
-            KwsError: its front end is another.
+            KwsError: its front end, layers or sizes are others.
         """
         if self.front_end != recipe.front_end:
             raise KwsError(
                 f"[front_end] must be that of {self.name} to start from it. "
                 f"Received: {recipe.front_end}. Expected: {self.front_end}"
             )
+        self.fitting(recipe.build_network(keras), recipe)
+
+    def fitting(self, network: Any, recipe: TrainingRecipe) -> dict[str, list[Any]]:
+        """Return the weights that a network takes over, by layer; the head only if it has the same
+        labels.
+
+        Args:
+            network: as an architecture builds it for training.
+            recipe: of the network.
+
+        Raises:
+            KwsError: the layers or sizes differ.
+        """
+        layers = {layer.name: layer for layer in network.layers}
+        if strangers := [name for name in self.weights if name not in layers]:
+            raise KwsError(
+                f"[model] must have the layers of {self.name} to start from it. Received: none "
+                f"named {', '.join(strangers)}. {_OTHERWISE}"
+            )
+        taken = {}
+        for name, layer in layers.items():
+            found = self.weights.get(name, [])
+            if name == HEAD and not self.same_answers(recipe):
+                continue
+            if not found and (name.endswith(_NORM) or not layer.get_weights()):
+                continue
+            wanted = [tuple(w.shape) for w in layer.weights]
+            # A normalisation after it has the bias.
+            shapes = [w.shape for w in (found[:1] if name + _NORM in layers else found)]
+            if wanted != shapes:
+                raise KwsError(
+                    f"[model] must have the sizes of {self.name} to start from it: its layer "
+                    f"{name!r} has {shapes}. Received: {wanted}. {_OTHERWISE}"
+                )
+            taken[name] = found
+        return taken
 
     def same_answers(self, recipe: TrainingRecipe) -> bool:
         """Whether the recipe's network answers with the very same labels."""
@@ -78,29 +115,12 @@ def start_from(
     Raises:
         KwsError: the sizes differ.
     """
-    ours = [layer.name for layer in network.layers]
-    if strangers := [name for name in start.weights if name not in ours]:
-        raise KwsError(
-            f"[model] must have the layers of {start.name} to start from it. Received: none named "
-            f"{', '.join(strangers)}"
-        )
-    for layer in network.layers:
-        found = start.weights.get(layer.name, [])
-        if layer.name == HEAD and not start.same_answers(recipe):
-            continue
-        if not found and (layer.name.endswith(_NORM) or not layer.get_weights()):
-            continue
-        normalised = any(other.name == layer.name + _NORM for other in network.layers)
-        wanted = [w.shape for w in layer.get_weights()]
-        taken = found[:1] if normalised else found
-        if wanted != [w.shape for w in taken]:
-            raise KwsError(
-                f"[model] must have the sizes of {start.name} to start from it: its layer "
-                f"{layer.name!r} has {[w.shape for w in taken]}. Received: {wanted}"
-            )
-        layer.set_weights(taken)
+    names = [layer.name for layer in network.layers]
+    for name, weights in start.fitting(network, recipe).items():
+        normalised = name + _NORM in names
+        network.get_layer(name).set_weights(weights[:1] if normalised else weights)
         if normalised:
-            _undo_norm(network, layer.name, found[1], features)
+            _undo_norm(network, name, weights[1], features)
 
 
 class ThawingAdamW(keras.optimizers.AdamW):
