@@ -39,12 +39,14 @@ def run_training(
 
     Raises:
         KwsError: a package is missing, or see `kws.train.run_folder.check_resumable`,
+            `kws.train.start.Start.check`, `kws.train.background.check_background`,
             `kws.train.dataset.load_training_data`, `kws.train.devices.choose_devices` and
             `kws.train.loop.train`.
     """
     from kws.native import heed_interrupts, quiet_stderr
     from kws.recipe import to_toml
     from kws.report import check_picture, plot_curves
+    from kws.train.background import check_background
     from kws.train.dataset import load_training_data
     from kws.train.run_folder import RunFolder, check_resumable, read_json
     from kws.train.trained import check_teachers, load_run
@@ -58,6 +60,7 @@ def run_training(
             start.check(recipe)
     teachers = [load_run(teacher) for teacher in recipe.training.teachers]
     check_teachers(teachers, recipe)
+    check_background(recipe, data_dir)
     data = load_training_data(recipe, data_dir)
     with heed_interrupts(), quiet_stderr():
         from kws.train.devices import choose_devices, shared_by

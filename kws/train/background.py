@@ -1,0 +1,67 @@
+"""Whether recordings of noise are long enough to train on, seen before anything long begins."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from kws.audio.files import read_audio
+from kws.data.arrays import HELD_OUT_SHARE, split_noise
+from kws.data.clips import NOISE_FOLDER, scan
+from kws.errors import KwsError
+from kws.labels import SILENCE
+from kws.recipe import TrainingRecipe
+from kws.train.dataset import find_folder
+
+
+def check_background(recipe: TrainingRecipe, data_dir: Path | None) -> None:
+    """Make sure that the noise in a recipe's folders can be cut to clips; none at all is fine.
+
+    Args:
+        recipe: what is to be learnt.
+        data_dir: see `kws.train.dataset.find_clips`.
+
+    Raises:
+        KwsError: no recording is so long that its part for validation holds a clip, or one cannot
+            be read.
+    """
+    if SILENCE not in recipe.labels.labels and recipe.data.head != "sigmoid":
+        return
+    names = recipe.data.folders
+    folders = [find_folder(name, data_dir) for name in names]
+    if len(names) == 1 and data_dir is not None and not (data_dir / names[0]).is_dir():
+        folders = [data_dir]
+    there = [folder for folder in folders if folder is not None and folder.is_dir()]
+    check_lengths(
+        [path for folder in there for path in scan(folder).noise],
+        recipe.clip_samples,
+        recipe.front_end.sample_rate_hz,
+    )
+
+
+def check_lengths(recordings: Sequence[Path], clip_samples: int, sample_rate_hz: int) -> None:
+    """Make sure that one of some recordings of noise gives a clip for validation, if there are any.
+
+    Args:
+        recordings: sound files.
+        clip_samples: length of a clip.
+        sample_rate_hz: its sample rate.
+
+    Raises:
+        KwsError: as `check_background`.
+    """
+    longest = 0
+    for path in recordings:
+        whole = read_audio(path, sample_rate_hz)
+        if len(split_noise([whole])[1][0]) >= clip_samples:
+            return
+        longest = max(longest, len(whole))
+    if recordings:
+        n, clip_s = len(recordings), clip_samples / sample_rate_hz
+        raise KwsError(
+            f"The noise in {NOISE_FOLDER} is too short. Received: {n} recording"
+            f"{'' if n == 1 else 's'} in {recordings[0].parent}, "
+            f"{'of' if n == 1 else 'the longest of'} {longest / sample_rate_hz:.1f} s; one of "
+            f"{clip_s / HELD_OUT_SHARE:.1f} s is needed, since the last fifth of each is kept from "
+            f"training and must hold a clip of {clip_s:g} s. Record some minutes of noise"
+        )
