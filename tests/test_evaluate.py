@@ -625,6 +625,16 @@ def test_labelled_words_that_are_no_keywords_are_left_out_and_mentioned(
         evaluate_stream(eager, tmp_path / "long.wav", truth[1:])
 
 
+def test_labelled_words_are_keywords_in_any_case(eager: Path, tmp_path: Path) -> None:
+    write_wav(tmp_path / "long.wav", sound(1, 4 * RATE), RATE)
+    truth = [SpokenWord(start_s=1, end_s=1.5, keyword=word) for word in ("yes", "YES")]
+    as_written, in_capitals = (
+        evaluate_stream(eager, tmp_path / "long.wav", [word]) for word in truth
+    )
+    assert in_capitals.matches == as_written.matches
+    assert not in_capitals.notes
+
+
 def test_a_label_file_of_a_longer_recording_is_refused(eager: Path, tmp_path: Path) -> None:
     write_wav(tmp_path / "long.wav", sound(1, 4 * RATE), RATE)
     truth = [SpokenWord(start_s=4.2, end_s=4.6, keyword="yes")]

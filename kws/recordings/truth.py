@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Iterable, Sequence
 
 from kws.errors import KwsError, some
+from kws.labels import folded
 from kws.matching import SpokenWord
 from kws.model_file import ModelCard
 from kws.recordings.hear import Heard
@@ -15,10 +17,19 @@ def own_words(
 ) -> tuple[list[list[SpokenWord]], list[str]]:
     """Return the words of each recording that are keywords of the model, and a note on others.
 
+    A word is a keyword in any case (`kws.labels.folded`), and returned as the model writes it.
+
     Raises:
         KwsError: there are words, but none is a keyword.
     """
-    said = [list(truth) for truth in truths]
+    named = {folded(keyword): keyword for keyword in card.keywords}
+    said = [
+        [
+            dataclasses.replace(word, keyword=named.get(folded(word.keyword), word.keyword))
+            for word in truth
+        ]
+        for truth in truths
+    ]
     everything = [word for words in said for word in words]
     others = sorted({word.keyword for word in everything} - set(card.keywords))
     ours = [[word for word in words if word.keyword in card.keywords] for words in said]

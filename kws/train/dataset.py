@@ -27,7 +27,7 @@ from kws.data.nonwords import backwards, cut_out, spliced
 from kws.data.spans import word_spans
 from kws.data.transcripts import TRANSCRIPTS
 from kws.errors import KwsError, some
-from kws.labels import SILENCE, UNKNOWN
+from kws.labels import SILENCE, UNKNOWN, folded
 from kws.processes import usable_cores
 from kws.progress import tell
 from kws.recipe import DataConfig, TrainingRecipe
@@ -156,7 +156,8 @@ def load_training_data(recipe: TrainingRecipe, data_dir: Path | None) -> Trainin
         if recipe.data.nonwords:
             training.append(_nonwords(recipe, _join(training), speech, rng))
         training += speech
-        if all(set(part.words) <= set(label_set.keywords) for part in training):
+        keywords = set(map(folded, label_set.keywords))
+        if all(set(map(folded, part.words)) <= keywords for part in training):
             tell(
                 f"{roots[0]} has no words beside the keywords: the network will take any word for "
                 "one. Add folders of other words"
@@ -224,7 +225,9 @@ def _words(
     for index, generated in sources:
         chosen = index.select(split=split, words=words)
         if split == "training":
-            chosen = chosen.take(np.flatnonzero(~np.isin(chosen.words, recipe.data.unheard)))
+            unheard = set(map(folded, recipe.data.unheard))
+            heard = [folded(word) not in unheard for word in chosen.words]
+            chosen = chosen.take(np.flatnonzero(heard))
         if len(chosen):
             pcm, kept, starts = load_good_clips(index.root, chosen.paths, recipe.clip_samples)
             good = chosen.take(kept)
@@ -334,7 +337,8 @@ def _phones(
 
 def _said(label: str, recipe: TrainingRecipe) -> str:
     """Return what is said in the clips of a label: "" for one that is no word, as ``_unknown_``."""
-    return label if label in recipe.labels.keywords or label.isalpha() else ""
+    keywords = map(folded, recipe.labels.keywords)
+    return label if label.isalpha() or folded(label) in keywords else ""
 
 
 def _clip_phones(recipe: TrainingRecipe) -> int:

@@ -19,7 +19,7 @@ from kws.data.split import SPLITS, TESTING, TRAINING, VALIDATION
 from kws.data.spoken_record import read_spoken
 from kws.data.transcripts import TRANSCRIPTS
 from kws.errors import KwsError
-from kws.labels import SILENCE
+from kws.labels import SILENCE, folded
 from kws.recipe import TrainingRecipe
 from kws.train.dataset import find_clips, find_folder, first_folder
 
@@ -118,9 +118,13 @@ class Sources:
 
     def near_misses(self) -> dict[str, tuple[Path, ...]]:
         """Return generated clips of what is no keyword, by voices that were not trained on."""
+        taken = {SILENCE, *map(folded, self.keywords)}
         labels = {label for index in self.generated for label in index.labels}
-        labels -= {SILENCE, *self.keywords}
-        found = {label: self.clips(label, HELD_OUT, generated=True) for label in sorted(labels)}
+        found = {
+            label: self.clips(label, HELD_OUT, generated=True)
+            for label in sorted(labels)
+            if folded(label) not in taken
+        }
         return {label: clips for label, clips in found.items() if clips}
 
     def more_near_misses(self, word: str) -> tuple[str, bool]:
