@@ -271,13 +271,15 @@ def check(
     if untrained:
         raise KwsError(
             f"No clip of {some(untrained)} in {where} falls to the training part. Received: "
-            f"a split by {rule}. Add clips, of more speakers"
+            f"a split by {rule}. Add clips of more speakers, or generated voices with "
+            "`kws data synth`"
         )
     unmeasured = [word for word in words if not validation[folded(word)]]
     if len(unmeasured) == len(words):
         raise KwsError(
             f"No clip of {some(words)} in {where} falls to the validation part. Received: "
-            f"a split by {rule}. Add clips, of more speakers"
+            f"a split by {rule}. Add clips of more speakers, or generated voices with "
+            "`kws data synth`"
         )
     return [
         *_untrained_recordings(indexes, words),
