@@ -235,23 +235,13 @@ def _speaker(answer: str) -> str | None:
 def _bring(found: dict[str, list[Path]], new: NewWords, speaker: str | None) -> None:
     """Cut recordings to their words and add them to the folder.
 
-    One person's are for training, whatever the name: they are brought to be learnt from.
-
     Raises:
         KwsError: none of a word's recordings holds it.
     """
     from kws.cli.add import add_files
-    from kws.data.split import training_speaker
     from kws.new_words import RECORDINGS, sounds_in
     from kws.progress import Progress
 
-    if speaker is not None and found and (named := training_speaker(speaker)) != speaker:
-        typer.echo(
-            f"{speaker} is named {named} here, so that training learns from the recordings: as "
-            f"{speaker}, they would be kept for measuring",
-            err=True,
-        )
-        speaker = named
     to = new.folder / RECORDINGS
     for word, files in found.items():
         # Those that lie there already are clips.
