@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,13 +34,17 @@ def real_speech(pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFa
             f"the real recordings are not here (looked in {SPEECH_ARCHIVES}; set KWS_REAL_SPEECH)"
         )
     cache = getattr(pytestconfig, "cache", None)
-    folder = cache.mkdir("real_speech") if cache else tmp_path_factory.mktemp("real_speech")
-    complete = folder / ".complete"
-    if not complete.exists():
+    cached = cache.mkdir("real_speech") if cache else tmp_path_factory.mktemp("real_speech")
+    folder = cached / "unpacked"
+    if not folder.exists():
         pytest.importorskip("soundfile", reason="unpacking the real recordings needs soundfile")
-        command = [sys.executable, str(unpack), str(folder), "--limit", "12"]
-        subprocess.run(command, check=True, capture_output=True)
-        complete.touch()
+        # Processes that test side by side may both unpack: whoever is first is taken.
+        with tempfile.TemporaryDirectory(dir=cached) as own:
+            target = Path(own) / "unpacked"
+            command = [sys.executable, str(unpack), str(target), "--limit", "12"]
+            subprocess.run(command, check=True, capture_output=True)
+            with contextlib.suppress(OSError):
+                target.rename(folder)
     return folder
 
 
