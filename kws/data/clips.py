@@ -266,20 +266,21 @@ def check(
             f"at least {minimum}. Add clips with `kws data record`, `kws data add` or "
             "`kws data synth`"
         )
+    received = (
+        f"a split by {rule}. Add clips of more speakers, or generated voices with `kws data synth`"
+    )
     training, validation = (_counts(indexes, split) for split in SPLITS[:2])
     untrained = [word for word in words if not training[folded(word)]]
     if untrained:
         raise KwsError(
-            f"No clip of {some(untrained)} in {where} falls to the training part. Received: "
-            f"a split by {rule}. Add clips of more speakers, or generated voices with "
-            "`kws data synth`"
+            f"No clip of {some(untrained)} in {where} falls to the training part. "
+            f"Received: {received}"
         )
     unmeasured = [word for word in words if not validation[folded(word)]]
     if len(unmeasured) == len(words):
         raise KwsError(
-            f"No clip of {some(words)} in {where} falls to the validation part. Received: "
-            f"a split by {rule}. Add clips of more speakers, or generated voices with "
-            "`kws data synth`"
+            f"No clip of {some(words)} in {where} falls to the validation part. "
+            f"Received: {received}"
         )
     return [
         *_untrained_recordings(indexes, words),

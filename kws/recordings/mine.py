@@ -1,10 +1,10 @@
 """Learning from false alarms: what a model wrongly fires on, saved as clips to train against.
 
 A clip ends at the event and is as long as those that the network learnt from, so it is what the
-network had just heard. Clips go to
-``DIR/_unknown_/``, which `kws train` takes for examples of "none of the keywords" wherever the
-folder lies among the others of a data set. Their names begin with a speaker, as those of Speech
-Commands do, chosen so that the clips of a recording fall to the training part.
+network had just heard. Clips go to ``DIR/_unknown_/``, which `kws train` takes for examples of
+"none of the keywords" wherever the folder lies among the others of a data set. Their names begin
+with a speaker, as those of Speech Commands do, chosen so that the clips of a recording fall to the
+training part.
 
 What was done is recorded for each recording after its last clip, under ``DIR/.mined/``; with the
 same model, settings, labels and recording it is not done again. Clips are written whole or not at

@@ -11,7 +11,7 @@ from kws.data.clips import NOISE_FOLDER, scan
 from kws.errors import KwsError
 from kws.labels import SILENCE
 from kws.recipe import TrainingRecipe
-from kws.train.dataset import find_folder
+from kws.train.dataset import named_folders
 
 
 def check_background(recipe: TrainingRecipe, data_dir: Path | None) -> None:
@@ -19,7 +19,7 @@ def check_background(recipe: TrainingRecipe, data_dir: Path | None) -> None:
 
     Args:
         recipe: what is to be learnt.
-        data_dir: see `kws.train.dataset.find_clips`.
+        data_dir: see `kws.train.dataset.named_folders`.
 
     Raises:
         KwsError: no recording is so long that its part for validation holds a clip, or one cannot
@@ -27,10 +27,7 @@ def check_background(recipe: TrainingRecipe, data_dir: Path | None) -> None:
     """
     if SILENCE not in recipe.labels.labels and recipe.data.head != "sigmoid":
         return
-    names = recipe.data.folders
-    folders = [find_folder(name, data_dir) for name in names]
-    if len(names) == 1 and data_dir is not None and not (data_dir / names[0]).is_dir():
-        folders = [data_dir]
+    folders = named_folders(recipe, data_dir).values()
     there = [folder for folder in folders if folder is not None and folder.is_dir()]
     check_lengths(
         [path for folder in there for path in scan(folder).noise],

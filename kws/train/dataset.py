@@ -99,12 +99,24 @@ def first_folder(recipe: TrainingRecipe, data_dir: Path | None) -> Path:
     return find_folder(name, data_dir) or not_there
 
 
+def named_folders(recipe: TrainingRecipe, data_dir: Path | None) -> dict[str, Path | None]:
+    """Return where each of the recipe's folders of <label>/<clip> is, None for one that is not.
+
+    Where the recipe names one folder only, `data_dir` itself may be it.
+    """
+    names = recipe.data.folders
+    found = {name: find_folder(name, data_dir) for name in names}
+    if data_dir is not None and len(names) == 1 and not (data_dir / names[0]).is_dir():
+        found[names[0]] = data_dir
+    return found
+
+
 def find_clips(recipe: TrainingRecipe, data_dir: Path | None) -> tuple[list[Path], list[Path]]:
     """Find the recipe's folders of <label>/<clip>: the recorded ones, and the generated ones.
 
-    A folder lies in `data_dir` or among the fetched data sets. Where the recipe names one folder
-    only, `data_dir` itself may be it. Of several, those that are not there are named on stderr and
-    passed over: who has no recordings yet begins without them.
+    A folder lies in `data_dir` or among the fetched data sets (`named_folders`). Of several, those
+    that are not there are named on stderr and passed over: who has no recordings yet begins without
+    them.
 
     Raises:
         KwsError: there is none of the folders.
@@ -113,10 +125,7 @@ def find_clips(recipe: TrainingRecipe, data_dir: Path | None) -> tuple[list[Path
         raise KwsError(
             f"--data must be a folder of recordings. Received: {data_dir}. Check the path"
         )
-    names = recipe.data.folders
-    found = {name: find_folder(name, data_dir) for name in names}
-    if data_dir is not None and len(names) == 1 and not (data_dir / names[0]).is_dir():
-        found[names[0]] = data_dir
+    found = named_folders(recipe, data_dir)
     missing = [name for name, folder in found.items() if folder is None]
     if len(missing) == len(found):
         given = "no --data" if data_dir is None else f"--data {data_dir}"
@@ -157,7 +166,7 @@ def load_training_data(recipe: TrainingRecipe, data_dir: Path | None) -> Trainin
             training.append(_nonwords(recipe, _join(training), speech, rng))
         training += speech
         keywords = set(map(folded, label_set.keywords))
-        if all(set(map(folded, part.words)) <= keywords for part in training):
+        if all({folded(word) for word in set(part.words)} <= keywords for part in training):
             tell(
                 f"{roots[0]} has no words beside the keywords: the network will take any word for "
                 "one. Add folders of other words"
@@ -221,20 +230,19 @@ def _words(
 ) -> list[ClipSet]:
     """Clips of the keywords, and of the other words where the network has a place for them."""
     words = None if _takes_others(recipe) else recipe.labels.keywords
+    unheard = set(map(folded, recipe.data.unheard)) if split == "training" else set()
     sets = []
     for index, generated in sources:
         chosen = index.select(split=split, words=words)
-        if split == "training":
-            unheard = set(map(folded, recipe.data.unheard))
-            heard = [folded(word) not in unheard for word in chosen.words]
-            chosen = chosen.take(np.flatnonzero(heard))
+        if unheard:
+            chosen = chosen.select(words=[w for w in chosen.labels if folded(w) not in unheard])
         if len(chosen):
             pcm, kept, starts = load_good_clips(index.root, chosen.paths, recipe.clip_samples)
             good = chosen.take(kept)
             sounds = None
             if split == "training":
-                words_said = (_said(word, recipe) for word in good.words)
-                said = dict(zip(good.paths, words_said, strict=True))
+                of_label = {label: _said(label, recipe) for label in good.labels}
+                said = {p: of_label[w] for p, w in zip(good.paths, good.words, strict=True)}
                 places = list(zip(good.paths, starts.tolist(), strict=True))
                 sounds = _phones(recipe, index.root, said, places)
             sets.append(_clip_set(recipe, pcm, good.words, generated=generated, sounds=sounds))
@@ -337,8 +345,8 @@ def _phones(
 
 def _said(label: str, recipe: TrainingRecipe) -> str:
     """Return what is said in the clips of a label: "" for one that is no word, as ``_unknown_``."""
-    keywords = map(folded, recipe.labels.keywords)
-    return label if label.isalpha() or folded(label) in keywords else ""
+    known = label.isalpha() or folded(label) in map(folded, recipe.labels.keywords)
+    return label if known else ""
 
 
 def _clip_phones(recipe: TrainingRecipe) -> int:
@@ -400,9 +408,9 @@ def epoch_order(data: ClipSet, recipe: TrainingRecipe, epoch: int) -> np.ndarray
 
     Every recording of a keyword comes at least once, and again until there are as many clips as the
     recipe asks for, recorded and generated ones of a word in the shares that it asks for; generated
-    ones all come where it asks for no number. Other speech and
-    background are drawn anew for each epoch so that they make up theirs. The order depends on seed
-    and epoch alone, so a resumed run goes on as if it had never stopped.
+    ones all come where it asks for no number. Other speech and background are drawn anew for each
+    epoch so that they make up theirs. The order depends on seed and epoch alone, so a resumed run
+    goes on as if it had never stopped.
     """
     rng = np.random.default_rng((recipe.seed, epoch))
     keywords = np.isin(data.labels, keyword_labels(recipe))
