@@ -31,6 +31,7 @@ from kws.train.dataset import (
 )
 from kws.train.devices import clip_source, device_name
 from kws.train.layers import TrainingFeatures
+from kws.train.optimiser import MuonAdamW
 from kws.train.run_folder import (
     RunFolder,
     read_arrays,
@@ -40,11 +41,17 @@ from kws.train.run_folder import (
     write_text,
 )
 from kws.train.sounds import with_phones
-from kws.train.start import Start, ThawingAdamW, start_from, thaw_steps
+from kws.train.start import Start, start_from, thaw_steps
 from kws.train.targets import sequence_steps, step_phones, step_targets
 from kws.train.teachers import with_teachers
 from kws.train.trained import TrainedRun
-from kws.train.variation import draw_background, draw_gain, draw_stretches, draw_variation
+from kws.train.variation import (
+    cut_stretches,
+    draw_background,
+    draw_gain,
+    draw_stretches,
+    draw_variation,
+)
 from kws.train.weights import load_network_weights, network_weights
 
 CURVES = ("loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "seconds")
@@ -180,7 +187,7 @@ def right_answers(y_true: Any, y_pred: Any) -> Any:
 def compile_trainer(
     trainer: Any, recipe: TrainingRecipe, steps_per_epoch: int, thawing: Sequence[int]
 ) -> None:
-    """Give the trainer its loss and optimiser: AdamW, linear warm-up, cosine to zero."""
+    """Give the trainer its loss and optimiser: Muon and AdamW, linear warm-up, cosine to zero."""
     training = recipe.training
     warmup = round(training.warmup_epochs * steps_per_epoch)
     schedule = keras.optimizers.schedules.CosineDecay(
@@ -189,7 +196,7 @@ def compile_trainer(
         warmup_target=training.learning_rate if warmup else None,
         warmup_steps=warmup,
     )
-    optimizer = ThawingAdamW(
+    optimizer = MuonAdamW(
         schedule,
         weight_decay=training.weight_decay,
         global_clipnorm=training.gradient_clip,
@@ -420,11 +427,8 @@ class Batches:
             sequence_steps(recipe, recipe.training.context_clips),
         )
         self._clip = clip_source(data.training.pcm)
-        # Nothing is taken from a set of none, which a device would not even hold.
-        self._stretch = clip_source(data.stretches) if len(data.stretches) else None
         # Background has no level that noise could be put below.
         self._levels = np.where(data.training.words == SILENCE, 0, rms_levels(data.training.pcm))
-        self._stretch_levels = rms_levels(data.stretches)
 
     def make(
         self, chosen: np.ndarray, rng: np.random.Generator
@@ -445,17 +449,21 @@ class Batches:
         pcm, labels, levels = self._clip(chosen), clips.labels[chosen], self._levels[chosen]
         spans = varied.moved(self.data.spans[chosen], recipe.clip_samples)
         sounds = clips.phones[chosen]
-        if self._stretch and n:
+        if n:
             speech = np.zeros(chosen.shape, bool)
             speech[-n:] = draw_stretches(rng, (n, chosen.shape[1]))
             picked = rng.integers(len(self.data.stretches), size=n)
-            stretches = keras.ops.reshape(self._stretch(picked), (n, *pcm.shape[1:]))
+            stretches, heard = cut_stretches(
+                self.data.stretches[picked], self.data.stretch_phones[picked],
+                recipe.augment, rng, (chosen.shape[1], recipe.clip_samples),
+            )  # fmt: skip
             mixed = keras.ops.where(speech[-n:, :, None], stretches, pcm[-n:])
             pcm = keras.ops.concatenate([pcm[:-n], mixed])
             varied = varied.where(speech, draw_gain(recipe.augment, rng, chosen.shape))
-            levels[-n:] = np.where(speech[-n:], self._stretch_levels[picked, None], levels[-n:])
+            loud = rms_levels(stretches.reshape(n, -1))
+            levels[-n:] = np.where(speech[-n:], loud[:, None], levels[-n:])
             labels = np.where(speech, -1, labels)
-            sounds[speech] = self.data.stretch_phones[picked][speech[-n:]]
+            sounds[speech] = heard[speech[-n:]]
         background = draw_background(recipe.augment, rng, levels * varied.gain)
         variation = varied.array(background)
         right = step_targets(self.steps, labels, spans)

@@ -8,7 +8,6 @@ unfreezing), so that the first large gradients of a head that knows nothing do n
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -121,29 +120,6 @@ def start_from(
         network.get_layer(name).set_weights(weights[:1] if normalised else weights)
         if normalised:
             _undo_norm(network, name, weights[1], features)
-
-
-class ThawingAdamW(keras.optimizers.AdamW):
-    """AdamW that leaves each variable alone until its time has come."""
-
-    def __init__(self, *arguments: Any, thaw_steps: Sequence[int], **options: Any) -> None:
-        """Make the optimiser.
-
-        Args:
-            arguments: for AdamW.
-            thaw_steps: for each variable, in the order in which they are given to `build`, from
-                which step on it is trained.
-            options: for AdamW.
-        """
-        super().__init__(*arguments, **options)
-        self.thaw_steps = list(thaw_steps)
-
-    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
-        """Train one variable, or not yet."""
-        at = self.thaw_steps[self._get_variable_index(variable)]
-        if at:
-            learning_rate = learning_rate * keras.ops.cast(self.iterations >= at, "float32")
-        super().update_step(gradient, variable, learning_rate)
 
 
 def thaw_steps(network: Any, every: int) -> list[int]:

@@ -1,0 +1,122 @@
+"""The optimiser: AdamW, and for the matrices inside a network Muon's steps.
+
+Muon (K. Jordan et al., "Muon: an optimizer for hidden layers in neural networks", 2024) goes the
+same way in all directions that a matrix's gradient has: it takes the moving mean of the gradients
+to the nearest orthogonal matrix, so that a few strong directions do not drown the others. Its steps
+are made as long as AdamW's (J. Liu et al., arXiv 2502.16982, section 2.2), so that one learning
+rate and one weight decay serve both.
+
+Keras has a Muon as well, for whatever is stored as a matrix. In the networks here that brought
+nothing: a convolution is not stored as one, and the gates of an LSTM stand side by side in one, of
+which each has to be taken by itself (docs/accuracy.md has the figures).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import keras
+from keras import ops
+
+from kws.train.start import HEAD
+
+MOMENTUM = 0.95
+"""How much of the mean of the gradients so far each step keeps."""
+STEP_RMS = 0.2
+"""Root mean square of a step's elements at a learning rate of 1: what AdamW's are in practice."""
+GATES = {"lstm_cell": 4, "gru_cell": 3}
+"""Matrices that stand side by side in the weights of a recurrent cell."""
+_ITERATIONS = 5
+_COEFFICIENTS = (3.4445, -4.7750, 2.0315)
+
+
+def orthogonal(matrices: Any) -> Any:
+    """Return about the nearest orthogonal matrices: all singular values between 0.7 and 1.2.
+
+    A Newton-Schulz iteration with the coefficients of Jordan et al., chosen by them to bring small
+    singular values up fast rather than to end at exactly 1.
+
+    Args:
+        matrices: float32 [n, rows, columns].
+
+    Returns:
+        The same shape; zeros for a matrix of zeros.
+    """
+    a, b, c = _COEFFICIENTS
+    x = matrices
+    wide = x.shape[1] <= x.shape[2]
+    x = x if wide else ops.swapaxes(x, 1, 2)
+    x = x / (ops.sqrt(ops.sum(x * x, axis=(1, 2), keepdims=True)) + 1e-7)
+    for _ in range(_ITERATIONS):
+        square = ops.matmul(x, ops.swapaxes(x, 1, 2))
+        x = a * x + ops.matmul(b * square + c * ops.matmul(square, square), x)
+    return x if wide else ops.swapaxes(x, 1, 2)
+
+
+def matrices_in(path: str, shape: Sequence[int]) -> int:
+    """Return how many matrices a layer's variable holds side by side, for Muon; 0 for AdamW.
+
+    AdamW is for what is no matrix (biases, normalisation, depthwise convolutions, whose kernels do
+    not mix channels) and for the layers that answer.
+
+    Args:
+        path: of the variable, as ``"lstm/lstm_cell/kernel"``.
+        shape: of the variable; all axes but the last are inputs.
+    """
+    layers = path.split("/")
+    mixes = layers[-1].endswith("kernel") and min(math.prod(shape[:-1]), shape[-1]) > 1
+    if not mixes or HEAD in layers or "sounds" in layers:
+        return 0
+    return next((n for name, n in GATES.items() if name in layers), 1)
+
+
+class MuonAdamW(keras.optimizers.AdamW):
+    """AdamW with Muon's steps for matrices; leaves each variable alone until its time has come."""
+
+    def __init__(self, *arguments: Any, thaw_steps: Sequence[int], **options: Any) -> None:
+        """Make the optimiser.
+
+        Args:
+            arguments: for AdamW.
+            thaw_steps: for each variable, in the order in which they are given to `build`, from
+                which step on it is trained.
+            options: for AdamW.
+        """
+        super().__init__(*arguments, **options)
+        self.thaw_steps = list(thaw_steps)
+
+    def build(self, variables: Any) -> None:
+        """Make room for the moving means of the gradients."""
+        if self.built:
+            return
+        super().build(variables)
+        self._matrices = [matrices_in(v.path, v.shape) for v in variables]
+        self._means = [
+            self.add_variable_from_reference(v, name="mean_gradient") if n else None
+            for v, n in zip(variables, self._matrices, strict=True)
+        ]
+
+    def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
+        """Train one variable, or not yet."""
+        index = self._get_variable_index(variable)
+        if at := self.thaw_steps[index]:
+            learning_rate = learning_rate * ops.cast(self.iterations >= at, "float32")
+        if not self._matrices[index]:
+            super().update_step(gradient, variable, learning_rate)
+            return
+        mean = self._means[index]
+        self.assign(mean, MOMENTUM * mean + gradient)
+        # As far ahead as the next step will have gone (Nesterov's momentum).
+        step = self._step(gradient + MOMENTUM * mean, self._matrices[index])
+        self.assign_sub(variable, ops.cast(learning_rate, variable.dtype) * step)
+
+    def _step(self, gradient: Any, n: int) -> Any:
+        """Return the step for a variable that holds `n` matrices, of the gradient's shape."""
+        shape = gradient.shape
+        rows, columns = math.prod(shape[:-1]), shape[-1] // n
+        apart = ops.swapaxes(ops.reshape(gradient, (rows, n, columns)), 0, 1)
+        # An orthogonal matrix has elements of 1 / sqrt(its longer side) on the whole.
+        step = orthogonal(apart) * (STEP_RMS * math.sqrt(max(rows, columns)))
+        return ops.reshape(ops.swapaxes(step, 0, 1), shape)
