@@ -14,7 +14,7 @@ from kws.recipe import AugmentConfig, TrainingRecipe, load_recipe
 from kws.train.layers import RandomAudio
 from kws.train.loop import StreamLoss, right_answers
 from kws.train.targets import Steps, sequence_steps, step_phones, step_targets
-from kws.train.variation import draw_gain, draw_stretches, draw_variation
+from kws.train.variation import cut_stretches, draw_gain, draw_stretches, draw_variation
 
 RATE = 16000
 # A step every 100 ms and clips of a second, so that times can be read off by eye: step i has heard
@@ -125,6 +125,56 @@ def test_running_speech_takes_one_to_all_clips_in_a_row_anywhere() -> None:
     assert {tuple(row) for row in speech.astype(int)} == {
         tuple(int(a <= i < a + n) for i in range(4)) for n in range(1, 5) for a in range(5 - n)
     }
+
+
+def test_running_speech_is_cut_at_another_place_each_time() -> None:
+    """At its own speed a cut is a piece of the stretch, sample by sample, with its sounds."""
+    stretch, phones = (np.arange(3 * RATE) // 2).astype(np.int16), np.arange(300) // 3
+    config, rng = AugmentConfig(speed=0.0), np.random.default_rng(0)
+    cuts, sounds = cut_stretches(
+        np.stack([stretch] * 40), np.stack([phones] * 40).astype(np.int8), config, rng, (2, RATE)
+    )
+    assert cuts.shape == (40, 2, RATE) and sounds.shape == (40, 2, 100)
+    places = 2 * cuts[:, 0, 0].astype(int)
+    assert len(set(places)) > 30 and places.min() < RATE / 8 and places.max() > RATE * 7 / 8
+    for cut, heard, place in zip(cuts.reshape(40, -1), sounds.reshape(40, -1), places, strict=True):
+        assert np.abs(cut - stretch[place : place + 2 * RATE]).max() <= 1
+        assert np.abs(heard - phones[place // 160 : place // 160 + 200]).max() <= 1
+
+
+def test_running_speech_is_sped_up_and_slowed_down_with_its_sounds() -> None:
+    """Clicks and the mark of each among the sounds come to lie at the same time."""
+    rng = np.random.default_rng(1)
+    stretch, phones = np.zeros(3 * RATE, np.int16), np.zeros(300, np.int8)
+    for i in range(5, 300, 20):
+        stretch[160 * i + 75 : 160 * i + 86] = 20000
+        phones[i] = 1
+    config = AugmentConfig(speed=0.25)
+    cuts, sounds = cut_stretches(
+        np.stack([stretch] * 60), np.stack([phones] * 60), config, rng, (2, RATE)
+    )
+    gaps = []
+    for cut, heard in zip(cuts.reshape(60, -1), sounds.reshape(60, -1), strict=True):
+        clicks = np.flatnonzero((cut[1:] > 5000) & (cut[:-1] <= 5000))
+        marks = np.flatnonzero((heard[1:] == 1) & (heard[:-1] == 0)) + 1
+        gaps.append(np.diff(clicks).mean() / 3200)
+        for mark in marks:
+            assert np.abs(clicks / 160 - mark - 0.5).min() < 1.2
+    assert 0.79 < min(gaps) < 0.85 and 1.18 < max(gaps) < 1.26
+
+
+def test_running_speech_that_is_too_short_ends_in_silence() -> None:
+    stretch = np.full((1, 2 * RATE), 700, np.int16)
+    phones = np.zeros((1, 200), np.int8)
+    config = AugmentConfig(speed=0.5)
+    rng = np.random.default_rng(4)
+    ends = []
+    for _ in range(20):
+        cuts, _ = cut_stretches(stretch, phones, config, rng, (2, RATE))
+        cut = cuts.reshape(-1)
+        ends.append(int(np.count_nonzero(cut)))
+        assert (cut[: ends[-1] - 2] == 700).all() and not cut[ends[-1] :].any()
+    assert min(ends) < 1.5 * RATE and max(ends) == 2 * RATE
 
 
 def packed(answers: np.ndarray, weights: np.ndarray, named: np.ndarray) -> np.ndarray:

@@ -71,10 +71,10 @@ class TrainingData:
     noise: np.ndarray
     """int16 [m], background that augmentation mixes in (the part that is for training)."""
     stretches: np.ndarray
-    """int16 [k, context_clips x clip_samples], running speech of training speakers without a
-    keyword, as long as a sequence."""
+    """int16 [k, (context_clips + 1) x clip_samples], running speech of training speakers without a
+    keyword, a clip longer than a sequence, so that each is cut at another place every time."""
     stretch_phones: np.ndarray
-    """int8 [k, context_clips, clip_ms / 10], what is heard in them when."""
+    """int8 [k, (context_clips + 1) x clip_ms / 10], what is heard in them when."""
     folder: str | None
     """The folder that all of it was looked for in, absolute; None for the fetched data sets."""
 
@@ -274,14 +274,14 @@ def _nonwords(
 
 
 def _stretches(recipe: TrainingRecipe, data_dir: Path | None) -> tuple[np.ndarray, np.ndarray]:
-    """Running speech in pieces as long as a sequence, and its phones."""
-    clips = recipe.training.context_clips
+    """Running speech in pieces a clip longer than a sequence, and its phones."""
+    clips = recipe.training.context_clips + 1
     pcm = [np.empty((0, clips * recipe.clip_samples), np.int16)]
-    sounds = [np.empty((0, clips, _clip_phones(recipe)), np.int8)]
+    sounds = [np.empty((0, clips * _clip_phones(recipe)), np.int8)]
     if recipe.data.stretch_share:
         for cuts, of_cuts in _cut_speech(recipe, data_dir, clips):
             pcm.append(cuts)
-            sounds.append(of_cuts)
+            sounds.append(of_cuts.reshape(len(cuts), -1))
     return np.concatenate(pcm), np.concatenate(sounds)
 
 

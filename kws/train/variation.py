@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from kws.data.phones import FRAME_SAMPLES
 from kws.recipe import AugmentConfig
 
 
@@ -87,7 +88,8 @@ def draw_variation(
 
 
 def draw_gain(config: AugmentConfig, rng: np.random.Generator, shape: tuple[int, int]) -> Variation:
-    """Draw one gain for all clips of a sequence, and leave them where they are: one stretch."""
+    """Draw one gain for all clips of a sequence, and leave them where they are: they are one
+    stretch, cut as `cut_stretches` does."""
     gain_db = rng.uniform(*config.gain_db, (shape[0], 1))
     return Variation(
         speed=np.ones(shape, np.float32),
@@ -131,3 +133,50 @@ def draw_stretches(rng: np.random.Generator, shape: tuple[int, int]) -> npt.NDAr
     first = rng.integers(0, clips - length + 1)
     place = np.arange(clips)
     return (place >= first) & (place < first + length)
+
+
+def cut_stretches(
+    pcm: npt.NDArray[np.int16],
+    phones: npt.NDArray[np.int8],
+    config: AugmentConfig,
+    rng: np.random.Generator,
+    shape: tuple[int, int],
+) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.int8]]:
+    """Cut a sequence out of each stretch of running speech, at another place and speed each time.
+
+    An hour or two of speech is soon known by heart if it is always cut at the same places: networks
+    that had heard it so fired at sentences of other people four times as often as at these.
+
+    Args:
+        pcm: stretches, longer than a sequence [n, samples].
+        phones: what is heard in them [n, frames].
+        config: how far the speed may be changed; factors are as likely up as down.
+        rng: draws.
+        shape: clips in a sequence, and samples in a clip.
+
+    Returns:
+        The sequences, int16 [n, clips, samples], zeros where a stretch is too short; and what is
+        heard in them when, int8 [n, clips, samples / 160].
+    """
+    n, held = pcm.shape
+    clips, samples = shape
+    limit = np.log1p(config.speed)
+    speeds = np.exp(rng.uniform(-limit, limit, n)).astype(np.float32)
+    firsts = rng.random(n) * np.maximum(0, held - 1 - clips * samples * speeds)
+    firsts = firsts.astype(np.float32)
+    time = np.arange(clips * samples, dtype=np.float32)
+    cuts = np.empty((n, clips * samples), np.int16)
+    for cut, stretch, speed, first in zip(
+        cuts, pcm, speeds, firsts.astype(np.float32), strict=True
+    ):
+        # Single precision and one stretch at a time: three times as fast as all at once.
+        place = time * speed + first
+        left = place.astype(np.int32)
+        ahead = np.append(stretch, np.zeros(2, np.int16)).astype(np.float32)
+        before = ahead.take(left, mode="clip")
+        step = ahead.take(left + 1, mode="clip") - before
+        cut[:] = np.rint(before + step * (place - left))
+    frame = np.arange(clips * samples // FRAME_SAMPLES) + 0.5
+    heard = (frame * speeds[:, None] + firsts[:, None] / FRAME_SAMPLES).astype(np.int64)
+    sounds = np.take_along_axis(phones, np.minimum(heard, phones.shape[1] - 1), axis=1)
+    return cuts.reshape(n, clips, samples), sounds.reshape(n, clips, -1)
