@@ -144,6 +144,9 @@ class AugmentConfig:
     """Largest shift in time, either way."""
     speed: float = 0.15
     """Largest change of speed and pitch together, as a share, either way."""
+    stretch_speed: float = 0.0
+    """The same for stretches of running speech, which are then also cut at another place each time
+    they are heard. 0: always the same cuts."""
     tract: float = 0.0
     """Largest change of the length of the vocal tract, as a share, either way: it moves formants
     and not the timing."""
@@ -177,6 +180,7 @@ class AugmentConfig:
             "augment",
             shift_ms=(0, 10_000),
             speed=(0, 0.5),
+            stretch_speed=(0, 0.5),
             tract=(0, 0.5),
             noise_share=(0, 1),
             equaliser_db=(0, 60),
@@ -203,8 +207,10 @@ class TrainingConfig:
     """Highest learning rate, reached after the warm-up; then it falls as a cosine to zero."""
     warmup_epochs: float = 2.0
     """Epochs in which the learning rate rises from zero."""
+    optimizer: str = "muon"
+    """``"muon"`` for the matrices of a network with AdamW for the rest, or ``"adamw"`` for all."""
     weight_decay: float = 1e-2
-    """Decoupled weight decay (AdamW)."""
+    """Decoupled weight decay."""
     label_smoothing: float = 0.1
     """Share of the target spread over all labels."""
     gradient_clip: float = 1.0
@@ -254,6 +260,10 @@ class TrainingConfig:
             stream_weight=(0.0, 100.0),
             phone_weight=(0.0, 100.0),
         )
+        if self.optimizer not in ("muon", "adamw"):
+            raise KwsError(
+                f'[training] optimizer is "muon" or "adamw". Received: {self.optimizer!r}'
+            )
         if self.batch_size % self.context_clips:
             raise KwsError(
                 "[training] batch_size must be a multiple of context_clips. "

@@ -298,9 +298,9 @@ def test_the_sounds_of_english_are_learnt_with_english_only(mute, languages, lea
     options = [option for code in languages for option in ("-l", code)]
     for device in ("laptop", "small-microcontroller"):
         assert run(["new", "--word", "die", *options, "--device", device, "--replace"]) == 0
-        read = recipe("die").training
-        assert read.phone_weight == (load_recipe("own_words").training.phone_weight * learnt)
-        assert read.start == ("commands_en" if device == "laptop" else "")
+        read, own_words = recipe("die").training, load_recipe("own_words").training
+        assert read.phone_weight == own_words.phone_weight * learnt
+        assert read.start == (own_words.start if device == "laptop" else "")
 
 
 def test_another_spelling_is_spoken_and_the_word_stays_the_label(capsys):

@@ -14,6 +14,7 @@ from kws.data.labels import COMMANDS
 from kws.evaluate import evaluate_arrays
 from kws.model_file import load_model, resolve_model
 from kws.network import Network
+from kws.recipe import load_recipe
 from kws.spotter import Spotter
 
 
@@ -53,3 +54,11 @@ def test_words_laid_into_a_stream_are_heard(heard: tuple[np.ndarray, list[str]])
     events = Spotter("commands_en").feed(stream)
     matches = match_events(truth, events, duration_s=len(stream) / 16000)
     assert len(matches.hits) / matches.words > 0.8
+
+
+def test_words_of_ones_own_start_from_a_network_of_the_flagships_sizes() -> None:
+    start, recipe = load_recipe("own_words").training.start, load_recipe("own_words")
+    card, network = load_model(start), Network(start)
+    assert network.quantised and card.front_end == recipe.front_end
+    assert card.receptive_field_frames == recipe.receptive_field_frames
+    assert card.license == "CC-BY-4.0"

@@ -343,8 +343,9 @@ def test_the_jax_backend_trains_the_same_recipe(
     assert all(np.isfinite(w).all() for w in weights.values())
 
 
+@pytest.mark.parametrize("stretch_speed", [0.0, 0.1])
 def test_running_speech_and_nonwords_are_heard_in_training_and_in_the_stream_loss(
-    recipe: TrainingRecipe, real_speech: Path, tmp_path: Path
+    stretch_speed: float, recipe: TrainingRecipe, real_speech: Path, tmp_path: Path
 ) -> None:
     from kws.train.loop import Batches, train
 
@@ -353,12 +354,14 @@ def test_running_speech_and_nonwords_are_heard_in_training_and_in_the_stream_los
         data=dataclasses.replace(
             recipe.data, speech=("sentences",), nonwords=40, stretch_share=0.5
         ),
+        augment=dataclasses.replace(recipe.augment, stretch_speed=stretch_speed),
         training=dataclasses.replace(recipe.training, epochs=1, stream_weight=0.5),
     )
     data = load_training_data(changed, real_speech)
     clips = changed.training.context_clips
     assert (data.training.words == "_nonword_").sum() == 40
-    assert data.stretches.shape[1] == (clips + 1) * 16000 and len(data.stretches)
+    assert data.stretches.shape[1] == (clips + (stretch_speed > 0)) * 16000
+    assert len(data.stretches)
 
     chosen = np.arange(8 * clips).reshape(8, clips)
     (pcm, variation), targets = Batches(data, changed).make(chosen, np.random.default_rng(0))
@@ -366,10 +369,13 @@ def test_running_speech_and_nonwords_are_heard_in_training_and_in_the_stream_los
     assert len(targets) == 12
     pcm, clip_pcm = np.asarray(pcm), data.training.pcm[chosen]
     np.testing.assert_array_equal(pcm[:8], clip_pcm)
-    # In each added sequence there is speech for one clip at least, which is none of the clips.
-    known = {clip.tobytes() for clip in data.training.pcm}
+    # In each added sequence there is speech for one clip at least, on the clips' own grid unless
+    # it is cut anew.
+    on_grid = {clip.tobytes() for clip in data.stretches.reshape(-1, 16000)}
+    clips_known = {clip.tobytes() for clip in data.training.pcm}
     for sequence in pcm[8:]:
-        assert any(clip.tobytes() not in known for clip in sequence)
+        heard = {clip.tobytes() for clip in sequence}
+        assert heard - clips_known - on_grid if stretch_speed else heard & on_grid
     assert 0 < train(changed, data, RunFolder(tmp_path)).val_accuracy <= 1
 
 

@@ -69,8 +69,8 @@ class Layer(keras.layers.Layer):
         self.w = self.add_weight(shape=shape, initializer="zeros", name="kernel")
 
 
-def optimiser(*, thaw: int = 0, decay: float = 0.0) -> MuonAdamW:
-    return MuonAdamW(RATE, weight_decay=decay, thaw_steps=[thaw])
+def optimiser(*, muon: bool = True, thaw: int = 0, decay: float = 0.0) -> MuonAdamW:
+    return MuonAdamW(RATE, muon=muon, weight_decay=decay, thaw_steps=[thaw])
 
 
 def moved(layer: Layer, gradients: list[np.ndarray], made: MuonAdamW) -> np.ndarray:
@@ -114,18 +114,28 @@ def test_each_gate_is_a_matrix_of_its_own() -> None:
         np.testing.assert_allclose(whole[:, at], alone, atol=1e-6)
 
 
-def test_the_answers_and_whatever_is_no_matrix_are_adamws() -> None:
-    """Oracle: Keras' own AdamW."""
+@pytest.mark.parametrize(
+    ("shape", "name", "muon"),
+    [
+        ((4, 5), "posteriors", True),
+        ((4, 5, 1), "depthwise_0", True),
+        ((20,), "conv_0_norm", True),
+        ((4, 5), "dense", False),
+    ],
+)
+def test_the_answers_and_whatever_is_no_matrix_are_adamws(
+    shape: tuple[int, ...], name: str, muon: bool
+) -> None:
+    """Oracle: Keras' own AdamW. Without Muon the matrices are, too."""
     gradients = [g.astype(np.float32) for g in np.random.default_rng(3).standard_normal((3, 4, 5))]
-    for shape, name in (((4, 5), "posteriors"), ((4, 5, 1), "depthwise_0"), ((20,), "conv_0_norm")):
-        of_shape = [g.reshape(shape) for g in gradients]
-        ours = moved(Layer(shape, name), of_shape, optimiser(decay=0.1))
-        layer, keras_own = Layer(shape, name), keras.optimizers.AdamW(RATE, weight_decay=0.1)
-        theirs = []
-        for gradient in of_shape:
-            keras_own.apply([keras.ops.convert_to_tensor(gradient)], [layer.w])
-            theirs.append(np.array(layer.w))
-        np.testing.assert_allclose(ours, np.stack(theirs), atol=1e-7)
+    of_shape = [g.reshape(shape) for g in gradients]
+    ours = moved(Layer(shape, name), of_shape, optimiser(muon=muon, decay=0.1))
+    layer, keras_own = Layer(shape, name), keras.optimizers.AdamW(RATE, weight_decay=0.1)
+    theirs = []
+    for gradient in of_shape:
+        keras_own.apply([keras.ops.convert_to_tensor(gradient)], [layer.w])
+        theirs.append(np.array(layer.w))
+    np.testing.assert_allclose(ours, np.stack(theirs), atol=1e-7)
 
 
 @pytest.mark.parametrize("name", ["conv_0", "posteriors"])

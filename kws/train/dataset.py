@@ -71,10 +71,10 @@ class TrainingData:
     noise: np.ndarray
     """int16 [m], background that augmentation mixes in (the part that is for training)."""
     stretches: np.ndarray
-    """int16 [k, (context_clips + 1) x clip_samples], running speech of training speakers without a
-    keyword, a clip longer than a sequence, so that each is cut at another place every time."""
+    """int16 [k, n x clip_samples], running speech of training speakers without a keyword, as long
+    as a sequence; with a ``stretch_speed`` a clip longer, to be cut at another place every time."""
     stretch_phones: np.ndarray
-    """int8 [k, (context_clips + 1) x clip_ms / 10], what is heard in them when."""
+    """int8 [k, n x clip_ms / 10], what is heard in them when."""
     folder: str | None
     """The folder that all of it was looked for in, absolute; None for the fetched data sets."""
 
@@ -274,8 +274,8 @@ def _nonwords(
 
 
 def _stretches(recipe: TrainingRecipe, data_dir: Path | None) -> tuple[np.ndarray, np.ndarray]:
-    """Running speech in pieces a clip longer than a sequence, and its phones."""
-    clips = recipe.training.context_clips + 1
+    """Running speech in pieces as long as a sequence or a clip longer, and its phones."""
+    clips = recipe.training.context_clips + (recipe.augment.stretch_speed > 0)
     pcm = [np.empty((0, clips * recipe.clip_samples), np.int16)]
     sounds = [np.empty((0, clips * _clip_phones(recipe)), np.int8)]
     if recipe.data.stretch_share:

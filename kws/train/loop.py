@@ -187,7 +187,7 @@ def right_answers(y_true: Any, y_pred: Any) -> Any:
 def compile_trainer(
     trainer: Any, recipe: TrainingRecipe, steps_per_epoch: int, thawing: Sequence[int]
 ) -> None:
-    """Give the trainer its loss and optimiser: Muon and AdamW, linear warm-up, cosine to zero."""
+    """Give the trainer its loss and optimiser; linear warm-up, cosine to zero."""
     training = recipe.training
     warmup = round(training.warmup_epochs * steps_per_epoch)
     schedule = keras.optimizers.schedules.CosineDecay(
@@ -200,6 +200,7 @@ def compile_trainer(
         schedule,
         weight_decay=training.weight_decay,
         global_clipnorm=training.gradient_clip,
+        muon=training.optimizer == "muon",
         thaw_steps=thawing,
     )
     optimizer.exclude_from_weight_decay(var_names=["bias", "gamma", "beta"])
@@ -453,10 +454,11 @@ class Batches:
             speech = np.zeros(chosen.shape, bool)
             speech[-n:] = draw_stretches(rng, (n, chosen.shape[1]))
             picked = rng.integers(len(self.data.stretches), size=n)
-            stretches, heard = cut_stretches(
-                self.data.stretches[picked], self.data.stretch_phones[picked],
-                recipe.augment, rng, (chosen.shape[1], recipe.clip_samples),
-            )  # fmt: skip
+            stretches, heard = self.data.stretches[picked], self.data.stretch_phones[picked]
+            shape = (chosen.shape[1], recipe.clip_samples)
+            if speed := recipe.augment.stretch_speed:
+                stretches, heard = cut_stretches(stretches, heard, speed, rng, shape)
+            stretches, heard = stretches.reshape(n, *shape), heard.reshape(n, shape[0], -1)
             mixed = keras.ops.where(speech[-n:, :, None], stretches, pcm[-n:])
             pcm = keras.ops.concatenate([pcm[:-n], mixed])
             varied = varied.where(speech, draw_gain(recipe.augment, rng, chosen.shape))

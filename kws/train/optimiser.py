@@ -75,24 +75,27 @@ def matrices_in(path: str, shape: Sequence[int]) -> int:
 class MuonAdamW(keras.optimizers.AdamW):
     """AdamW with Muon's steps for matrices; leaves each variable alone until its time has come."""
 
-    def __init__(self, *arguments: Any, thaw_steps: Sequence[int], **options: Any) -> None:
+    def __init__(
+        self, *arguments: Any, muon: bool, thaw_steps: Sequence[int], **options: Any
+    ) -> None:
         """Make the optimiser.
 
         Args:
             arguments: for AdamW.
+            muon: whether matrices are Muon's; else they are AdamW's as well.
             thaw_steps: for each variable, in the order in which they are given to `build`, from
                 which step on it is trained.
             options: for AdamW.
         """
         super().__init__(*arguments, **options)
-        self.thaw_steps = list(thaw_steps)
+        self.muon, self.thaw_steps = muon, list(thaw_steps)
 
     def build(self, variables: Any) -> None:
         """Make room for the moving means of the gradients."""
         if self.built:
             return
         super().build(variables)
-        self._matrices = [matrices_in(v.path, v.shape) for v in variables]
+        self._matrices = [matrices_in(v.path, v.shape) if self.muon else 0 for v in variables]
         self._means = [
             self.add_variable_from_reference(v, name="mean_gradient") if n else None
             for v, n in zip(variables, self._matrices, strict=True)

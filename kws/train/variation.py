@@ -88,8 +88,7 @@ def draw_variation(
 
 
 def draw_gain(config: AugmentConfig, rng: np.random.Generator, shape: tuple[int, int]) -> Variation:
-    """Draw one gain for all clips of a sequence, and leave them where they are: they are one
-    stretch, cut as `cut_stretches` does."""
+    """Draw one gain for all clips of a sequence, and leave them where they are: one stretch."""
     gain_db = rng.uniform(*config.gain_db, (shape[0], 1))
     return Variation(
         speed=np.ones(shape, np.float32),
@@ -138,19 +137,16 @@ def draw_stretches(rng: np.random.Generator, shape: tuple[int, int]) -> npt.NDAr
 def cut_stretches(
     pcm: npt.NDArray[np.int16],
     phones: npt.NDArray[np.int8],
-    config: AugmentConfig,
+    stretch_speed: float,
     rng: np.random.Generator,
     shape: tuple[int, int],
 ) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.int8]]:
     """Cut a sequence out of each stretch of running speech, at another place and speed each time.
 
-    An hour or two of speech is soon known by heart if it is always cut at the same places: networks
-    that had heard it so fired at sentences of other people four times as often as at these.
-
     Args:
         pcm: stretches, longer than a sequence [n, samples].
         phones: what is heard in them [n, frames].
-        config: how far the speed may be changed; factors are as likely up as down.
+        stretch_speed: how far the speed may be changed; factors are as likely up as down.
         rng: draws.
         shape: clips in a sequence, and samples in a clip.
 
@@ -160,9 +156,11 @@ def cut_stretches(
     """
     n, held = pcm.shape
     clips, samples = shape
-    limit = np.log1p(config.speed)
+    limit = np.log1p(stretch_speed)
     speeds = np.exp(rng.uniform(-limit, limit, n)).astype(np.float32)
-    firsts = rng.random(n) * np.maximum(0, held - 1 - clips * samples * speeds)
+    # What is shorter than a stretch ends in zeros, which are not worth cutting off its beginning.
+    spoken = held - np.argmax(pcm[:, ::-1] != 0, axis=1)
+    firsts = rng.random(n) * np.maximum(0, spoken - 1 - clips * samples * speeds)
     firsts = firsts.astype(np.float32)
     time = np.arange(clips * samples, dtype=np.float32)
     cuts = np.empty((n, clips * samples), np.int16)
