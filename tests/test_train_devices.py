@@ -36,6 +36,7 @@ conv_filters = [8, 8]
 lstm_units = 8
 [augment]
 room_share = 0.5
+stretch_speed = 0.1
 [training]
 epochs = 2
 batch_size = 18
