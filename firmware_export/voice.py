@@ -2,7 +2,7 @@
 
 It is what the self-test on a board listens to, so that no recording takes up flash. Pulses (or
 noise) excite three resonators in a row of sounds; with the formants of vowels this is enough for a
-network that was trained on people to hear "no" and "on". `runtime/kws_self_test.c` does the same.
+network that was trained on people to hear "no", "on" and "up". `runtime/kws_self_test.c` does the same.
 
 Formant frequencies: Peterson & Barney, "Control Methods Used in a Study of the Vowels" (1952),
 rounded.
@@ -35,12 +35,15 @@ _NOISE = ("p",)
 
 # (sound, ms, loudness 0 to 64). A loudness of 0 is silence.
 _PAUSE = ("uh", 700, 0)
+# A pitch in Hz and the sounds of a word. They were chosen so that `commands_en` hears them.
 _WORDS = (
-    (("n", 90, 19), ("uh", 60, 64), ("oh", 150, 64), ("oo", 100, 38)),  # no
-    (("ah", 180, 64), ("n", 140, 26)),  # on
-    (("uh", 160, 64), ("n", 60, 0), ("p", 40, 6)),  # up
+    (260, (("n", 92, 18), ("uh", 48, 64), ("oh", 112, 64), ("oo", 74, 34))),  # no
+    (100, (("ah", 312, 64), ("n", 151, 14))),  # on
+    (110, (("uh", 124, 45), ("n", 42, 0), ("p", 48, 6))),  # up
+    (90, (("n", 90, 19), ("uh", 60, 64), ("oh", 150, 64), ("oo", 100, 38))),  # no
+    (140, (("ah", 194, 61), ("n", 146, 14))),  # on
+    (155, (("uh", 120, 64), ("n", 57, 0), ("p", 47, 3))),  # up
 )
-_PITCHES_HZ = (200, 90)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -58,7 +61,7 @@ class Sound:
 
 
 def sounds(rate_hz: int = 16_000) -> list[Sound]:
-    """Return the sounds of the signal in their order: each word at each pitch, pauses between."""
+    """Return the sounds of the signal in their order: the words, a pause before each."""
     return [
         Sound(
             samples=ms * rate_hz // 1000,
@@ -66,8 +69,7 @@ def sounds(rate_hz: int = 16_000) -> list[Sound]:
             loudness=loudness,
             feedback=tuple(_resonator(*formant, rate_hz) for formant in _FORMANTS[name]),
         )
-        for pitch_hz in _PITCHES_HZ
-        for word in _WORDS
+        for pitch_hz, word in _WORDS
         for name, ms, loudness in (_PAUSE, *word)
     ]
 
