@@ -2,7 +2,8 @@
 
 It is what the self-test on a board listens to, so that no recording takes up flash. Pulses (or
 noise) excite three resonators in a row of sounds; with the formants of vowels this is enough for a
-network that was trained on people to hear "no", "on" and "up". `runtime/kws_self_test.c` does the same.
+network that was trained on people to hear "no", "on" and "up". `runtime/kws_self_test.c` does the
+same.
 
 Formant frequencies: Peterson & Barney, "Control Methods Used in a Study of the Vowels" (1952),
 rounded.
