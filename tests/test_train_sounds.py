@@ -64,7 +64,7 @@ def test_words_and_sentences_are_known_by_their_sounds_and_nonwords_are_not(
     assert len(np.unique(clips.phones[clips.words == "_speech_"])) > 30
     assert (clips.phones[clips.words == "_silence_"] == SILENCE).all()
     assert (clips.phones[clips.words == "_nonword_"] == UNKNOWN).all()
-    assert data.stretch_phones.shape == (len(data.stretches), 200)
+    assert data.stretch_phones.shape == (len(data.stretches), 2, 100)
     assert len(np.unique(data.stretch_phones)) > 30
 
 

@@ -74,7 +74,7 @@ class TrainingData:
     """int16 [k, n x clip_samples], running speech of training speakers without a keyword, as long
     as a sequence; with a ``stretch_speed`` a clip longer, to be cut at another place every time."""
     stretch_phones: np.ndarray
-    """int8 [k, n x clip_ms / 10], what is heard in them when."""
+    """int8 [k, n, clip_ms / 10], what is heard in them when."""
     folder: str | None
     """The folder that all of it was looked for in, absolute; None for the fetched data sets."""
 
@@ -277,11 +277,11 @@ def _stretches(recipe: TrainingRecipe, data_dir: Path | None) -> tuple[np.ndarra
     """Running speech in pieces as long as a sequence or a clip longer, and its phones."""
     clips = recipe.training.context_clips + (recipe.augment.stretch_speed > 0)
     pcm = [np.empty((0, clips * recipe.clip_samples), np.int16)]
-    sounds = [np.empty((0, clips * _clip_phones(recipe)), np.int8)]
+    sounds = [np.empty((0, clips, _clip_phones(recipe)), np.int8)]
     if recipe.data.stretch_share:
         for cuts, of_cuts in _cut_speech(recipe, data_dir, clips):
             pcm.append(cuts)
-            sounds.append(of_cuts.reshape(len(cuts), -1))
+            sounds.append(of_cuts)
     return np.concatenate(pcm), np.concatenate(sounds)
 
 

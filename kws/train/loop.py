@@ -455,10 +455,10 @@ class Batches:
             speech[-n:] = draw_stretches(rng, (n, chosen.shape[1]))
             picked = rng.integers(len(self.data.stretches), size=n)
             stretches, heard = self.data.stretches[picked], self.data.stretch_phones[picked]
-            shape = (chosen.shape[1], recipe.clip_samples)
             if speed := recipe.augment.stretch_speed:
+                shape = (chosen.shape[1], recipe.clip_samples)
                 stretches, heard = cut_stretches(stretches, heard, speed, rng, shape)
-            stretches, heard = stretches.reshape(n, *shape), heard.reshape(n, shape[0], -1)
+            stretches = stretches.reshape(n, *pcm.shape[1:])
             mixed = keras.ops.where(speech[-n:, :, None], stretches, pcm[-n:])
             pcm = keras.ops.concatenate([pcm[:-n], mixed])
             varied = varied.where(speech, draw_gain(recipe.augment, rng, chosen.shape))

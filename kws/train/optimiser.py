@@ -20,6 +20,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from kws.train.sounds import SOUNDS
 from kws.train.start import HEAD
 
 MOMENTUM = 0.95
@@ -33,10 +34,10 @@ _COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
 
 def orthogonal(matrices: Any) -> Any:
-    """Return about the nearest orthogonal matrices: all singular values between 0.7 and 1.2.
+    """Return about the nearest orthogonal matrices: singular values mostly between 0.7 and 1.2.
 
     A Newton-Schulz iteration with the coefficients of Jordan et al., chosen by them to bring small
-    singular values up fast rather than to end at exactly 1.
+    singular values up fast rather than to end at exactly 1; the very smallest stay below 0.7.
 
     Args:
         matrices: float32 [n, rows, columns].
@@ -67,7 +68,7 @@ def matrices_in(path: str, shape: Sequence[int]) -> int:
     """
     layers = path.split("/")
     mixes = layers[-1].endswith("kernel") and min(math.prod(shape[:-1]), shape[-1]) > 1
-    if not mixes or HEAD in layers or "sounds" in layers:
+    if not mixes or HEAD in layers or SOUNDS in layers:
         return 0
     return next((n for name, n in GATES.items() if name in layers), 1)
 
@@ -110,9 +111,10 @@ class MuonAdamW(keras.optimizers.AdamW):
             super().update_step(gradient, variable, learning_rate)
             return
         mean = self._means[index]
-        self.assign(mean, MOMENTUM * mean + gradient)
+        self.assign(mean, MOMENTUM * mean + (1 - MOMENTUM) * gradient)
         # As far ahead as the next step will have gone (Nesterov's momentum).
-        step = self._step(gradient + MOMENTUM * mean, self._matrices[index])
+        ahead = MOMENTUM * mean + (1 - MOMENTUM) * gradient
+        step = self._step(ahead, self._matrices[index])
         self.assign_sub(variable, ops.cast(learning_rate, variable.dtype) * step)
 
     def _step(self, gradient: Any, n: int) -> Any:

@@ -17,6 +17,9 @@ from keras import ops
 from kws.data.phones import PHONES
 from kws.train.start import HEAD
 
+SOUNDS = "sounds"
+"""The layer that tells them."""
+
 
 class HeardSounds(keras.layers.Layer):
     """Adds to the loss how badly the sounds are told; passes the posteriors on unchanged."""
@@ -25,7 +28,7 @@ class HeardSounds(keras.layers.Layer):
         """`weight`: how much the mean cross-entropy of the steps counts."""
         super().__init__(**kwargs)
         self.weight = weight
-        self.sounds = keras.layers.Dense(len(PHONES), name="sounds")
+        self.sounds = keras.layers.Dense(len(PHONES), name=SOUNDS)
 
     def build(self, posteriors_shape: Any, hidden_shape: Any, phones_shape: Any) -> None:
         """Build the layer that tells the sounds."""

@@ -145,7 +145,7 @@ def cut_stretches(
 
     Args:
         pcm: stretches, longer than a sequence [n, samples].
-        phones: what is heard in them [n, frames].
+        phones: what is heard in them [n, clips, samples / 160 in a clip].
         stretch_speed: how far the speed may be changed; factors are as likely up as down.
         rng: draws.
         shape: clips in a sequence, and samples in a clip.
@@ -176,5 +176,6 @@ def cut_stretches(
         cut[:] = np.rint(before + step * (place - left))
     frame = np.arange(clips * samples // FRAME_SAMPLES) + 0.5
     heard = (frame * speeds[:, None] + firsts[:, None] / FRAME_SAMPLES).astype(np.int64)
+    phones = phones.reshape(n, -1)
     sounds = np.take_along_axis(phones, np.minimum(heard, phones.shape[1] - 1), axis=1)
     return cuts.reshape(n, clips, samples), sounds.reshape(n, clips, -1)
