@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from kws.cli import run as kws
+from kws.data.clips import scan
 from kws.errors import KwsError
 from kws.recipe import DataConfig, TrainingConfig, TrainingRecipe, load_recipe
 from kws.train.dataset import ClipSet, epoch_order, find_clips, load_training_data
@@ -195,6 +196,28 @@ def test_generated_clips_make_up_their_share_of_a_word_however_many_there_are(
     # The last batch is filled up with some clips again.
     assert data.generated[spoken].mean() == pytest.approx(0.3, abs=0.06)
     assert data.generated[others].mean() == pytest.approx(0.3, abs=0.06)
+
+
+@pytest.mark.parametrize("enough", [True, False])
+def test_generated_voices_are_validated_on_only_for_want_of_recordings(
+    real_speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, enough: bool
+) -> None:
+    held_out = scan(real_speech / "speech_commands").select(split="validation", words=["stop"])
+    assert len(held_out) > 1
+    monkeypatch.setattr("kws.train.dataset.ENOUGH_RECORDED", len(held_out) + (not enough))
+    words_of(real_speech, tmp_path / "mine", "stop", "_background_noise_")
+    words_of(real_speech, tmp_path / "voices", "go")
+    (tmp_path / "voices" / "go").rename(tmp_path / "voices" / "stop")
+    recipe = recipe_of(
+        tmp_path,
+        'words = ["stop"]\nhead = "sigmoid"\nclips = ["mine"]\ngenerated = ["voices"]\n'
+        "silence_clips = 10\nvalidation_silence_clips = 5",
+    )
+    data = load_training_data(recipe, tmp_path)
+    assert data.training.generated.any()
+    assert data.validation.generated.any() != enough
+    stops = data.validation.generated[data.validation.labels == 0]
+    assert np.count_nonzero(~stops) == len(held_out)
 
 
 def test_recordings_and_generated_voices_come_from_folders_of_their_own(

@@ -36,6 +36,8 @@ from kws.recipe import DataConfig, TrainingRecipe
 EXTRA_QUIET_DB = 15.0
 ZERO_SHARE = 0.03
 _MOST_NAMED = 40
+ENOUGH_RECORDED = 50
+"""Held-out recordings of every keyword with which generated clips need not be measured on."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,7 +69,8 @@ class TrainingData:
     """int32 [len(training), 2], where the keyword in each training clip begins and ends, in
     samples; zeros for other clips, and for all where no ``stream_weight`` asks for them."""
     validation: ClipSet
-    """Clips of validation speakers and background cuts, never varied."""
+    """Clips of validation speakers and background cuts, never varied; generated ones only for want
+    of recorded ones (`ENOUGH_RECORDED` of each keyword)."""
     noise: np.ndarray
     """int16 [m], background that augmentation mixes in (the part that is for training)."""
     stretches: np.ndarray
@@ -159,7 +162,7 @@ def load_training_data(recipe: TrainingRecipe, data_dir: Path | None) -> Trainin
         tell(warning)
     sources = [(index, i >= len(recorded)) for i, index in enumerate(indexes)]
     training = _words(recipe, sources, "training")
-    validation = _words(recipe, sources, "validation")
+    validation = _words(recipe, _measured(recipe, sources), "validation")
     if _takes_others(recipe):
         speech = _speech(recipe, data_dir)
         if recipe.data.nonwords:
@@ -223,6 +226,18 @@ def describe(data: TrainingData, recipe: TrainingRecipe) -> str:
 def _takes_others(recipe: TrainingRecipe) -> bool:
     """Whether the network has a place for words that are no keywords."""
     return UNKNOWN in recipe.labels.labels or recipe.data.head == "sigmoid"
+
+
+def _measured(
+    recipe: TrainingRecipe, sources: Sequence[tuple[ClipIndex, bool]]
+) -> list[tuple[ClipIndex, bool]]:
+    """Leave generated clips out where people said every keyword often enough to measure on."""
+    recorded = [(index, generated) for index, generated in sources if not generated]
+    said: Counter[str] = Counter()
+    for index, _ in recorded:
+        said.update(map(folded, index.select(split="validation").words))
+    enough = all(said[folded(word)] >= ENOUGH_RECORDED for word in recipe.labels.keywords)
+    return recorded if enough else list(sources)
 
 
 def _words(
