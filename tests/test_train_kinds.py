@@ -198,6 +198,25 @@ def test_generated_clips_make_up_their_share_of_a_word_however_many_there_are(
     assert data.generated[others].mean() == pytest.approx(0.3, abs=0.06)
 
 
+def test_the_words_themselves_may_be_given_where_a_recipe_also_names_generated_ones(
+    real_speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    home, given = tmp_path / "home", tmp_path / "given"
+    words_of(real_speech, given / "mine", "stop")
+    words_of(real_speech, home / "voices", "stop")
+    words_of(real_speech, home / "mine", "go")
+    monkeypatch.setenv("KWS_DATA", str(home))
+    recipe = recipe_of(
+        tmp_path, 'words = ["stop"]\nhead = "sigmoid"\nclips = "mine"\ngenerated = ["voices"]'
+    )
+    assert find_clips(recipe, given / "mine") == ([given / "mine"], [home / "voices"])
+    assert find_clips(recipe, given) == ([given / "mine"], [home / "voices"])
+    words_of(real_speech, given / "voices", "stop")
+    shutil.rmtree(given / "mine")
+    # It holds one of the folders, so it is none.
+    assert find_clips(recipe, given) == ([home / "mine"], [given / "voices"])
+
+
 @pytest.mark.parametrize("enough", [True, False])
 def test_generated_voices_are_validated_on_only_for_want_of_recordings(
     real_speech: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, enough: bool

@@ -99,18 +99,21 @@ def first_folder(recipe: TrainingRecipe, data_dir: Path | None) -> Path:
     """Return where more recordings go: the recipe's first folder, be it there yet or not."""
     name, home = recipe.data.folders[0], data_home() if data_dir is None else data_dir
     not_there = home if len(recipe.data.folders) == 1 else home / name
-    return find_folder(name, data_dir) or not_there
+    return named_folders(recipe, data_dir)[name] or not_there
 
 
 def named_folders(recipe: TrainingRecipe, data_dir: Path | None) -> dict[str, Path | None]:
     """Return where each of the recipe's folders of <label>/<clip> is, None for one that is not.
 
-    Where the recipe names one folder only, `data_dir` itself may be it.
+    Where the recipe names one folder only, or one beside the generated ones, and `data_dir` holds
+    none of them, `data_dir` itself is it.
     """
     names = recipe.data.folders
     found = {name: find_folder(name, data_dir) for name in names}
-    if data_dir is not None and len(names) == 1 and not (data_dir / names[0]).is_dir():
-        found[names[0]] = data_dir
+    recorded = [name for name in names if name not in recipe.data.generated] or list(names)
+    held = data_dir is not None and any((data_dir / name).is_dir() for name in names)
+    if len(recorded) == 1 and not held and data_dir is not None:
+        found[recorded[0]] = data_dir
     return found
 
 
@@ -232,7 +235,7 @@ def _measured(
     recipe: TrainingRecipe, sources: Sequence[tuple[ClipIndex, bool]]
 ) -> list[tuple[ClipIndex, bool]]:
     """Leave generated clips out where people said every keyword often enough to measure on."""
-    recorded = [(index, generated) for index, generated in sources if not generated]
+    recorded = [source for source in sources if not source[1]]
     said: Counter[str] = Counter()
     for index, _ in recorded:
         said.update(map(folded, index.select(split="validation").words))
