@@ -222,8 +222,9 @@ class TrainingConfig:
     """Epochs over which the weights are averaged, as a moving mean over the steps; the result is
     then this average. 0 for the weights as they are."""
     teachers: tuple[str, ...] = ()
-    """Folders of finished runs, of any architecture with the same front end and labels, whose mean
-    answer is learnt beside the right one."""
+    """Networks with the same front end and labels, whose mean answer is learnt beside the right
+    one: folders of finished runs of any architecture, or as for ``start`` files and names of
+    pretrained models."""
     teacher_weight: float = 2.0
     """How much the teachers' answer counts beside the right one, which counts 1."""
     start: str = ""

@@ -161,18 +161,44 @@ def test_words_kept_unheard_are_in_validation_only(
         dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, unheard=("yes",)))
 
 
-def test_a_network_learns_from_a_teacher_and_a_missing_one_is_one_line(
-    tiny_recipe: Path, real_speech: Path, finished: Path, tmp_path: Path,
+def test_a_network_learns_from_teachers_and_a_missing_one_is_one_line(
+    tiny_recipe: Path, real_speech: Path, finished: Path, exported: Path, tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     command = ["train", str(tiny_recipe), "--data", str(real_speech), "--epochs", "1"]
     taught, missing = tmp_path / "taught", tmp_path / "missing"
-    assert kws([*command, "--out", str(taught), "--teacher", str(finished)]) == 0
-    assert load_recipe(taught / "recipe.toml").training.teachers == (str(finished),)
+    teachers = (str(finished), str(exported))
+    given = [word for teacher in teachers for word in ("--teacher", teacher)]
+    assert kws([*command, "--out", str(taught), *given]) == 0
+    assert load_recipe(taught / "recipe.toml").training.teachers == teachers
     capsys.readouterr()
     assert kws([*command, "--out", str(missing), "--teacher", str(tmp_path / "nobody")]) == 1
     (line,) = capsys.readouterr().err.splitlines()[-1:]
-    assert line.startswith("kws: No such run. Received: ") and not missing.exists()
+    assert line.startswith("kws: The model ") and "nobody" in line and not missing.exists()
+
+
+def test_a_file_teaches_what_its_run_would_but_for_its_rounding(
+    data: TrainingData, finished: Path, exported: Path
+) -> None:
+    import keras
+
+    from kws.export.recover import recover_teacher
+    from kws.train.loop import posteriors_of
+    from kws.train.weights import load_network_weights
+
+    run, file = (recover_teacher(one) for one in (finished, exported))
+    assert file.recipe.model.create() == dataclasses.replace(
+        run.recipe.model.create(), dropout=file.recipe.model.create().dropout
+    )
+    assert file.recipe.labels == run.recipe.labels
+    assert file.recipe.clip_samples == run.recipe.clip_samples
+    answers = []
+    for teacher in (run, file):
+        network = teacher.recipe.build_network(keras)
+        load_network_weights(network, teacher.weights)
+        answers.append(posteriors_of(network, teacher.features(data.validation.pcm)))
+    assert np.ptp(answers[0], axis=0).max() > 0.2
+    np.testing.assert_allclose(answers[1], answers[0], atol=0.02)
 
 
 def test_another_seed_gives_other_weights(

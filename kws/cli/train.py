@@ -44,9 +44,9 @@ def train(
     teacher: list[str] = typer.Option(
         [],
         "--teacher",
-        metavar="RUN",
-        help="Learn the answers of this finished run, too, a larger network's; may be given more "
-        "than once. [default: the recipe's]",
+        metavar="MODEL",
+        help="Learn the answers of this network, too, a larger one; named as for --from; may be "
+        "given more than once. [default: the recipe's]",
     ),
     epochs: int | None = typer.Option(
         None,
@@ -115,15 +115,19 @@ def train(
         beside = resolve_recipe(recipe).parent
         data = beside if any((beside / name).is_dir() for name in wanted.data.folders) else None
     choose_backend(backend)
-    begin = None
-    if wanted.training.start:
+    begin, teachers = None, []
+    if wanted.training.start or wanted.training.teachers:
         from kws.native import heed_interrupts, quiet_stderr
 
         with heed_interrupts(), quiet_stderr():
-            from kws.export.recover import recover_start
+            from kws.export.recover import recover_start, recover_teacher
 
-            begin = recover_start(wanted.training.start)
-    result = run_training(wanted, data, folder, start=begin, resume=resume, devices=devices)
+            if wanted.training.start:
+                begin = recover_start(wanted.training.start)
+            teachers = [recover_teacher(one) for one in wanted.training.teachers]
+    result = run_training(
+        wanted, data, folder, start=begin, teachers=teachers, resume=resume, devices=devices
+    )
     if as_json:
         typer.echo(json.dumps({**dataclasses.asdict(result), "run": str(folder)}))
     else:

@@ -1,22 +1,27 @@
-"""The weights of a finished model, read back so that training can go on from them.
+"""The weights of a finished model, read back so that training can go on from them or learn from it.
 
 A run's folder has them in float. A .tflite has them in int8 with a scale for each channel, half a
-step off at most: as a start for training that is as good, and it is the file that everybody has.
+step off at most: as a start for training, or as a teacher, that is as good, and it is the file that
+everybody has.
 """
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
+from kws.audio.files import SAMPLE_RATE_HZ
+from kws.data.labels import LabelSet
 from kws.errors import KwsError
 from kws.export.graph import LSTM, Graph, Operator, lstms
 from kws.export.twin import fold
-from kws.model_file.card import load_model_bytes
+from kws.model_file.card import ModelCard, load_model_bytes
+from kws.recipe import DataConfig, ModelConfig, TrainingRecipe
 from kws.train.start import Start
-from kws.train.trained import load_run
+from kws.train.trained import TrainedRun, load_run
 
 # Slots of the LSTM operator, gates in the order of Keras: input, forget, cell, output.
 _INPUT_WEIGHTS = range(1, 5)
@@ -53,6 +58,83 @@ def recover_start(path_or_name: str | Path) -> Start:
     )
 
 
+def recover_teacher(path_or_name: str | Path) -> TrainedRun:
+    """Read a network to learn from: a run's folder, a .tflite of this kit, or a pretrained model.
+
+    Raises:
+        KwsError: no such model, or a file that is not of the form of `conv_lstm`.
+    """
+    if Path(path_or_name).is_dir():
+        return load_run(path_or_name)
+    card, content = load_model_bytes(path_or_name)
+    graph = Graph(content)
+    folded = _weights(graph, str(path_or_name))
+    recipe = _recipe(card, graph, folded)
+    return TrainedRun(
+        path=Path(path_or_name),
+        recipe=recipe,
+        recipe_sha256="",
+        weights=_unfolded(recipe, folded),
+        mean=np.array(card.feature_mean),
+        std=np.array(card.feature_std),
+        metrics={},
+    )
+
+
+def _recipe(
+    card: ModelCard, graph: Graph, weights: dict[str, list[NDArray[np.float32]]]
+) -> TrainingRecipe:
+    """Return a recipe of the network in a file; how it was trained is not known, but for its data's
+    form."""
+    kernels = [w[0].shape for name, w in weights.items() if name.startswith("conv_")]
+    strides: list[int] = []
+    for op in (op for op in graph.operators if op.name == "CONV_2D"):
+        before, after = (math.prod(graph.shape(t)[:-1]) for t in (op.inputs[0], op.outputs[0]))
+        kernel = kernels[len(strides)][0]
+        # A single step shows no stride; then it is what is left of the network's.
+        known = (before - kernel) // (after - 1) if after > 1 else 0
+        strides.append(known or card.stride_frames // math.prod(strides))
+    # The frames of a clip allow for lengths up to a hop apart; lengths are round numbers.
+    hop = card.front_end.hop_length
+    clip_samples = -(-card.front_end.n_samples(card.clip_frames) // hop) * hop
+    all_words = card.labels == LabelSet.thirty_five().labels
+    return TrainingRecipe(
+        name=card.name,
+        data=DataConfig(
+            words="thirty_five" if all_words else card.keywords,
+            head=card.head,
+            clip_ms=clip_samples * 1000 // SAMPLE_RATE_HZ,
+        ),
+        front_end=card.front_end,
+        model=ModelConfig(
+            architecture="conv_lstm",
+            sizes={
+                "conv_filters": tuple(shape[2] for shape in kernels),
+                "conv_kernels": tuple(shape[0] for shape in kernels),
+                "conv_strides": tuple(strides),
+                "lstm_units": len(weights["lstm"][1]),
+            },
+        ),
+    )
+
+
+def _unfolded(
+    recipe: TrainingRecipe, folded: dict[str, list[NDArray[np.float32]]]
+) -> dict[str, NDArray[np.float32]]:
+    """Give each convolution a normalisation again that adds its bias and changes nothing else."""
+    import keras
+
+    weights = dict(folded)
+    for layer in recipe.build_network(keras).layers:
+        convolution = layer.name.removesuffix("_norm")
+        if convolution != layer.name:
+            kernel, bias = folded[convolution]
+            one = np.ones_like(bias)
+            weights[convolution] = [kernel]
+            weights[layer.name] = [one, bias, 0 * one, one - np.float32(layer.epsilon)]
+    return {f"{name}/{i}": value for name, w in weights.items() for i, value in enumerate(w)}
+
+
 def _weights(graph: Graph, name: str) -> dict[str, list[NDArray[np.float32]]]:
     """Name the graph's constants as `kws.models.conv_lstm` names its layers."""
     convolutions = [op for op in graph.operators if op.name == "CONV_2D"]
@@ -63,7 +145,7 @@ def _weights(graph: Graph, name: str) -> dict[str, list[NDArray[np.float32]]]:
     if strangers or (len(recurrent), len(dense)) != (1, 1):
         counts = f"{len(recurrent)} LSTM and {len(dense)} dense layers"
         raise KwsError(
-            "A file to start training from holds a conv_lstm network. Received: "
+            "A file to start training or to learn from holds a conv_lstm network. Received: "
             f"{name} with {', '.join(strangers) or counts}. Give the folder of its run"
         )
     weights = {f"conv_{i}": _convolution(graph, op) for i, op in enumerate(convolutions)}

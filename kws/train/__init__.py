@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,6 +14,7 @@ if TYPE_CHECKING:
     from kws.recipe import TrainingRecipe
     from kws.train.loop import Result
     from kws.train.start import Start
+    from kws.train.trained import TrainedRun
 
 BACKENDS = ("tensorflow", "jax")
 """Backends of Keras that training works on; the first is the default."""
@@ -24,6 +26,7 @@ def run_training(
     folder: Path,
     *,
     start: Start | None = None,
+    teachers: Sequence[TrainedRun] = (),
     resume: bool = False,
     devices: int | None = None,
 ) -> Result:
@@ -34,6 +37,7 @@ def run_training(
         data_dir: holds the recipe's folders, see `kws.train.dataset.find_clips`.
         folder: of the run; made if need be.
         start: the network to start from, if any.
+        teachers: networks whose answers are learnt, too: those that the recipe names.
         resume: go on with an interrupted run.
         devices: how many share every batch; by default all accelerators that can.
 
@@ -49,7 +53,7 @@ def run_training(
     from kws.train.background import check_background
     from kws.train.dataset import load_training_data
     from kws.train.run_folder import RunFolder, check_resumable, read_json
-    from kws.train.trained import check_teachers, load_run
+    from kws.train.trained import check_teachers
 
     run = RunFolder(folder)
     check_picture(run / "curves.png")
@@ -58,7 +62,6 @@ def run_training(
     if start is not None:
         with heed_interrupts(), quiet_stderr():
             start.check(recipe)
-    teachers = [load_run(teacher) for teacher in recipe.training.teachers]
     check_teachers(teachers, recipe)
     check_background(recipe, data_dir)
     data = load_training_data(recipe, data_dir)
