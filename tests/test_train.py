@@ -201,6 +201,19 @@ def test_a_file_teaches_what_its_run_would_but_for_its_rounding(
     np.testing.assert_allclose(answers[1], answers[0], atol=0.02)
 
 
+def test_a_runs_folder_teaches_on_jax_without_tensorflow(finished: Path) -> None:
+    pytest.importorskip("jax")
+    code = (
+        "import sys; sys.modules['tensorflow'] = None\n"
+        "from kws.export.recover import recover_teacher\n"
+        f"print(len(recover_teacher({str(finished)!r}).weights))"
+    )
+    env = {**os.environ, "KERAS_BACKEND": "jax"}
+    done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 0
+
+
 def test_another_seed_gives_other_weights(
     recipe: TrainingRecipe, data: TrainingData, finished: Path, tmp_path: Path
 ) -> None:

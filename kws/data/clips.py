@@ -251,7 +251,7 @@ def check(
     words = list(words)
     where = " and ".join(str(index.root) for index in indexes)
     rule = " or ".join(dict.fromkeys(_RULES[index.split_rule] for index in indexes))
-    counts = _counts(indexes)
+    counts = label_counts(indexes)
     missing = [word for word in words if folded(word) not in counts]
     if missing:
         there = sorted({label for index in indexes for label in index.labels})
@@ -269,7 +269,7 @@ def check(
     received = (
         f"a split by {rule}. Add clips of more speakers, or generated voices with `kws data synth`"
     )
-    training, validation = (_counts(indexes, split) for split in SPLITS[:2])
+    training, validation = (label_counts(indexes, split) for split in SPLITS[:2])
     untrained = [word for word in words if not training[folded(word)]]
     if untrained:
         raise KwsError(
@@ -299,7 +299,7 @@ def _untrained_recordings(indexes: Sequence[ClipIndex], words: Iterable[str]) ->
         for index in indexes
         if index.split_rule != "recipe"
     ]
-    counts, training = _counts(recorded), _counts(recorded, TRAINING)
+    counts, training = label_counts(recorded), label_counts(recorded, TRAINING)
     rule = " or ".join(dict.fromkeys(_RULES[index.split_rule] for index in recorded))
     lines = []
     for word in words:
@@ -312,7 +312,7 @@ def _untrained_recordings(indexes: Sequence[ClipIndex], words: Iterable[str]) ->
     return lines
 
 
-def _counts(indexes: Sequence[ClipIndex], split: str | None = None) -> Counter[str]:
+def label_counts(indexes: Sequence[ClipIndex], split: str | None = None) -> Counter[str]:
     """Count the clips of each label, `folded`, in all folders."""
     counts: Counter[str] = Counter()
     for index in indexes:

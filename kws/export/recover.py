@@ -9,19 +9,22 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from kws.audio.files import SAMPLE_RATE_HZ
 from kws.data.labels import LabelSet
-from kws.errors import KwsError
-from kws.export.graph import LSTM, Graph, Operator, lstms
+from kws.errors import KwsError, require
 from kws.export.twin import fold
 from kws.model_file.card import ModelCard, load_model_bytes
 from kws.recipe import DataConfig, ModelConfig, TrainingRecipe
 from kws.train.start import Start
 from kws.train.trained import TrainedRun, load_run
+
+if TYPE_CHECKING:
+    from kws.export.graph import Graph, Operator
 
 # Slots of the LSTM operator, gates in the order of Keras: input, forget, cell, output.
 _INPUT_WEIGHTS = range(1, 5)
@@ -54,7 +57,7 @@ def recover_start(path_or_name: str | Path) -> Start:
         front_end=card.front_end,
         mean=np.array(card.feature_mean),
         std=np.array(card.feature_std),
-        weights=_weights(Graph(content), str(path_or_name)),
+        weights=_weights(_graph(content), str(path_or_name)),
     )
 
 
@@ -67,7 +70,7 @@ def recover_teacher(path_or_name: str | Path) -> TrainedRun:
     if Path(path_or_name).is_dir():
         return load_run(path_or_name)
     card, content = load_model_bytes(path_or_name)
-    graph = Graph(content)
+    graph = _graph(content)
     folded = _weights(graph, str(path_or_name))
     recipe = _recipe(card, graph, folded)
     return TrainedRun(
@@ -79,6 +82,14 @@ def recover_teacher(path_or_name: str | Path) -> TrainedRun:
         std=np.array(card.feature_std),
         metrics={},
     )
+
+
+def _graph(content: bytes) -> Graph:
+    """Read a file's graph, which takes TensorFlow; a run's folder does without, as on jax."""
+    require("tensorflow.lite.python.schema_py_generated", extra="train")
+    from kws.export.graph import Graph
+
+    return Graph(content)
 
 
 def _recipe(
@@ -137,6 +148,8 @@ def _unfolded(
 
 def _weights(graph: Graph, name: str) -> dict[str, list[NDArray[np.float32]]]:
     """Name the graph's constants as `kws.models.conv_lstm` names its layers."""
+    from kws.export.graph import LSTM, lstms
+
     convolutions = [op for op in graph.operators if op.name == "CONV_2D"]
     dense = [op for op in graph.operators if op.name == "FULLY_CONNECTED"]
     recurrent = lstms(graph)

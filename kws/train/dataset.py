@@ -21,7 +21,7 @@ from kws.data.arrays import (
     split_noise,
     utterance_of,
 )
-from kws.data.clips import NOISE_FOLDER, ClipIndex, check, scan
+from kws.data.clips import NOISE_FOLDER, ClipIndex, check, label_counts, scan
 from kws.data.home import data_home
 from kws.data.nonwords import backwards, cut_out, spliced
 from kws.data.spans import word_spans
@@ -111,9 +111,9 @@ def named_folders(recipe: TrainingRecipe, data_dir: Path | None) -> dict[str, Pa
     names = recipe.data.folders
     found = {name: find_folder(name, data_dir) for name in names}
     recorded = [name for name in names if name not in recipe.data.generated] or list(names)
-    held = data_dir is not None and any((data_dir / name).is_dir() for name in names)
-    if len(recorded) == 1 and not held and data_dir is not None:
-        found[recorded[0]] = data_dir
+    only = recorded[0] if len(recorded) == 1 else None
+    if data_dir and only and not any((data_dir / name).is_dir() for name in names):
+        found[only] = data_dir
     return found
 
 
@@ -236,9 +236,7 @@ def _measured(
 ) -> list[tuple[ClipIndex, bool]]:
     """Leave generated clips out where people said every keyword often enough to measure on."""
     recorded = [source for source in sources if not source[1]]
-    said: Counter[str] = Counter()
-    for index, _ in recorded:
-        said.update(map(folded, index.select(split="validation").words))
+    said = label_counts([index for index, _ in recorded], "validation")
     enough = all(said[folded(word)] >= ENOUGH_RECORDED for word in recipe.labels.keywords)
     return recorded if enough else list(sources)
 
