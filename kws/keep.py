@@ -214,13 +214,14 @@ class Keeper:
             end = round((moment.time_s + AFTER_S) * self._rate)
             if self.failed is not None or (heard is not None and end > heard):
                 continue
-            self._due.remove(moment)
             try:
                 self._write_clip(moment, min(end, self._heard))
             except OSError as error:
                 full = error.errno in FULL_DISK
                 why = "the disk is full" if full else error.strerror or str(error)
                 self.failed = f"no more clips are kept: {why} (writing to {self._folder})"
+            # Not before: Ctrl-C in the middle of a clip leaves it to `finish`.
+            self._due.remove(moment)
 
     def _write_clip(self, moment: _Moment, end: int) -> None:
         start = max(self._first, end - self._clip_samples)

@@ -116,6 +116,7 @@ def install(
                 audio = np.repeat(audio, self._channels, axis=1)
             buffer = np.zeros((self._blocksize, self._channels), np.int16)
             block = 0
+            pressed = False
             while not self._closing.is_set():
                 part = audio[block * self._blocksize : (block + 1) * self._blocksize]
                 if not len(part) and self._input.end == "unplugged":
@@ -123,9 +124,11 @@ def install(
                 if not len(part) and self._input.end == "aborted":
                     self._finished()
                     return
-                if self._input.end == "ctrl-c" and block == -(-len(audio) // self._blocksize) + 25:
-                    # A second after the audio's end, so that what is queued is heard.
+                if self._input.end == "ctrl-c" and not len(part) and not pressed:
+                    # Once what is queued has been heard, on a busy machine as well.
+                    self._closing.wait(0.5)
                     _thread.interrupt_main()
+                    pressed = True
                 buffer[:] = 0
                 buffer[: len(part)] = part
                 flags = Flags(block in self._input.overflow_blocks)

@@ -240,7 +240,7 @@ def test_run_says_that_it_could_not_keep_clips(eager, tmp_path, monkeypatch, cap
 def test_listen_names_clips_after_the_time_of_day_and_goes_on_when_it_cannot_keep(
     eager, tmp_path, monkeypatch, capsys
 ):
-    install(monkeypatch, FakeInput(name="Mic", audio=PCM[: 8 * RATE], end="ctrl-c"))
+    install(monkeypatch, FakeInput(name="Mic", audio=PCM[: 8 * RATE], speed=20, end="ctrl-c"))
     folder = tmp_path / "kept"
     assert run(["listen", "-m", eager, "--keep", str(folder)]) == 0
     out, err = capsys.readouterr()
@@ -251,11 +251,27 @@ def test_listen_names_clips_after_the_time_of_day_and_goes_on_when_it_cannot_kee
 
     for keyword in ("yes", "no"):
         (tmp_path / keyword).write_text("mine")
-    install(monkeypatch, FakeInput(name="Mic", audio=PCM[: 8 * RATE], end="ctrl-c"))
+    install(monkeypatch, FakeInput(name="Mic", audio=PCM[: 8 * RATE], speed=20, end="ctrl-c"))
     assert run(["listen", "-m", eager, "--keep", str(tmp_path)]) == 0
     again, err = capsys.readouterr()
     assert len(again.splitlines()) == len(clips)
     assert err.count("no more clips are kept") == 1
+
+
+def test_a_clip_that_ctrl_c_broke_off_is_written_at_the_end(eager, tmp_path, monkeypatch):
+    whole = kept(eager, tmp_path / "whole", list(range(0, len(PCM), 640)))
+    keeper = Keeper(Spotter(eager), tmp_path / "broken")
+    keeper.begin("radio.wav")
+
+    def pressed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr("kws.keep.write_wav", pressed)
+        with pytest.raises(KeyboardInterrupt):
+            keeper.feed(PCM)
+    keeper.finish()
+    assert [path.name for path in keeper.clips] == [path.name for path in whole.clips] != []
 
 
 def test_what_was_kept_goes_back_into_training(eager, tmp_path, monkeypatch, capsys):
