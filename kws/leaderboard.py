@@ -1,8 +1,9 @@
 """The leaderboard: finished runs side by side, by what a device would have to pay for each.
 
-Every run is exported to int8 if its folder does not hold the file yet. Accuracy is that of the
-run's own validation clips, work and parameters are counted, memory is measured with TFLM where it
-runs the file, and time is that of this computer.
+Runs of one recipe that differ in nothing but their seed are one line: mean and extremes. Every run
+is exported to int8 if its folder does not hold the file yet. Accuracy is that of the run's own
+validation clips, work and parameters are counted, memory is measured with TFLM where it runs the
+file, and time is that of this computer.
 """
 
 from __future__ import annotations
@@ -35,12 +36,19 @@ TIMES = 5
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """One run on the board."""
+    """One recipe on the board, trained once or with several seeds."""
 
     name: str
     """Name of its recipe."""
     architecture: str
     """What was trained."""
+    epochs: int
+    """For how long."""
+    teachers: int
+    """How many networks it learnt from."""
+    seeds: int
+    """How many runs there are of it; accuracies are their mean, sizes, work, memory and time those
+    of the first."""
     labels: int
     """Outputs; runs with other labels or clips cannot be compared."""
     clips: int
@@ -60,6 +68,8 @@ class Entry:
     """Of the network in Keras, 0 to 1."""
     int8_accuracy: float
     """Of the file, 0 to 1."""
+    int8_extremes: tuple[float, float]
+    """The least and the greatest of the seeds, 0 to 1."""
     streams: bool
     """Whether it follows a stream and answers at every step, or takes whole clips."""
     ms_per_second: float
@@ -75,9 +85,13 @@ def measure_runs(
         runs: folders that `kws train` made; the int8 file of each is left in it.
         say: is told what is being done.
 
+    Returns:
+        An entry for each recipe and length of training, whatever the seeds.
+
     Raises:
         KwsError: a run that is not finished, or one that cannot be exported.
     """
+    from kws.recipe import to_toml
     from kws.train.trained import load_run
 
     loaded = [load_run(run) for run in runs]
@@ -87,7 +101,10 @@ def measure_runs(
                 f"{run.path} is not finished: metrics.json is missing. Go on with it: kws train "
                 "… --resume"
             )
-    entries = [_measure(run, say) for run in loaded]
+    groups: dict[str, list[TrainedRun]] = {}
+    for run in loaded:
+        groups.setdefault(to_toml(dataclasses.replace(run.recipe, seed=0)), []).append(run)
+    entries = [_measure(group, say) for group in groups.values()]
     return sorted(entries, key=lambda entry: (-entry.int8_accuracy, entry.file_bytes))
 
 
@@ -115,20 +132,21 @@ def write_leaderboard(entries: Sequence[Entry], path: Path) -> list[Path]:
 def table(entries: Sequence[Entry]) -> list[str]:
     """Return the board as a table in Markdown, and a line on how to read it."""
     titles = (
-        *("", "form", "parameters", "int8, kB", "million MACs/s", "RAM, kB"),
+        *("", "form", "training", "parameters", "int8, kB", "million MACs/s", "RAM, kB"),
         *("float, %", "int8, %", "ms/s"),
     )
-    lines = [f"| {' | '.join(titles)} |", "|---|---|" + "---:|" * (len(titles) - 2)]
+    lines = [f"| {' | '.join(titles)} |", "|---|---|---|" + "---:|" * (len(titles) - 3)]
     for e in entries:
         cells = (
             e.name,
             "stream" if e.streams else "clip",
+            _training(e),
             f"{e.parameters:,}",
             f"{e.file_bytes / 1000:.1f}",
             f"{e.macs_per_second / 1e6:.2f}",
             f"{e.ram_bytes / 1000:.1f}" + ("" if e.ram_by == "TFLM" else "*"),
             f"{100 * e.float_accuracy:.2f}",
-            f"{100 * e.int8_accuracy:.2f}",
+            _percent(e.int8_accuracy, e.int8_extremes),
             f"{e.ms_per_second:.2f}",
         )
         lines.append(f"| {' | '.join(cells)} |")
@@ -148,13 +166,28 @@ def table(entries: Sequence[Entry]) -> list[str]:
     return lines
 
 
-def _measure(run: TrainedRun, say: Callable[[str], None]) -> Entry:
+def _training(entry: Entry) -> str:
+    taught = f", {entry.teachers} teacher{'s' * (entry.teachers > 1)}" if entry.teachers else ""
+    seeds = f", {entry.seeds} seeds" if entry.seeds > 1 else ""
+    return f"{entry.epochs} epoch{'s' * (entry.epochs != 1)}{taught}{seeds}"
+
+
+def _percent(mean: float, extremes: tuple[float, float]) -> str:
+    least, greatest = extremes
+    spread = f" ({100 * least:.2f} to {100 * greatest:.2f})" if least < greatest else ""
+    return f"{100 * mean:.2f}{spread}"
+
+
+def _measure(group: Sequence[TrainedRun], say: Callable[[str], None]) -> Entry:
+    """Measure runs of the same recipe."""
     from kws.train.trained import validation_set
 
-    path = run.path / MODEL_FILE
-    card = _export(run, path, say)
-    network, facts = Network(path), card.provenance
-    forms = facts["agreement"]["forms"]
+    cards = [_export(run, run.path / MODEL_FILE, say) for run in group]
+    agreements = [card.provenance["agreement"]["forms"] for card in cards]
+    int8 = [forms[-1]["accuracy"] for forms in agreements]
+    run, card = group[0], cards[0]
+    path, facts = run.path / MODEL_FILE, card.provenance
+    network, training = Network(path), run.recipe.training
     pcm, _ = validation_set(run)
     pcm = pcm[np.linspace(0, len(pcm) - 1, min(TIMED_CLIPS, len(pcm))).astype(int)]
     say(f"measuring {card.name}")
@@ -162,6 +195,9 @@ def _measure(run: TrainedRun, say: Callable[[str], None]) -> Entry:
     return Entry(
         name=card.name,
         architecture=facts["architecture"],
+        epochs=training.epochs,
+        teachers=len(training.teachers),
+        seeds=len(group),
         labels=len(card.labels),
         clips=facts["agreement"]["clips"],
         parameters=facts["parameters"],
@@ -169,8 +205,9 @@ def _measure(run: TrainedRun, say: Callable[[str], None]) -> Entry:
         macs_per_second=facts["macs_per_second"],
         ram_bytes=ram,
         ram_by=ram_by,
-        float_accuracy=forms[0]["accuracy"],
-        int8_accuracy=forms[-1]["accuracy"],
+        float_accuracy=float(np.mean([forms[0]["accuracy"] for forms in agreements])),
+        int8_accuracy=float(np.mean(int8)),
+        int8_extremes=(min(int8), max(int8)),
         streams=card.form == "stream",
         ms_per_second=1000 * _seconds(network, pcm) / (pcm.size / card.front_end.sample_rate_hz),
     )

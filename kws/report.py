@@ -198,7 +198,9 @@ def plot_curves(history: Mapping[str, Sequence[float]], path: str | Path) -> Non
     panels = [name for name in ("loss", "accuracy", "learning_rate") if history.get(name)]
     if not panels:
         raise KwsError(f"No curves to draw. Received: {', '.join(history) or 'an empty history'}")
-    best = int(np.argmax(history["val_accuracy"])) if history.get("val_accuracy") else None
+    validation = history.get("val_accuracy")
+    # The last of equally good ones, whose weights training keeps.
+    best = len(validation) - 1 - int(np.argmax(validation[::-1])) if validation else None
     heights = [1.0 if name == "learning_rate" else 2.0 for name in panels]
     with _picture(path, (7.5, 1.4 * sum(heights) + 0.8)) as figure:
         rows = figure.subplots(len(panels), 1, sharex=True, height_ratios=heights, squeeze=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -20,20 +21,21 @@ pytest.importorskip("tf_keras")
 pytest.importorskip("matplotlib")
 
 
-def untrained_run(folder: Path, architecture: str) -> Path:
+def untrained_run(folder: Path, architecture: str, seed: int = 1) -> Path:
     """What `kws train` leaves behind, with the weights that a network begins with."""
     from kws.train.loop import feature_statistics
     from kws.train.weights import network_weights
 
-    run = folder / architecture
+    run = folder / (architecture if seed == 1 else f"{architecture}_{seed}")
     run.mkdir()
     recipe = load_recipe(write_recipe(folder, architecture))
+    recipe = dataclasses.replace(recipe, seed=seed)
     (run / "recipe.toml").write_text(to_toml(recipe))
     rng = np.random.default_rng(1)
     pcm = rng.normal(0, rng.uniform(10, 3000, (24, 1)), (24, 16000)).astype(np.int16)
     mean, std = feature_statistics(pcm, recipe)
     (run / "features.json").write_text(json.dumps({"mean": mean.tolist(), "std": std.tolist()}))
-    keras.utils.set_random_seed(1)
+    keras.utils.set_random_seed(seed)
     np.savez(run / "best.npz", **network_weights(recipe.build_network(keras)))
     np.savez(run / "calibration.npz", pcm=pcm[:16])
     np.savez(run / "validation.npz", pcm=pcm[16:], labels=np.arange(8) % 5)
@@ -110,6 +112,30 @@ def test_the_best_comes_first_and_of_two_alike_the_smaller(
 ) -> None:
     order = [(-e.int8_accuracy, e.file_bytes) for e in measure_runs(runs)]
     assert order == sorted(order)
+
+
+def test_runs_that_differ_in_their_seed_alone_are_one_line_with_mean_and_extremes(
+    entries: dict[str, Entry], tmp_path: Path
+) -> None:
+    runs = [untrained_run(tmp_path, "lstm", seed) for seed in (1, 2, 3)]
+    longer = untrained_run(tmp_path, "lstm", 4)
+    recipe = load_recipe(longer / "recipe.toml")
+    training = dataclasses.replace(recipe.training, epochs=recipe.training.epochs + 1)
+    (longer / "recipe.toml").write_text(to_toml(dataclasses.replace(recipe, training=training)))
+    three, one = sorted(measure_runs([*runs, longer]), key=lambda entry: -entry.seeds)
+    assert (three.seeds, one.seeds) == (3, 1) and one.epochs == three.epochs + 1
+    each = [load_model(run / "model.tflite").provenance["agreement"]["forms"] for run in runs]
+    int8 = [forms[-1]["accuracy"] for forms in each]
+    assert len(set(int8)) > 1
+    assert three.int8_accuracy == pytest.approx(np.mean(int8))
+    assert three.int8_extremes == (min(int8), max(int8))
+    assert three.float_accuracy == pytest.approx(np.mean([f[0]["accuracy"] for f in each]))
+    three = dataclasses.replace(
+        three, epochs=40, teachers=2, int8_accuracy=0.9512, int8_extremes=(0.95, 0.9527)
+    )
+    line = table([three])[2]
+    assert "| 40 epochs, 2 teachers, 3 seeds |" in line
+    assert "| 95.12 (95.00 to 95.27) |" in line
 
 
 def test_memory_that_no_interpreter_measured_is_marked(entries: dict[str, Entry]) -> None:

@@ -147,6 +147,11 @@ def test_curves_name_the_best_epoch(tmp_path: Path) -> None:
     assert {"loss", "accuracy, %", "learning rate", "epoch", "training", "validation"} <= set(shown)
 
 
+def test_of_equally_good_epochs_the_last_is_marked_as_its_weights_are_kept(tmp_path: Path) -> None:
+    plot_curves(HISTORY | {"val_accuracy": [0.5, 0.75, 0.75]}, tmp_path / "curves.svg")
+    assert "best: 75.00 % in epoch 3" in texts(tmp_path / "curves.svg")
+
+
 @pytest.mark.parametrize("epochs", [1, 2, 40])
 def test_curves_of_any_length_can_be_drawn(epochs: int, tmp_path: Path) -> None:
     history = {name: (values * 14)[:epochs] for name, values in HISTORY.items()}

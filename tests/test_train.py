@@ -174,7 +174,8 @@ def test_a_network_learns_from_teachers_and_a_missing_one_is_one_line(
     capsys.readouterr()
     assert kws([*command, "--out", str(missing), "--teacher", str(tmp_path / "nobody")]) == 1
     (line,) = capsys.readouterr().err.splitlines()[-1:]
-    assert line.startswith("kws: The model ") and "nobody" in line and not missing.exists()
+    assert "'" + str(tmp_path / "nobody") + "'" in line and not missing.exists()
+    assert line.startswith("kws: This network cannot be found") and "the folder of a run" in line
 
 
 def test_a_file_teaches_what_its_run_would_but_for_its_rounding(

@@ -18,7 +18,7 @@ from kws.audio.files import SAMPLE_RATE_HZ
 from kws.data.labels import LabelSet
 from kws.errors import KwsError, require
 from kws.export.twin import fold
-from kws.model_file.card import ModelCard, load_model_bytes
+from kws.model_file.card import ModelCard, load_model_bytes, pretrained_models
 from kws.recipe import DataConfig, ModelConfig, TrainingRecipe
 from kws.train.start import Start
 from kws.train.trained import TrainedRun, load_run
@@ -49,7 +49,7 @@ def recover_start(path_or_name: str | Path) -> Start:
             std=run.std,
             weights=fold(run.weights),
         )
-    card, content = load_model_bytes(path_or_name)
+    card, content = _read(path_or_name)
     return Start(
         name=str(path_or_name),
         labels=card.labels,
@@ -69,7 +69,7 @@ def recover_teacher(path_or_name: str | Path) -> TrainedRun:
     """
     if Path(path_or_name).is_dir():
         return load_run(path_or_name)
-    card, content = load_model_bytes(path_or_name)
+    card, content = _read(path_or_name)
     graph = _graph(content)
     folded = _weights(graph, str(path_or_name))
     recipe = _recipe(card, graph, folded)
@@ -82,6 +82,18 @@ def recover_teacher(path_or_name: str | Path) -> TrainedRun:
         std=np.array(card.feature_std),
         metrics={},
     )
+
+
+def _read(path_or_name: str | Path) -> tuple[ModelCard, bytes]:
+    """Read a model file, and say of what is none that a run's folder would have done as well."""
+    names = pretrained_models()
+    if not Path(path_or_name).exists() and str(path_or_name) not in names:
+        raise KwsError(
+            "This network cannot be found, to start from it or to learn from it. Received: "
+            f"{str(path_or_name)!r}. Give the folder of a run of `kws train`, a .tflite of this "
+            f"kit, or one of the pretrained models: {', '.join(names)}"
+        )
+    return load_model_bytes(path_or_name)
 
 
 def _graph(content: bytes) -> Graph:
