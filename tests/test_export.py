@@ -252,6 +252,18 @@ def test_int8_answers_as_keras_does(exported: dict[str, ExportReport]) -> None:
     assert abs(clip.accuracy - stream.accuracy) < 1e-9
 
 
+def test_the_steps_of_the_input_are_as_fine_as_all_but_the_rarest_features_allow(
+    run: TrainedRun, exported: dict[str, ExportReport]
+) -> None:
+    graph = Graph(exported["stream"].path.read_bytes())
+    scale = graph.scales(graph.inputs[0])
+    assert scale is not None
+    features = run.features(calibration_clips(run).reshape(-1))
+    least, greatest = np.quantile(features, [1e-4, 1 - 1e-4])
+    assert 255 * float(scale[0]) == pytest.approx(greatest - least, rel=0.01)
+    assert greatest - least < 0.97 * np.ptp(features)
+
+
 def test_cell_state_has_room_for_a_whole_stream_and_not_much_more(
     run: TrainedRun, exported: dict[str, ExportReport]
 ) -> None:

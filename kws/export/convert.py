@@ -17,6 +17,11 @@ reaches ±10: room for ±1 only costs 1.7 points of accuracy, room for ±32 noth
 Calibrating lone first steps, from zero state, costs 0.4 points and makes single posteriors wrong
 by 0.5; with the ranges of a stream no posterior is off by more than 0.08.
 
+The input's range leaves out one feature in 10,000 at either end, which is taken for the last value
+inside: these few, where two clips are joined, would make all steps a quarter coarser. Of four
+networks (conv_lstm_s and conv_lstm_m, two each) the mean difference between the posteriors in
+float and in int8 fell by 5 to 8 %, and accuracy rose by 0.08 points in the mean, on 3,534 clips.
+
 A network that takes whole clips has no stream; it is calibrated by clips, one after the other.
 
 The operator that a Keras LSTM becomes holds the cell state within ±10, in float files too, which
@@ -42,6 +47,8 @@ from kws.train.trained import TrainedRun
 
 TEMPORARY_BYTES = 32_000_000
 """Free space asked of the folder for temporary files."""
+OUTER_TAIL = 1e-4
+"""Share of the features at either end that int8 input need not tell apart."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,17 +96,31 @@ def convert_int8(run: TrainedRun, calibration: NDArray[np.int16]) -> Forms:
     recipe = run.recipe
     clip_frames = recipe.clip_frames
     if recipe.model.create().whole_clip:
-        clip = Graph(_convert(run, clip_frames, run.features(calibration)[:, np.newaxis]))
+        heard = without_outliers(run.features(calibration))
+        clip = Graph(_convert(run, clip_frames, heard[:, np.newaxis]))
         mend_lstms(clip, whole_clip=True)
         return Forms(stream=None, clip=bytes(clip.content))
     frames = recipe.receptive_field_frames
-    speech = run.features(calibration.reshape(-1))
+    speech = without_outliers(run.features(calibration.reshape(-1)))
     stream = Graph(_convert(run, frames, windows(speech, frames, recipe.stride_frames)))
     mend_lstms(stream)
     # Its own ranges do not matter: they are replaced.
     clip = Graph(_convert(run, clip_frames, speech[np.newaxis, np.newaxis, :clip_frames]))
     copy_quantisation(stream, clip)
     return Forms(stream=bytes(stream.content), clip=bytes(clip.content))
+
+
+def without_outliers(features: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Hold the values of the outer tails at their beginning.
+
+    Args:
+        features: of any shape.
+
+    Returns:
+        The same shape; no value is below the `OUTER_TAIL` quantile or above the one from the top.
+    """
+    least, greatest = np.quantile(features, [OUTER_TAIL, 1 - OUTER_TAIL]).astype(features.dtype)
+    return np.clip(features, least, greatest)
 
 
 def windows(features: NDArray[np.float32], frames: int, stride: int) -> NDArray[np.float32]:
