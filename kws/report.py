@@ -184,6 +184,15 @@ def plot_in_noise(evaluation: Evaluation, path: str | Path) -> None:
         )
 
 
+def best_epoch(accuracies: Sequence[float]) -> int:
+    """Return the epoch whose weights training keeps, from 1: the last of equally good ones.
+
+    Args:
+        accuracies: on validation clips, one an epoch; not empty.
+    """
+    return len(accuracies) - int(np.argmax(accuracies[::-1]))
+
+
 def plot_curves(history: Mapping[str, Sequence[float]], path: str | Path) -> None:
     """Draw loss, accuracy and learning rate of a training run over its epochs.
 
@@ -199,8 +208,7 @@ def plot_curves(history: Mapping[str, Sequence[float]], path: str | Path) -> Non
     if not panels:
         raise KwsError(f"No curves to draw. Received: {', '.join(history) or 'an empty history'}")
     validation = history.get("val_accuracy")
-    # The last of equally good ones, whose weights training keeps.
-    best = len(validation) - 1 - int(np.argmax(validation[::-1])) if validation else None
+    best = best_epoch(validation) - 1 if validation else None
     heights = [1.0 if name == "learning_rate" else 2.0 for name in panels]
     with _picture(path, (7.5, 1.4 * sum(heights) + 0.8)) as figure:
         rows = figure.subplots(len(panels), 1, sharex=True, height_ratios=heights, squeeze=False)

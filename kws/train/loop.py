@@ -22,6 +22,7 @@ from kws.labels import SILENCE
 from kws.native import heed_interrupts, quiet_stderr
 from kws.progress import Progress, duration
 from kws.recipe import TrainingRecipe, to_toml
+from kws.report import best_epoch
 from kws.train.dataset import (
     ClipSet,
     TrainingData,
@@ -360,7 +361,7 @@ def train(
     _, accuracy = validation.measure(network)
     result = Result(
         val_accuracy=accuracy,
-        best_epoch=int(len(history["val_accuracy"]) - np.argmax(history["val_accuracy"][::-1])),
+        best_epoch=best_epoch(history["val_accuracy"]),
         epochs=len(history["loss"]),
         clips_per_second=float(n_clips / np.median(history["seconds"])),
         seconds=float(sum(history["seconds"])),
