@@ -63,7 +63,7 @@ def run_demo(folder: Path, *, seed: int = 1, minutes: float = 3.0) -> DemoResult
         KwsError: a package is missing, or any step fails.
     """
     from kws.export import export_run
-    from kws.report import plot_timeline
+    from kws.report.timeline import plot_timeline
     from kws.spotter import Spotter
     from kws.train import run_training
 

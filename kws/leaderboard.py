@@ -114,7 +114,7 @@ def write_leaderboard(entries: Sequence[Entry], path: Path) -> list[Path]:
     Returns:
         The files.
     """
-    from kws.report import plot_sizes
+    from kws.report.sizes import plot_sizes
 
     texts = {
         path: "\n".join(table(entries)) + "\n",

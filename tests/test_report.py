@@ -21,14 +21,10 @@ from kws.evaluate import Evaluation, RecordingResult, StreamEvaluation, evaluate
 from kws.matching import SpokenWord, match_events
 from kws.recordings.curve import Curve, Point
 from kws.recordings.hear import Heard
-from kws.report import (
-    plot_confusion,
-    plot_curves,
-    plot_in_noise,
-    plot_stretch,
-    plot_timeline,
-    plot_trade_off,
-)
+from kws.report.clips import plot_confusion, plot_in_noise
+from kws.report.timeline import plot_stretch, plot_timeline
+from kws.report.trade_off import plot_trade_off
+from kws.report.training import plot_curves
 
 pytest.importorskip("matplotlib")
 

@@ -43,7 +43,8 @@ def add_files(
     from kws.data.own_words import uncut as whole
     from kws.labels import UNKNOWN
     from kws.recordings.word_times import check_keyword
-    from kws.report import CutRecording, check_picture, plot_cuts
+    from kws.report.cuts import CutRecording, plot_cuts
+    from kws.report.style import check_picture
 
     if word != UNKNOWN:
         check_word(word)

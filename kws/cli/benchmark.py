@@ -102,7 +102,7 @@ def benchmark(
 def _zoo(runs: list[Path], out: Path, as_json: bool) -> None:
     from kws.leaderboard import measure_runs, table, to_dicts, write_leaderboard
     from kws.progress import tell
-    from kws.report import check_picture
+    from kws.report.style import check_picture
 
     if out.suffix != ".md":
         raise typer.BadParameter(f"--out: the table's name must end in .md. Received: {out}.")

@@ -144,7 +144,7 @@ def evaluate(
         raise typer.BadParameter("--snr and --noise-plot need noise to mix in. Add --noise NOISE.")
     for picture in (plot, det, noise_plot):
         if picture is not None:
-            from kws.report import check_picture
+            from kws.report.style import check_picture
 
             check_picture(picture)
     if folder is not None:
@@ -204,12 +204,12 @@ def _on_clips(
     for note in result.notes:
         tell(note)
     if plot is not None:
-        from kws.report import plot_confusion
+        from kws.report.clips import plot_confusion
 
         plot_confusion(result, plot)
         tell(f"wrote {plot}")
     if noise_plot is not None:
-        from kws.report import plot_in_noise
+        from kws.report.clips import plot_in_noise
 
         plot_in_noise(result, noise_plot)
         tell(f"wrote {noise_plot}")
@@ -246,7 +246,7 @@ def _on_streams(
     for note in result.notes:
         tell(note)
     if plot is not None:
-        from kws.report import plot_stretch
+        from kws.report.timeline import plot_stretch
 
         mistakes = [one.first_mistake_s() for one in result.recordings]
         which = next((i for i, at in enumerate(mistakes) if at is not None), 0)
@@ -259,7 +259,7 @@ def _on_streams(
         plot_stretch(result, plot, start_s=start_s, end_s=start_s + span_s, recording=which)
         tell(f"wrote {plot}")
     if det is not None:
-        from kws.report import plot_trade_off
+        from kws.report.trade_off import plot_trade_off
 
         plot_trade_off(result.curves, Path(result.model).name, det)
         tell(f"wrote {det}")

@@ -61,12 +61,12 @@ def verdict(
     from kws.verdict.measure import judge
 
     if det is not None:
-        from kws.report import check_picture
+        from kws.report.style import check_picture
 
         check_picture(det)
     found = judge(run, out, data_dir=data, per_hour=per_hour, hours=hours, seed=seed, say=tell)
     if det is not None:
-        from kws.report import plot_trade_off
+        from kws.report.trade_off import plot_trade_off
 
         plot_trade_off(found.curves, out.name, det)
         tell(f"wrote {det}")

@@ -49,7 +49,8 @@ def run_training(
     """
     from kws.native import heed_interrupts, quiet_stderr
     from kws.recipe import to_toml
-    from kws.report import check_picture, plot_curves
+    from kws.report.style import check_picture
+    from kws.report.training import plot_curves
     from kws.train.background import check_background
     from kws.train.dataset import load_training_data
     from kws.train.run_folder import RunFolder, check_resumable, read_json

@@ -22,7 +22,7 @@ from kws.labels import SILENCE
 from kws.native import heed_interrupts, quiet_stderr
 from kws.progress import Progress, duration
 from kws.recipe import TrainingRecipe, to_toml
-from kws.report import best_epoch
+from kws.report.training import best_epoch
 from kws.train.dataset import (
     ClipSet,
     TrainingData,

@@ -1,0 +1,85 @@
+"""What all pictures have in common: type, colours, file formats, and how one is stored.
+
+Colours are those of M. Okabe and K. Ito, "Color Universal Design" (2008), which people with any
+kind of colour vision can tell apart; right and wrong differ in shape as well.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from kws.errors import KwsError, require
+from kws.files import atomic_write
+
+_SUFFIXES = (".png", ".pdf", ".svg")
+_DPI = 150
+BLUE, VERMILLION, ORANGE, GREY, INK = "#0072B2", "#D55E00", "#E69F00", "#8A8A8A", "#222222"
+PALE = "#C9C9C9"
+
+_STYLE = {
+    "font.size": 9.0,
+    "axes.titlesize": 11.0,
+    "axes.titlelocation": "left",
+    "axes.labelsize": 9.0,
+    "axes.edgecolor": "#666666",
+    "axes.labelcolor": INK,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "xtick.color": "#444444",
+    "ytick.color": "#444444",
+    "text.color": INK,
+    "legend.frameon": False,
+    "figure.facecolor": "white",
+    "svg.hashsalt": "kws",
+    "svg.fonttype": "none",
+}
+
+
+def check_picture(path: str | Path) -> None:
+    """Make sure, before long work, that a picture can be drawn and stored under this name.
+
+    Raises:
+        KwsError: matplotlib is missing, or the suffix is none of .png, .pdf, .svg.
+    """
+    if Path(path).suffix.lower() not in _SUFFIXES:
+        raise KwsError(
+            f"A picture's name must end in {', '.join(_SUFFIXES)}. Received: {str(path)!r}"
+        )
+    require("matplotlib", extra="plot")
+
+
+@contextmanager
+def picture(path: str | Path, size_inches: tuple[float, float]) -> Iterator[Any]:
+    """Give a figure to draw on; store it when the block ends well."""
+    check_picture(path)
+    matplotlib = require("matplotlib", extra="plot")
+    figures = require("matplotlib.figure", extra="plot")
+    with matplotlib.rc_context(_STYLE):
+        # No pyplot: it would choose a window system and keep every figure.
+        figure = figures.Figure(figsize=size_inches, dpi=_DPI, layout="constrained")
+        figure.get_layout_engine().set(w_pad=0.1, h_pad=0.08)
+        yield figure
+        with atomic_write(path) as file:
+            figure.savefig(file, format=Path(path).suffix[1:].lower())
+
+
+def title(figure: Any, name: str, text: str) -> None:
+    """Write what a picture is of, and below it what it shows, at the top left."""
+    figure.suptitle(f"{name}\n{text}", x=0.015, ha="left", size=9.5, linespacing=1.5)
+
+
+def legend_below(figure: Any, entries: dict[str, Any]) -> None:
+    """Explain lines and colours in one row below the picture."""
+    figure.legend(
+        list(entries.values()), list(entries), loc="outside lower center", ncols=len(entries),
+        fontsize=8, handlelength=1.4, handleheight=0.8, columnspacing=1.6,
+    )  # fmt: skip
+
+
+def grid(axes: Any, axis: str = "both") -> None:
+    """Draw faint lines behind everything, for reading values off."""
+    axes.grid(axis=axis, color="#EAEAEA", linewidth=0.8)
+    axes.set_axisbelow(True)

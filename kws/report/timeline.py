@@ -1,0 +1,339 @@
+"""The time line of a stream: what it sounds like, what was said, heard, and why."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from kws.decide import Event, decision_limits
+from kws.errors import KwsError, require
+from kws.frontend import log_mel, mel_energies, spectrum, split
+from kws.matching import Matches, SpokenWord, match_events
+from kws.model_file import ModelCard
+from kws.report.style import BLUE, INK, PALE, VERMILLION, legend_below, picture, title
+
+if TYPE_CHECKING:
+    from kws.evaluate import StreamEvaluation
+
+_CHARACTERS = 1 / 170
+"""Width of a character in the time line, as a share of the picture's width."""
+
+
+def plot_timeline(
+    pcm: npt.NDArray[np.int16],
+    posteriors: npt.ArrayLike,
+    card: ModelCard,
+    path: str | Path,
+    *,
+    truth: Iterable[SpokenWord] = (),
+    events: Iterable[Event] = (),
+    start_s: float = 0.0,
+    end_s: float | None = None,
+    offset_s: float = 0.0,
+) -> None:
+    """Draw a stretch of a stream: what it sounds like, what was said, heard, and why.
+
+    From the top: log-mel energies; the words said and the events; for each keyword its posteriors
+    (grey), their moving mean (blue), and the threshold (dashed) that fires it.
+
+    Args:
+        pcm: int16 [n], audio that holds the stretch.
+        posteriors: every step from the start of the stream on [steps, labels].
+        card: the model that gave them.
+        path: .png, .pdf or .svg; written whole or not at all.
+        truth: the words said.
+        events: the events reported.
+        start_s: where the stretch begins, in seconds of the stream.
+        end_s: where it ends; by default with `pcm`.
+        offset_s: where in the stream `pcm` begins, in seconds.
+
+    Raises:
+        KwsError: matplotlib is missing, an unknown suffix, or a stretch outside the audio.
+    """
+    rate = card.front_end.sample_rate_hz
+    audio_end_s = offset_s + len(pcm) / rate
+    end_s = audio_end_s if end_s is None else min(end_s, audio_end_s)
+    start_s = max(start_s, offset_s)
+    if end_s - start_s < card.front_end.frame_length / rate:
+        raise KwsError(
+            f"The time line would show {start_s:.2f} to {end_s:.2f} s, where there is no audio. "
+            f"The audio is {offset_s:.2f} to {audio_end_s:.2f} s"
+        )
+    matches = match_events(truth, events, duration_s=max(audio_end_s, 1e-9))
+    scores = np.asarray(posteriors, np.float64).reshape(-1, len(card.labels))
+    times = np.array([card.step_time_s(k) for k in range(len(scores))])
+    shown = (times >= start_s) & (times <= end_s)
+    lanes = _lanes(card, scores[shown], matches.spoken, matches.reported, start_s, end_s)
+
+    height = 1.5 + 1.1 + 0.42 * len(lanes)
+    with picture(path, (12.0, height + 1.3)) as figure:
+        rows = figure.subplots(
+            2 + len(lanes), 1, sharex=True, squeeze=False,
+            height_ratios=[1.5, 1.1] + [0.42] * len(lanes),
+            gridspec_kw={"hspace": 0.12},
+        )[:, 0]  # fmt: skip
+        first = round((start_s - offset_s) * rate)
+        stretch = pcm[first : round((end_s - offset_s) * rate)]
+        _mel_panel(rows[0], stretch, card, start_s, end_s)
+        _word_panel(rows[1], matches, start_s, end_s)
+        limits = decision_limits(card.decision, card.keywords, card.step_ms)
+        means = _moving_mean(scores, limits.window_steps)
+        right = {id(event) for _, event in matches.hits}
+        for axes, keyword in zip(rows[2:], lanes, strict=True):
+            column = card.labels.index(keyword)
+            _lane(
+                axes, keyword, times[shown], scores[shown, column], means[shown, column],
+                card.decision.thresholds[keyword],
+            )  # fmt: skip
+            for event in matches.reported:
+                if event.keyword == keyword and start_s <= event.time_s <= end_s:
+                    _mark(axes, event.time_s, event.score, id(event) in right)
+        for axes in rows[1:]:
+            for word in matches.spoken:
+                axes.axvspan(word.start_s, word.end_s, color="#F1F1F1", linewidth=0, zorder=0)
+        for axes in rows[:-1]:
+            axes.tick_params(bottom=False)
+        rows[-1].set_xlabel("seconds from the start of the stream")
+        rows[-1].set_xlim(start_s, end_s)
+        title(figure, card.name, _counted(matches, start_s, end_s))
+        _timeline_legend(figure)
+
+
+def plot_stretch(
+    evaluation: StreamEvaluation,
+    path: str | Path,
+    *,
+    start_s: float,
+    end_s: float,
+    recording: int = 0,
+) -> None:
+    """Draw a stretch of a recording that was evaluated (see `plot_timeline`).
+
+    Args:
+        evaluation: the result.
+        path: .png, .pdf or .svg; written whole or not at all.
+        start_s: where the stretch begins, in seconds.
+        end_s: where it ends.
+        recording: which one of those evaluated, from 0 on.
+
+    Raises:
+        KwsError: as `plot_timeline`, or the recording can no longer be read.
+    """
+    from kws.audio.files import iter_audio
+
+    result = evaluation.recordings[recording]
+    rate = evaluation.card.front_end.sample_rate_hz
+    first, last = round(start_s * rate), round(end_s * rate)
+    parts, at = [], 0
+    for block in iter_audio(result.heard.audio, rate, rate):
+        if at + len(block) > first:
+            parts.append(block[max(0, first - at) : last - at])
+        at += len(block)
+        if at >= last:
+            break
+    plot_timeline(
+        np.concatenate(parts) if parts else np.zeros(0, np.int16),
+        result.heard.posteriors,
+        evaluation.card,
+        path,
+        truth=result.truth,
+        events=result.matches.reported,
+        start_s=start_s,
+        end_s=end_s,
+        offset_s=min(first, at) / rate,
+    )
+
+
+def _mel_panel(
+    axes: Any, pcm: npt.NDArray[np.int16], card: ModelCard, start_s: float, end_s: float
+) -> None:
+    config = card.front_end
+    floor = math.log(config.log_floor)
+    energies = log_mel(mel_energies(spectrum(split(pcm, config)), config), config)
+    if len(energies):  # [frames, n_mels]
+        # Each frame stands for one hop around its middle.
+        hop_s = config.hop_length / config.sample_rate_hz
+        left = start_s + config.frame_length / 2 / config.sample_rate_hz - hop_s / 2
+        axes.imshow(
+            energies.T, origin="lower", aspect="auto", cmap="magma", interpolation="nearest",
+            extent=(left, left + hop_s * len(energies), 0, config.n_mels),
+            vmin=floor, vmax=max(float(energies.max()), floor + 4),
+        )  # fmt: skip
+    axes.set_facecolor("black")
+    marks = [hz for hz in (250, 1000, 4000) if config.mel_low_hz < hz < config.mel_high_hz]
+    axes.set_yticks([_mel_band(hz, card) for hz in marks], [_hertz(hz) for hz in marks])
+    axes.set_ylabel("log-mel")
+    axes.set_xlim(start_s, end_s)
+
+
+def _mel_band(hz: float, card: ModelCard) -> float:
+    """Return where a frequency lies among the mel bands, in bands from the lowest."""
+
+    def mel(frequency: float) -> float:
+        return 2595.0 * math.log10(1.0 + frequency / 700.0)
+
+    low, high = mel(card.front_end.mel_low_hz), mel(card.front_end.mel_high_hz)
+    # n triangles have n + 2 corners; the middle of band k (drawn from k to k + 1) is corner k + 1.
+    return (mel(hz) - low) / (high - low) * (card.front_end.n_mels + 1) - 0.5
+
+
+def _hertz(hz: float) -> str:
+    return f"{hz / 1000:g} kHz" if hz >= 1000 else f"{hz:g} Hz"
+
+
+def _word_panel(axes: Any, matches: Matches, start_s: float, end_s: float) -> None:
+    """Words as bars, events as marks; blue and filled is right, vermillion and hollow is wrong.
+
+    In a long stretch not every word has room for its name; mistakes have it first.
+    """
+    axes.set_ylim(0, 2.1)
+    axes.set_yticks([1.45, 0.45], ["said", "heard"])
+    axes.tick_params(axis="y", length=0)
+    right = {id(word) for word, _ in matches.hits} | {id(event) for _, event in matches.hits}
+    said = [w for w in matches.spoken if w.end_s > start_s and w.start_s < end_s]
+    notes = [
+        (w.start_s, w.keyword if id(w) in right else f"{w.keyword} ✗", id(w) in right) for w in said
+    ]
+    for word, (at, text, good), row in zip(said, notes, _rows(notes, start_s, end_s), strict=True):
+        axes.barh(
+            1.18, word.end_s - word.start_s, left=word.start_s, height=0.12,
+            color=BLUE if good else "white", edgecolor=BLUE if good else VERMILLION,
+            linewidth=1.2,
+        )  # fmt: skip
+        if row is not None:
+            _note(axes, at, 1.36 + 0.28 * row, text, good, start_s, end_s)
+    heard = [e for e in matches.reported if start_s <= e.time_s <= end_s]
+    notes = [(e.time_s, f"{e.keyword} {e.score:.2f}", id(e) in right) for e in heard]
+    for (at, text, good), row in zip(notes, _rows(notes, start_s, end_s), strict=True):
+        _mark(axes, at, 0.18, good)
+        if row is not None:
+            _note(axes, at, 0.34 + 0.28 * row, text, good, start_s, end_s)
+    axes.axhline(1.02, color="#DDDDDD", linewidth=0.8)
+
+
+def _rows(
+    notes: Sequence[tuple[float, str, bool]], start_s: float, end_s: float
+) -> list[int | None]:
+    """Put notes (at, text, right) that would run into each other on two rows.
+
+    Where these are full, notes on what is right are left out (None); what is wrong is noted first.
+    """
+    character_s = (end_s - start_s) * _CHARACTERS
+    taken: list[list[tuple[float, float]]] = [[], []]
+    rows: list[int | None] = [None] * len(notes)
+    for i in sorted(range(len(notes)), key=lambda i: (notes[i][2], notes[i][0])):
+        at, text, _ = notes[i]
+        width_s = character_s * (len(text) + 1)
+        left = min(max(at, start_s), end_s - width_s)  # as `_note` places it
+        for row, others in enumerate(taken):
+            if all(left >= end or left + width_s <= start for start, end in others):
+                others.append((left, left + width_s))
+                rows[i] = row
+                break
+    return rows
+
+
+def _note(
+    axes: Any, x: float, y: float, text: str, good: bool, start_s: float, end_s: float
+) -> None:
+    """Write a text that begins at x, or that ends at the edge where it would run over it."""
+    width_s = (len(text) + 1) * _CHARACTERS * (end_s - start_s)
+    over = x + width_s > end_s
+    axes.text(
+        end_s if over else max(x, start_s), y, text, ha="right" if over else "left",
+        size=8, va="bottom", color=BLUE if good else VERMILLION,
+        weight="normal" if good else "bold",
+    )  # fmt: skip
+
+
+def _mark(axes: Any, x: float, y: float, good: bool) -> None:
+    axes.plot(
+        x, y, marker="^" if good else "X", markersize=7, linestyle="none", clip_on=False,
+        color=BLUE if good else VERMILLION, markeredgecolor="white", markeredgewidth=0.5,
+        zorder=5,
+    )  # fmt: skip
+
+
+def _lanes(
+    card: ModelCard,
+    scores: npt.NDArray[np.float64],
+    truth: Iterable[SpokenWord],
+    events: Iterable[Event],
+    start_s: float,
+    end_s: float,
+) -> list[str]:
+    """Return the keywords worth a lane, in the model's order; at most twelve."""
+    if len(card.keywords) <= 12:
+        return list(card.keywords)
+    named = {w.keyword for w in truth if w.end_s > start_s and w.start_s < end_s}
+    named |= {e.keyword for e in events if start_s <= e.time_s <= end_s}
+
+    def interest(keyword: str) -> float:
+        column = scores[:, card.labels.index(keyword)]
+        return (keyword in named) + float(column.max(initial=0.0))
+
+    chosen = sorted(card.keywords, key=interest, reverse=True)[:12]
+    return [keyword for keyword in card.keywords if keyword in chosen]
+
+
+def _lane(
+    axes: Any,
+    keyword: str,
+    times: npt.NDArray[np.float64],
+    posteriors: npt.NDArray[np.float64],
+    means: npt.NDArray[np.float64],
+    threshold: float,
+) -> None:
+    axes.fill_between(times, posteriors, step="pre", color=PALE, linewidth=0)
+    axes.plot(times, means, color=BLUE, linewidth=1.4)
+    axes.axhline(threshold, color=INK, linewidth=0.8, linestyle=(0, (4, 3)))
+    axes.set_ylim(0.0, 1.05)
+    axes.set_yticks([threshold], [f"{threshold:.2f}"], size=6.5)
+    axes.yaxis.tick_right()
+    axes.tick_params(axis="y", length=0)
+    axes.set_ylabel(keyword, rotation=0, ha="right", va="center")
+    for name in ("top", "right", "left"):
+        axes.spines[name].set_visible(False)
+
+
+def _moving_mean(scores: npt.NDArray[np.float64], steps: int) -> npt.NDArray[np.float64]:
+    """Mean of the last `steps` rows; rows before the first count as zero, as in the decision."""
+    sums = np.cumsum(np.pad(scores, ((steps, 0), (0, 0))), axis=0)
+    return (sums[steps:] - sums[:-steps]) / steps
+
+
+def _counted(matches: Matches, start_s: float, end_s: float) -> str:
+    """Say in words what a stretch shows."""
+    words = [w for w in matches.spoken if w.end_s > start_s and w.start_s < end_s]
+    events = [e for e in matches.reported if start_s <= e.time_s <= end_s]
+    hits = {id(x) for pair in matches.hits for x in pair}
+    heard = sum(id(word) in hits for word in words)
+    wrong = sum(id(event) not in hits for event in events)
+    return (
+        f"{round(start_s, 2):g} to {round(end_s, 2):g} s: {heard} of {len(words)} words heard, "
+        f"{wrong} of {len(events)} events wrong"
+    )
+
+
+def _timeline_legend(figure: Any) -> None:
+    lines = require("matplotlib.lines", extra="plot")
+    patches = require("matplotlib.patches", extra="plot")
+
+    def mark(shape: str, colour: str) -> Any:
+        return lines.Line2D([], [], marker=shape, color=colour, linestyle="none", markersize=7)
+
+    entries = {
+        "word that was heard": patches.Patch(facecolor=BLUE, edgecolor=BLUE),
+        "not heard": patches.Patch(facecolor="white", edgecolor=VERMILLION, linewidth=1.2),
+        "right event": mark("^", BLUE),
+        "wrong event": mark("X", VERMILLION),
+        "posterior": patches.Patch(facecolor=PALE),
+        "moving mean": lines.Line2D([], [], color=BLUE, linewidth=1.4),
+        "threshold": lines.Line2D([], [], color=INK, linewidth=0.8, linestyle=(0, (4, 3))),
+    }
+    legend_below(figure, entries)

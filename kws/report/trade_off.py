@@ -1,0 +1,95 @@
+"""The picture of what thresholds trade: misses over false accepts per hour."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from kws.errors import KwsError
+from kws.report.style import BLUE, GREY, INK, ORANGE, VERMILLION, grid, picture, title
+
+if TYPE_CHECKING:
+    from kws.recordings.curve import Curve
+
+_KEYWORD_LINES = [
+    (colour, dashes)
+    for dashes in ("-", (0, (4, 2)), (0, (1, 1)))
+    for colour in (BLUE, ORANGE, "#009E73", "#CC79A7", "#56B4E9")
+]
+
+
+def plot_trade_off(curves: Mapping[str, Curve], name: str, path: str | Path) -> None:
+    """Draw misses over false accepts per hour: all keywords in bold, each in a line of its own.
+
+    False accepts per hour are on a scale of powers of ten, down to 0.1. The shaded part is
+    less than one false accept in all of the audio: what is there rests on none at all.
+
+    Args:
+        curves: from `kws.recordings.curve.trace_curves`.
+        name: of the model.
+        path: .png, .pdf or .svg; written whole or not at all.
+
+    Raises:
+        KwsError: matplotlib is missing, an unknown suffix, or no word was spoken.
+    """
+    whole = curves["all"]
+    if not whole.own.words:
+        raise KwsError(
+            "No word is spoken in these recordings, so nothing can be missed. Give a recording "
+            "with keywords, too"
+        )
+    hours, words = whole.own.hours, whole.own.words
+    lowest = min(0.1, 0.5 / hours)
+    with picture(path, (8.4, 4.8)) as figure:
+        axes = figure.add_subplot()
+        single = [curve for curve in curves.values() if curve.name != "all" and curve.own.words]
+        for i, curve in enumerate(single if len(single) > 1 else []):
+            x, y = _frontier(curve, lowest)
+            colour, dashes = _KEYWORD_LINES[i % len(_KEYWORD_LINES)]
+            axes.step(
+                x, y, where="post", color=colour, linestyle=dashes, linewidth=1.1, label=curve.name
+            )
+        x, y = _frontier(whole, lowest)
+        axes.step(x, y, where="post", color=INK, linewidth=2.2, label="all")
+        own = whole.own
+        if own.false_reject_rate is not None:
+            axes.plot(
+                max(own.false_accepts_per_hour, lowest), 100 * own.false_reject_rate, "o",
+                color=VERMILLION, markersize=7, markeredgecolor="white", zorder=5,
+                label="thresholds in the file",
+            )  # fmt: skip
+        axes.axvspan(lowest, 1 / hours, color="#F4F4F4", linewidth=0, zorder=0)
+        axes.axvline(1 / hours, color=GREY, linewidth=0.8, linestyle=":")
+        axes.set_xscale("log")
+        most = max(30.0, 1.5 * own.false_accepts_per_hour)
+        axes.set_xlim(lowest, most)
+        axes.set_ylim(0, min(100.0, max(10.0, 1.05 * float(y[0]))))
+        ticks = [t for t in (0.01, 0.1, 0.2, 0.5, 1, 2, 5, 10, 20, 50, 100) if lowest <= t <= most]
+        axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+        axes.minorticks_off()
+        grid(axes)
+        axes.set_xlabel("false accepts per hour")
+        axes.set_ylabel("words missed or taken for another, %")
+        figure.legend(loc="outside right upper", fontsize=8.5)
+        title(
+            figure,
+            name,
+            f"{words:,} words in {hours:.2f} hours (shaded: less than one false accept)",
+        )
+
+
+def _frontier(
+    curve: Curve, lowest: float
+) -> tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]:
+    """Return false accepts per hour, rising, and the fewest misses (in %) that each allows."""
+    points = sorted(
+        (max(p.false_accepts_per_hour, lowest), 100.0 * (p.false_reject_rate or 0.0))
+        for p in curve.points
+    )
+    x = np.array([rate for rate, _ in points])
+    y = np.minimum.accumulate([missed for _, missed in points])
+    return x, y
