@@ -23,6 +23,7 @@ from kws.errors import KwsError
 from kws.files import atomic_write
 from kws.model_file import ModelCard, read_card
 from kws.network import Network
+from kws.wording import counted
 
 if TYPE_CHECKING:
     from kws.train.trained import TrainedRun
@@ -167,9 +168,9 @@ def table(entries: Sequence[Entry]) -> list[str]:
 
 
 def _training(entry: Entry) -> str:
-    taught = f", {entry.teachers} teacher{'s' * (entry.teachers > 1)}" if entry.teachers else ""
+    taught = f", {counted(entry.teachers, 'teacher')}" if entry.teachers else ""
     seeds = f", {entry.seeds} seeds" if entry.seeds > 1 else ""
-    return f"{entry.epochs} epoch{'s' * (entry.epochs != 1)}{taught}{seeds}"
+    return f"{counted(entry.epochs, 'epoch')}{taught}{seeds}"
 
 
 def _percent(mean: float, extremes: tuple[float, float]) -> str:

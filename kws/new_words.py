@@ -23,6 +23,7 @@ from kws.files import atomic_write
 from kws.progress import byte_size
 from kws.recipe import load_recipe, toml_value
 from kws.train.dataset import find_folder
+from kws.wording import counted
 
 DEVICES = {
     "laptop": "a laptop or a desktop",
@@ -382,7 +383,7 @@ def _word_ms(new: NewWords, word: str) -> tuple[float, str]:
         measured = word_lengths(new.folder / RECORDINGS, word)
         recordings = measured.measured
         if recordings:
-            by = f"by {recordings} recording{'' if recordings == 1 else 's'} of {word}"
+            by = f"by {counted(recordings, 'recording')} of {word}"
             found.append((1000 * (measured.p95_s + _AROUND_S), by))
     if _can_speak():
         from kws.data.spoken_clips import needed_seconds, plan_words

@@ -33,7 +33,7 @@ FLOORS = (
     ("network",),
     ("model_file", "runtime"),
     ("decide", "frontend", "audio"),
-    ("cache", "files", "labels", "native", "processes", "progress"),
+    ("cache", "files", "labels", "native", "processes", "progress", "wording"),
     ("errors",),
 )
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from kws.cli.options import JSON, LABELS, MODEL, WORKERS
+from kws.wording import counted
 
 if TYPE_CHECKING:
     from kws.evaluate import Evaluation, StreamEvaluation
@@ -286,8 +287,7 @@ def clip_report(result: Evaluation) -> str:
         lines += ["", "most frequent confusions"]
         for confusion in result.confusions[:_SHOWN_CONFUSIONS]:
             lines.append(
-                f"  {confusion.word} heard as {confusion.heard}: "
-                f"{confusion.clips} {'clip' if confusion.clips == 1 else 'clips'}"
+                f"  {confusion.word} heard as {confusion.heard}: {counted(confusion.clips, 'clip')}"
             )
         lines += ["", "wrong and most sure of it"]
         for mistake in result.mistakes[:_SHOWN_MISTAKES]:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 import typer
 
+from kws.wording import counted
+
 if TYPE_CHECKING:
     from kws.decide import Event
     from kws.keep import Keeper
@@ -44,7 +46,7 @@ def keeper_for(spotter: Spotter, folder: Path | None, almost: bool) -> Keeper | 
 def kept_line(keeper: Keeper, folder: Path) -> str:
     """Return what was kept, in a line."""
     events, almost = len(keeper.clips), len(keeper.almost_clips)
-    line = f"kept {events} event{'' if events == 1 else 's'}"
+    line = f"kept {counted(events, 'event')}"
     if almost:
         line += f" and {almost} that came close"
     return f"{line} in {folder}"

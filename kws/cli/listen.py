@@ -17,6 +17,7 @@ import typer
 
 from kws.cli.events import event_line, keeper_for, kept_line
 from kws.cli.options import DEVICE, JSON_LINES, KEEP, KEEP_ALMOST, LISTENING_MODEL, THRESHOLD
+from kws.wording import counted
 
 if TYPE_CHECKING:
     from kws.audio.microphone import Device, Microphone
@@ -165,7 +166,7 @@ class _Session:
         events = sum(self._counts.values())
         lost = f"{microphone.overflows} overflows, {microphone.lost_s:.1f} s dropped"
         self._display.say(
-            f"listened {self._heard_s:.1f} s, {events} event{'' if events == 1 else 's'}"
+            f"listened {self._heard_s:.1f} s, {counted(events, 'event')}"
             f"{f' ({heard})' if heard else ''}, {lost}"
         )
         if self._commands:

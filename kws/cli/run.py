@@ -11,6 +11,7 @@ import typer
 
 from kws.cli.events import event_line, keeper_for, kept_line
 from kws.cli.options import JSON_LINES, KEEP, KEEP_ALMOST, LISTENING_MODEL, THRESHOLD
+from kws.wording import counted
 
 if TYPE_CHECKING:
     from kws.decide import Event
@@ -84,8 +85,8 @@ def run(
                 keeper.finish()
     if failed < len(files):
         typer.echo(
-            f"{_count(len(files) - failed, 'file')}, {heard_samples / rate:.1f} s of audio, "
-            f"{_count(events, 'event')}{f', {failed} not readable' if failed else ''}",
+            f"{counted(len(files) - failed, 'file')}, {heard_samples / rate:.1f} s of audio, "
+            f"{counted(events, 'event')}{f', {failed} not readable' if failed else ''}",
             err=True,
         )
     if keeper and keep:
@@ -111,7 +112,3 @@ def _report(file: str, events: Sequence[Event], as_json: bool) -> int:
     for event in events:
         typer.echo(event_line(event, as_json=as_json, file=file))
     return len(events)
-
-
-def _count(n: int, what: str) -> str:
-    return f"{n} {what}{'' if n == 1 else 's'}"

@@ -13,6 +13,7 @@ from kws.data.clips import AUDIO_SUFFIXES
 from kws.data.find_words import find_utterances, strongest
 from kws.data.split import speaker_of
 from kws.errors import KwsError
+from kws.wording import counted
 
 MOST_CLIPS = 1000
 """Of more clips so many are measured, evenly spread: figures do not change with the rest."""
@@ -39,7 +40,7 @@ class WordLengths:
 
     def __str__(self) -> str:
         """Return it as a line, such as ``computer: 20 clips by 20 speakers, 0.61 s median, …``."""
-        held = f"{_count(self.clips, 'clip')} by {_count(self.speakers, 'speaker')}"
+        held = f"{counted(self.clips, 'clip')} by {counted(self.speakers, 'speaker')}"
         if not self.measured:
             return f"{self.word}: {held}"
         return f"{self.word}: {held}, {self.median_s:.2f} s median, {self.longest_s:.2f} s longest"
@@ -91,7 +92,3 @@ def word_lengths(folder: str | os.PathLike[str], word: str) -> WordLengths:
 
 def _is_clip(path: Path) -> bool:
     return not path.name.startswith(".") and path.suffix.lower() in AUDIO_SUFFIXES
-
-
-def _count(n: int, what: str) -> str:
-    return f"{n:,} {what}{'' if n == 1 else 's'}"

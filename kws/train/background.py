@@ -12,6 +12,7 @@ from kws.errors import KwsError
 from kws.labels import SILENCE
 from kws.recipe import TrainingRecipe
 from kws.train.dataset import named_folders
+from kws.wording import counted
 
 
 def check_background(recipe: TrainingRecipe, data_dir: Path | None) -> None:
@@ -56,8 +57,8 @@ def check_lengths(recordings: Sequence[Path], clip_samples: int, sample_rate_hz:
     if recordings:
         n, clip_s = len(recordings), clip_samples / sample_rate_hz
         raise KwsError(
-            f"The noise in {NOISE_FOLDER} is too short. Received: {n} recording"
-            f"{'' if n == 1 else 's'} in {recordings[0].parent}, "
+            f"The noise in {NOISE_FOLDER} is too short. Received: {counted(n, 'recording')} "
+            f"in {recordings[0].parent}, "
             f"{'of' if n == 1 else 'the longest of'} {longest / sample_rate_hz:.1f} s; one of "
             f"{clip_s / HELD_OUT_SHARE:.1f} s is needed, since the last fifth of each is kept from "
             f"training and must hold a clip of {clip_s:g} s. Record some minutes of noise"

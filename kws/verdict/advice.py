@@ -6,6 +6,8 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from kws.wording import counted
+
 GOOD_MISSES = 0.05
 """A word that is missed less often than this is fine; openWakeWord's goal is the same."""
 FEW_RECORDINGS = 50
@@ -87,7 +89,7 @@ def advise_word(facts: Facts) -> list[str]:
     word, advice = facts.keyword, []
     bad = facts.missed is not None and facts.missed >= GOOD_MISSES
     trained, missed = facts.missed_trained, facts.missed or 0.0
-    known = _count(facts.recordings, "recording")
+    known = counted(facts.recordings, "recording")
     to = ["--to", facts.more_to] if facts.more_to else []
     record = shlex.join(["kws", "data", "record", word, *to])
     if trained is not None and trained >= GOOD_MISSES and not _clearly(missed, trained):
@@ -112,12 +114,12 @@ def advise_word(facts: Facts) -> list[str]:
         advice.append(
             f"record {word!r} by other people and in other rooms: it is missed in "
             f"{_percent(missed)} of new recordings and in {_percent(trained)} of the {known} of "
-            f"{_count(facts.speakers, 'speaker')} that it learnt from: {record}"
+            f"{counted(facts.speakers, 'speaker')} that it learnt from: {record}"
         )
     elif bad and facts.recordings < FEW_RECORDINGS:
         advice.append(
             f"record {word!r} more often, by other people and in other rooms: it was learnt from "
-            f"{known} of {_count(facts.speakers, 'speaker')}: {record}"
+            f"{known} of {counted(facts.speakers, 'speaker')}: {record}"
         )
     if bad and _clearly(facts.missed_soft, facts.missed_loud):
         advice.append(
@@ -162,10 +164,6 @@ def _on_rates(rates: Rates) -> list[str]:
 def _clearly(more: float, less: float) -> bool:
     # Shares are rounded: 0.12 - 0.02 is not quite 0.1.
     return more >= _CLEARLY * less and more - less >= _AT_LEAST - 1e-9
-
-
-def _count(n: int, what: str) -> str:
-    return f"{n} {what}" if n == 1 else f"{n} {what}s"
 
 
 def _percent(share: float) -> str:

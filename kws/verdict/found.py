@@ -13,6 +13,7 @@ from kws.matching import Matches, poisson_interval
 from kws.recordings.calibrate import Calibration
 from kws.recordings.curve import Curve
 from kws.verdict.advice import Facts, Rates, advise
+from kws.wording import counted
 
 _TRADES = (0.2, 0.5, 1.0, 2.0, 5.0)
 """False accepts an hour of which the misses are named."""
@@ -110,7 +111,7 @@ class Verdict:
             f"{self.model}: thresholds "
             + ", ".join(f"{word} {t:.3g}" for word, t in self.thresholds.items()),
             f"misses: {self._misses(self.words)} from "
-            f"{_count(len(self.clips), 'clip')} that {_were(len(self.clips))} not trained on",
+            f"{counted(len(self.clips), 'clip')} that {_were(len(self.clips))} not trained on",
         ]
         if self.generated:
             lines.append(
@@ -203,10 +204,6 @@ def _interval(matches: Matches) -> tuple[float, float]:
     """Return the 95 % interval of false accepts an hour."""
     low, high = poisson_interval(len(matches.false_accepts))
     return low / matches.hours, high / matches.hours
-
-
-def _count(n: int, what: str) -> str:
-    return f"{n:,} {what}" if n == 1 else f"{n:,} {what}s"
 
 
 def _were(n: int) -> str:
