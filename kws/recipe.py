@@ -219,8 +219,9 @@ class TrainingConfig:
     """Clips in a row that the LSTM hears without a reset, so that it learns to forget. For a
     network that takes whole clips it is 1, and a recipe that does not say gets that."""
     average_epochs: float = 0.0
-    """Epochs over which the weights are averaged, as a moving mean over the steps; the result is
-    then this average. 0 for the weights as they are."""
+    """Epochs over which the weights are averaged, as a moving mean over the steps, though over no
+    more than a tenth of the training so far; the result is then this average. 0 for the weights as
+    they are."""
     teachers: tuple[str, ...] = ()
     """Networks with the same front end and labels, whose mean answer is learnt beside the right
     one: folders of finished runs of any architecture, or as for ``start`` files and names of

@@ -58,6 +58,8 @@ from kws.train.weights import load_network_weights, network_weights
 CURVES = ("loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "seconds")
 CALIBRATION_CLIPS = 400
 STATISTICS_CLIPS = 2000
+AVERAGED_SHARE = 0.1
+"""Share of the steps so far that averaged weights reach back over at most."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -397,7 +399,9 @@ class WeightAverage:
     Weights that hop about a good place have their mean nearer to it (B. Polyak and A. Juditsky,
     "Acceleration of stochastic approximation by averaging", 1992; A. Tarvainen and H. Valpola,
     arXiv 1703.01780, for the moving mean). The statistics of normalisations are averaged like the
-    weights that they belong to.
+    weights that they belong to. The mean reaches back `average_epochs`, and over no more than a
+    tenth of the steps so far (`AVERAGED_SHARE`): weights move far at first, and the mean of what
+    lies far apart hears nothing.
     """
 
     def __init__(self, network: Any, recipe: TrainingRecipe, steps_per_epoch: int) -> None:
@@ -408,11 +412,8 @@ class WeightAverage:
         self._steps = recipe.training.average_epochs * steps_per_epoch
 
     def update(self, step: int) -> None:
-        """Take in the weights after training step `step`, counted from 1.
-
-        Until there have been as many steps as the mean reaches back, it is that of all of them.
-        """
-        share = 1 / max(1, min(step, self._steps))
+        """Take in the weights after training step `step`, counted from 1."""
+        share = 1 / max(1, min(step * AVERAGED_SHARE, self._steps))
         for mean, now in self._pairs:
             mean.assign(mean.value + (now.value - mean.value) * share)
 
