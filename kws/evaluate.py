@@ -19,10 +19,10 @@ import numpy as np
 import numpy.typing as npt
 
 from kws.answers import clip_posteriors, file_posteriors
-from kws.data.arrays import HELD_OUT_SHARE
 from kws.data.clips import NOISE_FOLDER, ClipIndex, scan
 from kws.data.labels import LabelSet
 from kws.data.noise import SNRS_DB, Background, HeldOutNoise, check_ratios, held_out_noise
+from kws.data.noise_recordings import HELD_OUT_SHARE
 from kws.errors import KwsError, some
 from kws.labels import SILENCE, UNKNOWN, folded
 from kws.matching import Matches, SpokenWord, join_matches, match_events
@@ -389,7 +389,7 @@ def evaluate_folder(
             result) instead of failing.
         progress: report on stderr.
         noise: a folder of noise recordings, or a data set that has some. Only the end of each is
-            used, which training never hears (`kws.data.arrays.split_noise`).
+            used, which training never hears (`kws.data.noise_recordings.split_noise`).
         snrs_db: ratios of speech to noise, in dB.
         seed: each clip hears another piece of noise for another seed.
 

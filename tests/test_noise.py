@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kws.audio.files import Pcm, write_wav
-from kws.data.arrays import read_noise, split_noise
 from kws.data.clips import scan
 from kws.data.noise import Background, check_ratios, held_out_noise, mix
+from kws.data.noise_recordings import read_noise, split_noise
 from kws.errors import KwsError
 
 RATE = 16000

@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from kws.audio.files import Pcm, read_audio
-from kws.data.arrays import read_noise, split_noise
 from kws.data.clips import AUDIO_SUFFIXES, scan
 from kws.data.forbidden import Forbidden
+from kws.data.noise_recordings import read_noise, split_noise
 from kws.data.split import SPLITS, TRAINING, recording_speaker, split_of
 from kws.data.transcripts import free_sentences
 from kws.errors import KwsError, some

@@ -22,9 +22,9 @@ from pathlib import Path
 import numpy as np
 
 from kws.audio.files import SAMPLE_RATE_HZ, Pcm
-from kws.data.arrays import HELD_OUT_SHARE, draw_noise, read_held_out
 from kws.data.clips import NOISE_FOLDER
 from kws.data.material import audio_in
+from kws.data.noise_recordings import HELD_OUT_SHARE, draw_noise, read_held_out
 from kws.errors import KwsError, some
 
 SNRS_DB = (20.0, 10.0, 5.0, 0.0)

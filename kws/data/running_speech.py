@@ -1,7 +1,7 @@
 """Sentences from the synthesiser in which a keyword is not spoken: examples of "something else".
 
 They lie as recordings of people do: ``<speaker>/<recording>.wav`` and ``transcripts.tsv``
-(`kws.data.arrays.cut_speech`).
+(`kws.data.speech_windows.cut_speech`).
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from pathlib import Path
 import numpy as np
 
 from kws.audio.files import SAMPLE_RATE_HZ
-from kws.data.arrays import read_transcripts
 from kws.data.espeak import Voice
 from kws.data.forbidden import Forbidden
 from kws.data.near_misses import Phrase, too_alike
@@ -27,7 +26,7 @@ from kws.data.phonemes import sounds_of
 from kws.data.rooms import Rooms
 from kws.data.spoken_clips import Cast, PlannedClip, labelled_texts, write_sentences
 from kws.data.synth import check_sayable, transcribe
-from kws.data.transcripts import TRANSCRIPTS
+from kws.data.transcripts import TRANSCRIPTS, read_transcripts
 from kws.data.voices import random_utterance
 from kws.errors import KwsError
 from kws.files import atomic_write

@@ -1,11 +1,11 @@
-"""Which recordings of sentences are free of the keywords, by what is said in them."""
+"""What is said in recordings of sentences, and which of them are free of the keywords."""
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Iterable
 from pathlib import Path
 
-from kws.data.arrays import read_transcripts, utterance_of
 from kws.data.forbidden import Forbidden
 from kws.errors import KwsError
 
@@ -40,3 +40,30 @@ def free_sentences(root: Path, paths: Iterable[str], keywords: Iterable[str]) ->
         if transcript is not None and forbidden.among(transcript) is None:
             chosen.append(path)
     return chosen
+
+
+def utterance_of(recording: str) -> str:
+    """Return what a table of transcripts calls a recording: its path without the suffix."""
+    return Path(recording).with_suffix("").as_posix()
+
+
+def read_transcripts(table: Path) -> dict[str, str]:
+    """Read a table with the columns utterance and transcript.
+
+    Returns:
+        Utterance (path without suffix) → what is said.
+
+    Raises:
+        KwsError: no text in UTF-8, or a column is missing.
+    """
+    try:
+        with table.open(encoding="utf-8", newline="") as file:
+            rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
+            if not {"utterance", "transcript"} <= set(rows.fieldnames or ()):
+                raise KwsError(
+                    f"{table} lacks a column. Received: {', '.join(rows.fieldnames or ())}. "
+                    "Its first line must name the columns utterance and transcript"
+                )
+            return {row["utterance"]: row["transcript"] or "" for row in rows}
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise KwsError(f"{table} is no table in UTF-8. Received: {error}. Repair it") from error

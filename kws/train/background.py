@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kws.audio.files import read_audio
-from kws.data.arrays import HELD_OUT_SHARE, split_noise
 from kws.data.clips import NOISE_FOLDER, scan
+from kws.data.noise_recordings import HELD_OUT_SHARE, split_noise
 from kws.errors import KwsError
 from kws.labels import SILENCE
 from kws.recipe import TrainingRecipe

@@ -10,22 +10,14 @@ from pathlib import Path
 import numpy as np
 
 from kws.data import phones
-from kws.data.arrays import (
-    SpeechWindows,
-    cut_speech,
-    load_good_clips,
-    noise_bank,
-    read_noise,
-    read_transcripts,
-    silence_clips,
-    split_noise,
-    utterance_of,
-)
+from kws.data.arrays import load_good_clips
 from kws.data.clips import NOISE_FOLDER, ClipIndex, check, label_counts, scan
 from kws.data.home import data_home
+from kws.data.noise_recordings import noise_bank, read_noise, silence_clips, split_noise
 from kws.data.nonwords import backwards, cut_out, spliced
 from kws.data.spans import word_spans
-from kws.data.transcripts import TRANSCRIPTS
+from kws.data.speech_windows import SpeechWindows, cut_speech
+from kws.data.transcripts import TRANSCRIPTS, read_transcripts, utterance_of
 from kws.errors import KwsError, some
 from kws.labels import SILENCE, UNKNOWN, folded
 from kws.processes import usable_cores

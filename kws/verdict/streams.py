@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from kws.audio.files import SAMPLE_RATE_HZ, Pcm, write_wav
-from kws.data.arrays import read_noise, split_noise
 from kws.data.clips import ClipIndex, scan
 from kws.data.long_stream import Built, StreamPlan, build_stream
 from kws.data.material import Material, find_sentences, gather
+from kws.data.noise_recordings import read_noise, split_noise
 from kws.data.split import SPLITS, TESTING, TRAINING, VALIDATION
 from kws.data.spoken_record import read_spoken
 from kws.data.transcripts import TRANSCRIPTS
