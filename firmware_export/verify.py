@@ -32,7 +32,7 @@ from kws.audio.files import read_audio
 from kws.data.clips import scan
 from kws.data.labels import LabelSet
 from kws.errors import KwsError
-from kws.evaluate import evaluate_posteriors, label_set
+from kws.evaluate.clips import evaluate_posteriors, label_set
 from kws.export.runtimes import RuntimeReport, check_runtimes, default_runtimes
 from kws.labels import UNKNOWN
 from kws.network import Network

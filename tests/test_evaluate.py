@@ -20,16 +20,15 @@ from kws.audio.files import write_wav
 from kws.data.labels import NOT_THE_WORD, LabelSet
 from kws.decide import DecisionConfig
 from kws.errors import KwsError
-from kws.evaluate import (
+from kws.evaluate.clips import (
     Confusion,
     Mistake,
     evaluate_arrays,
     evaluate_folder,
     evaluate_posteriors,
-    evaluate_stream,
-    evaluate_streams,
     wilson_interval,
 )
+from kws.evaluate.streams import evaluate_streams
 from kws.frontend import FrontEndConfig, features_of
 from kws.matching import SpokenWord, match_events
 from kws.model_file import ModelCard
@@ -596,7 +595,7 @@ def test_a_recording_gives_what_a_spotter_hears_in_it(eager: Path, tmp_path: Pat
         for e in events[::2]
     ]
     truth.append(SpokenWord(start_s=0.0, end_s=0.01, keyword="yes"))
-    result = evaluate_stream(eager, tmp_path / "long.wav", truth)
+    result = evaluate_streams(eager, [(tmp_path / "long.wav", truth)])
     assert result.matches == match_events(truth, events, duration_s=30.0)
     assert len(result.matches.hits) == len(events[::2])
     (recording,) = result.recordings
@@ -617,19 +616,19 @@ def test_labelled_words_that_are_no_keywords_are_left_out_and_mentioned(
         SpokenWord(start_s=1, end_s=1.5, keyword="yes"),
         SpokenWord(start_s=2, end_s=2.5, keyword="marvin"),
     ]
-    result = evaluate_stream(eager, tmp_path / "long.wav", truth)
+    result = evaluate_streams(eager, [(tmp_path / "long.wav", truth)])
     assert result.matches.words == 1
     assert "1 of 2 labelled words" in result.notes[0]
     assert "marvin" in result.notes[0]
     with pytest.raises(KwsError, match="None of the labelled words is a keyword"):
-        evaluate_stream(eager, tmp_path / "long.wav", truth[1:])
+        evaluate_streams(eager, [(tmp_path / "long.wav", truth[1:])])
 
 
 def test_labelled_words_are_keywords_in_any_case(eager: Path, tmp_path: Path) -> None:
     write_wav(tmp_path / "long.wav", sound(1, 4 * RATE), RATE)
     truth = [SpokenWord(start_s=1, end_s=1.5, keyword=word) for word in ("yes", "YES")]
     as_written, in_capitals = (
-        evaluate_stream(eager, tmp_path / "long.wav", [word]) for word in truth
+        evaluate_streams(eager, [(tmp_path / "long.wav", [word])]) for word in truth
     )
     assert in_capitals.matches == as_written.matches
     assert not in_capitals.notes
@@ -639,7 +638,7 @@ def test_a_label_file_of_a_longer_recording_is_refused(eager: Path, tmp_path: Pa
     write_wav(tmp_path / "long.wav", sound(1, 4 * RATE), RATE)
     truth = [SpokenWord(start_s=4.2, end_s=4.6, keyword="yes")]
     with pytest.raises(KwsError, match=r"lasts 4\.00 s, but 'yes' is labelled at 4\.20 s"):
-        evaluate_stream(eager, tmp_path / "long.wav", truth)
+        evaluate_streams(eager, [(tmp_path / "long.wav", truth)])
 
 
 def test_recordings_count_together_and_keep_their_own_times(eager: Path, tmp_path: Path) -> None:
@@ -675,7 +674,7 @@ def test_a_recording_is_never_whole_in_memory(eager: Path, tmp_path: Path) -> No
         for _ in range(2):
             gc.collect()
             tracemalloc.start()
-            evaluate_stream(eager, tmp_path / "long.wav", [])
+            evaluate_streams(eager, [(tmp_path / "long.wav", [])])
             found.append(tracemalloc.get_traced_memory()[1])
             tracemalloc.stop()
         return min(found)

@@ -15,7 +15,7 @@ from firmware_export.records import FirmwareEvent, Heard, pack_clips, unpack_rec
 from firmware_export.verify import Clip, CoreResult, Verification, compare, verify
 from kws.audio.files import read_audio, write_wav
 from kws.errors import KwsError
-from kws.evaluate import evaluate_folder
+from kws.evaluate.clips import evaluate_folder
 from kws.model_file import resolve_model
 
 MODEL = "commands_en"

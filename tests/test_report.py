@@ -17,7 +17,8 @@ from kws.audio.files import write_wav
 from kws.data.labels import COMMANDS, WORDS, LabelSet
 from kws.decide import DecisionConfig, Event
 from kws.errors import KwsError
-from kws.evaluate import Evaluation, RecordingResult, StreamEvaluation, evaluate_posteriors
+from kws.evaluate.clips import Evaluation, evaluate_posteriors
+from kws.evaluate.streams import RecordingResult, StreamEvaluation
 from kws.matching import SpokenWord, match_events
 from kws.recordings.curve import Curve, Point
 from kws.recordings.hear import Heard

@@ -643,7 +643,7 @@ def test_the_model_file_has_the_thresholds_that_were_chosen_and_says_how(case: C
 
 @pytest.mark.parametrize("name", ["words", "check", "choose"])
 def test_the_figures_are_those_of_kws_evaluate_on_the_same_audio(case: Case, name: str) -> None:
-    from kws.evaluate import evaluate_streams
+    from kws.evaluate.streams import evaluate_streams
 
     found = case.found
     assert found.words.hits and found.other.false_accepts

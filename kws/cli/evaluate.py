@@ -13,7 +13,8 @@ from kws.cli.options import JSON, LABELS, MODEL, WORKERS
 from kws.wording import counted
 
 if TYPE_CHECKING:
-    from kws.evaluate import Evaluation, StreamEvaluation
+    from kws.evaluate.clips import Evaluation
+    from kws.evaluate.streams import StreamEvaluation
     from kws.recordings.curve import Curve
 
 _SHOWN_FAULTS = 5
@@ -177,7 +178,7 @@ def _on_clips(
 ) -> None:
     from kws.data.noise import SNRS_DB
     from kws.errors import KwsError
-    from kws.evaluate import evaluate_folder
+    from kws.evaluate.clips import evaluate_folder
     from kws.processes import usable_cores
     from kws.progress import tell
 
@@ -230,7 +231,7 @@ def _on_streams(
     workers: int | None,
 ) -> None:
     from kws.errors import KwsError
-    from kws.evaluate import evaluate_streams
+    from kws.evaluate.streams import evaluate_streams
     from kws.matching import read_truth
     from kws.processes import usable_cores
     from kws.progress import tell

@@ -12,7 +12,7 @@ from kws.errors import KwsError
 from kws.report.style import BLUE, GREY, INK, grid, picture, title
 
 if TYPE_CHECKING:
-    from kws.evaluate import Evaluation
+    from kws.evaluate.clips import Evaluation
 
 
 def plot_confusion(evaluation: Evaluation, path: str | Path) -> None:

@@ -18,7 +18,7 @@ from kws.model_file import ModelCard
 from kws.report.style import BLUE, INK, PALE, VERMILLION, legend_below, picture, title
 
 if TYPE_CHECKING:
-    from kws.evaluate import StreamEvaluation
+    from kws.evaluate.streams import StreamEvaluation
 
 _CHARACTERS = 1 / 170
 """Width of a character in the time line, as a share of the picture's width."""

@@ -1,4 +1,4 @@
-"""How well a model hears: on clips, each with one answer, and on long recordings, with events.
+"""How well a model hears clips, each with one answer, as they are and in noise.
 
 What a network answers to a clip is defined in `kws.answers`. With a softmax head the largest
 posterior is what was heard. With a sigmoid head the word was heard if its posterior reaches the
@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -25,14 +25,8 @@ from kws.data.noise import SNRS_DB, Background, HeldOutNoise, check_ratios, held
 from kws.data.noise_recordings import HELD_OUT_SHARE
 from kws.errors import KwsError, some
 from kws.labels import SILENCE, UNKNOWN, folded
-from kws.matching import Matches, SpokenWord, join_matches, match_events
 from kws.model_file import ModelCard, load_model
 from kws.network import Network
-from kws.recordings.curve import Curve, trace_curves
-from kws.recordings.hear import Heard, hear
-from kws.recordings.micro import version_of
-from kws.recordings.replay import Replay
-from kws.recordings.truth import check_fits, own_words
 from kws.runtime import which_runtime
 
 _MISTAKES = 20
@@ -161,64 +155,6 @@ class Evaluation:
                 }
                 for noisy in self.in_noise
             ],
-        }
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class RecordingResult:
-    """How a model did on one recording."""
-
-    heard: Heard
-    """What the network answered to it."""
-    truth: tuple[SpokenWord, ...]
-    """The keywords of the model that are spoken in it."""
-    matches: Matches
-    """Words and events, matched."""
-
-    def first_mistake_s(self) -> float | None:
-        """Return where the first miss, substitution or false accept is, in s; None if none."""
-        m = self.matches
-        wrong = [word.start_s for word in m.misses]
-        wrong += [word.start_s for word, _ in m.substitutions]
-        wrong += [event.time_s for event in m.false_accepts]
-        return min(wrong, default=None)
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class StreamEvaluation:
-    """How a model did on long recordings."""
-
-    model: str
-    """Name or file of the model."""
-    runtime: str
-    """What ran it, for example ``ai-edge-litert 2.3.0``."""
-    seconds: float
-    """Time it took, in seconds."""
-    card: ModelCard
-    """What the model says about itself."""
-    recordings: tuple[RecordingResult, ...]
-    """Each recording, in the order given."""
-    matches: Matches
-    """Words and events of all of them; times are those in their own recording."""
-    curves: Mapping[str, Curve]
-    """Misses over false accepts as the thresholds move, for ``all`` keywords and each."""
-    notes: tuple[str, ...] = ()
-    """What else a reader should know: labelled words that are no keyword of this model."""
-
-    def to_json(self) -> dict[str, Any]:
-        """Return the figures as a dictionary that `json` can write (without the posteriors)."""
-        return {
-            "model": self.model,
-            "runtime": self.runtime,
-            "seconds": round(self.seconds, 3),
-            "recordings": [recording.heard.audio for recording in self.recordings],
-            **self.matches.to_json(),
-            "curves": {
-                # The points of one curve are enough to draw; tables are there for all.
-                name: curve.to_json(points=name == "all")
-                for name, curve in self.curves.items()
-            },
-            "notes": list(self.notes),
         }
 
 
@@ -445,69 +381,6 @@ def evaluate_folder(
         in_noise=tuple(
             replace(result, snr_db=snr) for result, snr in zip(in_noise, snrs, strict=True)
         ),
-    )
-
-
-def evaluate_stream(
-    model: str | Path,
-    audio: str | Path,
-    truth: Iterable[SpokenWord],
-    *,
-    progress: bool = False,
-) -> StreamEvaluation:
-    """Run a model over a long recording; see `evaluate_streams`."""
-    return evaluate_streams(model, [(audio, truth)], progress=progress)
-
-
-def evaluate_streams(
-    model: str | Path,
-    recordings: Sequence[tuple[str | Path, Iterable[SpokenWord]]],
-    *,
-    workers: int = 1,
-    runtime: str = "litert",
-    progress: bool = False,
-) -> StreamEvaluation:
-    """Run a model over long recordings and match its events with what is said in them.
-
-    The audio is read in pieces; what is kept are the posteriors, 4 MB for an hour and 12 labels.
-
-    Args:
-        model: a model file in stream form, or the name of a pretrained one.
-        recordings: each a file of any format that `kws.audio.files` reads, and the words spoken in
-            it. Words that are no keyword of the model are left out.
-        workers: processes to use, as far as there are recordings for them.
-        runtime: ``"tflm"`` runs the network on TFLM's interpreter, as microcontrollers do.
-        progress: report on stderr.
-
-    Raises:
-        KwsError: no such model, file or runtime, or words that do not fit the model or recording.
-    """
-    start = time.perf_counter()
-    card = load_model(model)
-    paths = [audio for audio, _ in recordings]
-    said = [list(truth) for _, truth in recordings]
-    ours, notes = own_words(card, said)
-    heard = hear(model, paths, workers=workers, runtime=runtime, progress=progress)
-    for one, words in zip(heard, said, strict=True):
-        check_fits(one, words)
-    replays = [Replay(card, one) for one in heard]
-    results = tuple(
-        RecordingResult(
-            heard=one,
-            truth=tuple(words),
-            matches=match_events(words, replay.events(), duration_s=one.seconds),
-        )
-        for one, replay, words in zip(heard, replays, ours, strict=True)
-    )
-    return StreamEvaluation(
-        model=str(model),
-        runtime=version_of(runtime),
-        card=card,
-        recordings=results,
-        matches=join_matches(result.matches for result in results),
-        curves=trace_curves(list(zip(replays, ours, strict=True)), card.decision.thresholds),
-        notes=tuple(notes),
-        seconds=time.perf_counter() - start,
     )
 
 
