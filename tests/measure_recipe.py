@@ -131,7 +131,7 @@ def measure(folder: str, recipe: TrainingRecipe, material: Material) -> list[str
     """Return a row of the table."""
     import keras
 
-    from kws.train.loop import posteriors_of
+    from kws.train.validation import posteriors_of
     from kws.train.weights import load_network_weights
 
     run = load_run(folder)

@@ -23,7 +23,7 @@ pytest.importorskip("matplotlib")
 
 def untrained_run(folder: Path, architecture: str, seed: int = 1) -> Path:
     """What `kws train` leaves behind, with the weights that a network begins with."""
-    from kws.train.loop import feature_statistics
+    from kws.train.trainer import feature_statistics
     from kws.train.weights import network_weights
 
     run = folder / (architecture if seed == 1 else f"{architecture}_{seed}")

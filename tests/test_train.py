@@ -108,7 +108,7 @@ def test_the_average_reaches_back_a_tenth_of_the_steps_and_at_most_as_far_as_the
 ) -> None:
     import keras
 
-    from kws.train.loop import WeightAverage
+    from kws.train.average import WeightAverage
 
     averaging = dataclasses.replace(
         recipe, training=dataclasses.replace(recipe.training, average_epochs=0.5)
@@ -128,10 +128,10 @@ def test_the_average_reaches_back_a_tenth_of_the_steps_and_at_most_as_far_as_the
 def test_averaged_weights_are_kept_and_go_on_after_an_interruption(
     recipe: TrainingRecipe, data: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from kws.train import loop
+    from kws.train import average
     from kws.train.loop import train
 
-    monkeypatch.setattr(loop, "AVERAGED_SHARE", 1.0)  # so few steps have no tenth to average
+    monkeypatch.setattr(average, "AVERAGED_SHARE", 1.0)  # so few steps have no tenth to average
 
     def epochs(n: int) -> TrainingRecipe:
         # A learning rate that does not depend on the number of epochs.
@@ -188,7 +188,7 @@ def test_a_file_teaches_what_its_run_would_but_for_its_rounding(
     import keras
 
     from kws.export.recover import recover_teacher
-    from kws.train.loop import posteriors_of
+    from kws.train.validation import posteriors_of
     from kws.train.weights import load_network_weights
 
     run, file = (recover_teacher(one) for one in (finished, exported))
@@ -337,7 +337,7 @@ def test_a_ctrl_c_that_a_library_swallows_ends_training_with_the_batch(
             signal.raise_signal(signal.SIGINT)
         return data.training.pcm[chosen]
 
-    monkeypatch.setattr(loop, "clip_source", lambda _: swallow)
+    monkeypatch.setattr("kws.train.batches.clip_source", lambda _: swallow)
     with pytest.raises(KeyboardInterrupt):
         loop.train(recipe, data, RunFolder(tmp_path))
     assert len(batches) == 1
@@ -391,7 +391,8 @@ def test_the_jax_backend_trains_the_same_recipe(
 def test_running_speech_and_nonwords_are_heard_in_training_and_in_the_stream_loss(
     stretch_speed: float, recipe: TrainingRecipe, real_speech: Path, tmp_path: Path
 ) -> None:
-    from kws.train.loop import Batches, train
+    from kws.train.batches import Batches
+    from kws.train.loop import train
 
     changed = dataclasses.replace(
         recipe,

@@ -24,7 +24,7 @@ from kws.train.run_folder import RunFolder, read_arrays, read_json
 
 keras = pytest.importorskip("keras")
 
-from kws.train import devices, loop  # noqa: E402
+from kws.train import batches, devices, loop  # noqa: E402
 
 RECIPE = """
 name = "shared"
@@ -188,7 +188,7 @@ def data(recipe: TrainingRecipe) -> TrainingData:
 def train_on(
     n: int, recipe: TrainingRecipe, data: TrainingData, run: RunFolder, *, resume: bool = False
 ) -> None:
-    chosen = devices.choose_devices(n, loop.batch_sequences(recipe, data))
+    chosen = devices.choose_devices(n, batches.batch_sequences(recipe, data))
     with devices.shared_by(chosen):
         loop.train(recipe, data, run, resume=resume)
 
@@ -197,8 +197,8 @@ def test_a_batch_has_as_many_sequences_as_devices_are_chosen_for(
     recipe: TrainingRecipe, data: TrainingData
 ) -> None:
     chosen = np.arange(18).reshape(-1, 2)
-    _, targets = loop.Batches(data, recipe).make(chosen, np.random.default_rng(0))
-    assert len(targets) == loop.batch_sequences(recipe, data) == 12
+    _, targets = batches.Batches(data, recipe).make(chosen, np.random.default_rng(0))
+    assert len(targets) == batches.batch_sequences(recipe, data) == 12
 
 
 def assert_alike(one: RunFolder, other: RunFolder) -> None:

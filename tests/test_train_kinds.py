@@ -84,7 +84,7 @@ def test_a_wake_word_in_longer_clips_goes_from_recipe_to_a_model_that_tells_it_a
 
 
 def test_a_wake_words_accuracy_counts_its_few_clips_as_much_as_all_others() -> None:
-    from kws.train.loop import Validation
+    from kws.train.validation import Validation
 
     class Network:
         """Answers always the same."""

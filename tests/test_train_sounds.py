@@ -72,7 +72,7 @@ def test_the_trainer_is_asked_for_the_sounds_of_the_very_audio_that_it_hears(
     recipe: TrainingRecipe, data: TrainingData
 ) -> None:
     """Without variation: each clip's and each stretch's own phones, 120 ms before the step."""
-    from kws.train.loop import Batches
+    from kws.train.batches import Batches
 
     still = dataclasses.replace(recipe.augment, shift_ms=0.0, speed=0.0, gain_db=(0.0, 0.0))
     batches = Batches(data, dataclasses.replace(recipe, augment=still), phones=True)

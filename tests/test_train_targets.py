@@ -12,7 +12,7 @@ pytest.importorskip("keras")
 from kws.data.phones import SILENCE, UNKNOWN
 from kws.recipe import AugmentConfig, TrainingRecipe, load_recipe
 from kws.train.layers import RandomAudio
-from kws.train.loop import StreamLoss, right_answers
+from kws.train.loss import StreamLoss, right_answers
 from kws.train.targets import Steps, sequence_steps, step_phones, step_targets
 from kws.train.variation import cut_stretches, draw_gain, draw_stretches, draw_variation
 

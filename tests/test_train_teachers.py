@@ -89,7 +89,7 @@ def test_the_loss_grows_by_how_far_the_answers_are_from_the_teachers_and_is_else
 
 
 def test_only_the_pupil_is_trained() -> None:
-    from kws.train.loop import build_trainer
+    from kws.train.trainer import build_trainer
 
     pupil = recipe()
     noise = np.ones(40000, np.int16)

@@ -67,8 +67,9 @@ def run_training(
     check_background(recipe, data_dir)
     data = load_training_data(recipe, data_dir)
     with heed_interrupts(), quiet_stderr():
+        from kws.train.batches import batch_sequences
         from kws.train.devices import choose_devices, shared_by
-        from kws.train.loop import batch_sequences, train
+        from kws.train.loop import train
     chosen = choose_devices(devices, batch_sequences(recipe, data))
     folder.mkdir(parents=True, exist_ok=True)
     with shared_by(chosen):
