@@ -198,31 +198,6 @@ def test_folded_twin_equals_the_trained_network_with_batch_normalisation(
     np.testing.assert_allclose(received, expected, atol=1e-5)
 
 
-def test_a_gain_that_all_bands_share_is_moved_before_them_and_the_result_stays() -> None:
-    rng = np.random.default_rng(0)
-    bands, height, channels = 5, 3, 4
-    kernel = rng.normal(size=(1, height, channels, 1))
-    gamma, beta, mean, variance = rng.uniform(0.1, 9.0, (4, bands, channels))
-
-    def computed(kernel: np.ndarray, *norm: np.ndarray) -> np.ndarray:
-        """A depthwise convolution at one place of each band, then the normalisation."""
-        gamma, beta, mean, variance = (w.reshape(bands, channels) for w in norm)
-        sums = np.einsum("bhc,hc->bc", sound, kernel[0, :, :, 0])
-        return gamma * (sums - mean) / np.sqrt(variance + 1e-3) + beta
-
-    sound = rng.normal(size=(bands, height, channels))
-    norm = [w.ravel() for w in (gamma, beta, mean, variance)]
-    weights = {"x_frequency/0": kernel, **{f"x_bands/{i}": w for i, w in enumerate(norm)}}
-    folded = fold(weights)
-    assert folded.keys() == {"x_frequency", "x_bands"}
-    wanted = computed(kernel, *norm)
-    np.testing.assert_allclose(
-        computed(*folded["x_frequency"], *folded["x_bands"]), wanted, rtol=1e-4
-    )
-    left = folded["x_bands"][0].reshape(bands, channels)
-    np.testing.assert_allclose(np.sqrt(np.mean(left**2, axis=0)), 1, rtol=1e-5)
-
-
 def test_stream_file_is_int8_with_one_fused_lstm_and_nothing_but_builtin_operators(
     exported: dict[str, ExportReport],
 ) -> None:

@@ -19,7 +19,7 @@ from kws.train.trained import TrainedRun
 
 NORM_EPSILON = 1e-3
 """Keras' default `epsilon` of BatchNormalization, which the architectures use."""
-_NORM, _BANDS, _BEFORE_BANDS = "_norm", "_bands", "_frequency"
+_NORM = "_norm"
 
 
 def import_tensorflow() -> tuple[Any, Any]:
@@ -45,12 +45,8 @@ def fold(weights: dict[str, NDArray[np.float32]]) -> dict[str, list[NDArray[np.f
     A convolution ``X`` (kernel only) and its normalisation ``X_norm`` (gamma, beta, moving mean,
     moving variance) become one kernel and bias:
     ``kernel * g`` and ``beta - mean * g`` with ``g = gamma / sqrt(variance + 1e-3)``. A depthwise
-    convolution's outputs are its kernel's last two axes, any other's the last.
-
-    A normalisation ``X_bands`` of bands of frequency stays, but what it does to a channel in all
-    bands alike is done by the depthwise convolution ``X_frequency`` before it: channels that come
-    out of that one equally strong lose equally little as int8 (M. Nagel et al., "Data-Free
-    Quantization Through Weight Equalization and Bias Correction", arXiv 1906.04721).
+    convolution's outputs are its kernel's last two axes, any other's the last. Normalisations of
+    other names stay as they are.
 
     Args:
         weights: ``<layer>/<i>`` → array, as a run keeps them.
@@ -82,37 +78,7 @@ def fold(weights: dict[str, NDArray[np.float32]]) -> dict[str, list[NDArray[np.f
         depthwise = kernel.shape[-1] != len(gain)
         scaled = kernel * (gain.reshape(kernel.shape[-2:]) if depthwise else gain)
         folded[convolution] = [w.astype(np.float32) for w in (scaled, beta - mean * gain)]
-    for layer in [layer for layer in folded if layer.endswith(_BANDS)]:
-        convolution = layer.removesuffix(_BANDS) + _BEFORE_BANDS
-        (kernel,) = folded[convolution]
-        folded[convolution], folded[layer] = _equalised(kernel, folded[layer])
     return folded
-
-
-def _equalised(
-    kernel: NDArray[np.float32], normalisation: list[NDArray[np.float32]]
-) -> tuple[list[NDArray[np.float32]], list[NDArray[np.float32]]]:
-    """Move the gain that all bands of a channel share from their normalisation to the kernel.
-
-    Args:
-        kernel: of a depthwise convolution [height, width, channels, 1].
-        normalisation: gamma, beta, moving mean and moving variance, each [bands · channels].
-
-    Returns:
-        The convolution's weights, and those of the normalisation, of which the gains of a channel
-        have an RMS of 1. One after the other they compute what they did before.
-    """
-    channels = kernel.shape[-2]
-    gamma, beta, mean, variance = (
-        w.astype(np.float64).reshape(-1, channels) for w in normalisation
-    )
-    gain = gamma / np.sqrt(variance + NORM_EPSILON)  # [bands, channels]
-    shared = np.maximum(np.sqrt(np.mean(np.square(gain), axis=0)), 1e-6)  # [channels]
-    moved = gain / shared, beta, mean * shared, np.full_like(variance, 1 - NORM_EPSILON)
-    return (
-        [(kernel * shared[:, None]).astype(np.float32)],
-        [w.ravel().astype(np.float32) for w in moved],
-    )
 
 
 def build_twin(run: TrainedRun, *, frames: int | None, batch_size: int | None = 1) -> Any:
