@@ -23,6 +23,7 @@ from kws.matching import SpokenWord, match_events
 from kws.recordings.curve import Curve, Point
 from kws.recordings.hear import Heard
 from kws.report.clips import plot_confusion, plot_in_noise
+from kws.report.sizes import _place_beside
 from kws.report.timeline import plot_stretch, plot_timeline
 from kws.report.trade_off import plot_trade_off
 from kws.report.training import plot_curves
@@ -385,3 +386,22 @@ def test_without_matplotlib_the_error_names_the_extra(
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     with pytest.raises(KwsError, match=r"kws\[plot\]"):
         plot_curves(HISTORY, tmp_path / "curves.png")
+
+
+def test_names_on_the_board_cover_neither_each_other_nor_a_point() -> None:
+    from matplotlib.figure import Figure
+    from matplotlib.transforms import Bbox
+
+    figure = Figure(figsize=(8, 5), dpi=150)
+    axes = figure.add_subplot()
+    crowd = np.array([(50.0, 95.0), (51.0, 95.1), (52.0, 95.0), (90.0, 94.0), (91.0, 94.1)])
+    axes.plot(*crowd.T, "o")
+    axes.margins(0.3)
+    notes = [axes.annotate("conv_lstm", at, (0, 0), textcoords="offset points") for at in crowd]
+    figure.draw_without_rendering()
+    places = axes.transData.transform(crowd)
+    _place_beside(notes, places)
+    boxes = [note.get_window_extent() for note in notes]
+    assert not any(a.overlaps(b) for i, a in enumerate(boxes) for b in boxes[:i])
+    points = [Bbox.from_bounds(x - 5, y - 5, 10, 10) for x, y in places]
+    assert not any(box.overlaps(point) for box in boxes for point in points)

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
+from kws.errors import require
 from kws.report.style import BLUE, ORANGE, PALE, grid, picture, title
+
+_BESIDE = (
+    *((6, 0, "left"), (5, 4, "left"), (5, -10, "left")),
+    *((-6, 0, "right"), (-5, 4, "right"), (-5, -10, "right")),
+    *((0, 7, "center"), (0, -13, "center")),
+)
+"""Where a name may stand: offset from its point in 1/72 inch, and which of its sides is there."""
 
 
 def plot_sizes(points: Sequence[tuple[str, float, float, bool]], path: str | Path) -> None:
@@ -32,13 +41,33 @@ def plot_sizes(points: Sequence[tuple[str, float, float, bool]], path: str | Pat
                     [p[1] for p in chosen], [p[2] for p in chosen], "o", color=colour,
                     markersize=6, label=label, zorder=2,
                 )  # fmt: skip
-        for name, size, accuracy, _ in points:
-            axes.annotate(
-                name, (size, accuracy), xytext=(5, 4), textcoords="offset points", fontsize=8
-            )
+        notes = [
+            axes.annotate(name, (size, accuracy), xytext=(0, 0), textcoords="offset points", size=8)
+            for name, size, accuracy, _ in sorted(points, key=lambda p: -p[2])
+        ]
         axes.margins(x=0.12, y=0.1)
         axes.set_xlabel("int8 file, kB")
         axes.set_ylabel("accuracy on validation clips, %")
         grid(axes)
         figure.legend(loc="outside right upper", fontsize=8.5)
         title(figure, "leaderboard", f"{len(points)} models, int8")
+        figure.draw_without_rendering()  # only now is it known where on the paper the points are
+        _place_beside(notes, axes.transData.transform([point[1:3] for point in points]))
+
+
+def _place_beside(notes: Sequence[Any], points: Iterable[tuple[float, float]]) -> None:
+    """Put each note beside its point where it covers neither a point nor a note before it.
+
+    Args:
+        notes: annotations with an offset in points of 1/72 inch.
+        points: places of all points, in pixels.
+    """
+    boxes = require("matplotlib.transforms", extra="plot").Bbox
+    taken = [boxes.from_bounds(x - 7, y - 7, 14, 14) for x, y in points]
+    for note in notes:
+        for dx, dy, side in _BESIDE:
+            note.set(position=(dx, dy), ha=side, va="center" if dy == 0 else "baseline")
+            box = note.get_window_extent()
+            if not any(box.overlaps(other) for other in taken):
+                break
+        taken.append(box)
