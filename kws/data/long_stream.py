@@ -23,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kws.audio.files import MOST_WAV_SAMPLES, Pcm, read_audio, wav_header
+from kws.audio.level import rms
 from kws.data.material import Material
 from kws.data.spans import word_spans
 from kws.errors import KwsError
@@ -431,10 +432,10 @@ class _Noise:
             # A recording that is too short begins again.
             turned = np.concatenate([recording[start : start + n], recording[:start]])[:n]
             samples = np.resize(turned, n).astype(np.float32)
-            rms = float(np.sqrt(np.mean(np.square(samples, dtype=np.float64))))
-            if rms >= 1:
+            level = rms(samples)
+            if level >= 1:
                 break
-        return samples / np.float32(max(rms, 1))
+        return samples / np.float32(max(level, 1))
 
 
 def sentence_span(pcm: Pcm) -> tuple[int, int]:
@@ -458,7 +459,7 @@ def _loud(samples: Float) -> NDArray[np.bool_]:
 def _loud_rms(samples: Float) -> float:
     frame = min(RATE_HZ // 50, max(1, len(samples)))
     loud = np.repeat(_loud(samples), frame)
-    return float(np.sqrt(np.mean(np.square(samples[: len(loud)][loud], dtype=np.float64))))
+    return rms(samples[: len(loud)][loud])
 
 
 def _to_int16(samples: Float) -> Pcm:

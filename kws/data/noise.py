@@ -22,6 +22,7 @@ from pathlib import Path
 import numpy as np
 
 from kws.audio.files import SAMPLE_RATE_HZ, Pcm
+from kws.audio.level import rms
 from kws.data.clips import NOISE_FOLDER
 from kws.data.material import audio_in
 from kws.data.noise_recordings import HELD_OUT_SHARE, draw_noise, read_held_out
@@ -110,7 +111,7 @@ def held_out_noise(
             f"of the longest {longest_s:.2f} s that are not for training; needed are "
             f"{needed_s:.2f} s. Give recordings of {math.ceil(needed_s / HELD_OUT_SHARE)} s or more"
         )
-    usable = [enough and _rms(pcm) >= 1 for enough, pcm in zip(long, read, strict=True)]
+    usable = [enough and rms(pcm) >= 1 for enough, pcm in zip(long, read, strict=True)]
     if not any(usable):
         raise KwsError(
             f"The noise in {root} is silent. Received: {sum(long):,} recordings, each with an RMS "
@@ -154,13 +155,9 @@ def mix(speech: Pcm, noise: Pcm, snr_db: float) -> Pcm:
     Returns:
         int16 [m].
     """
-    mixed = noise.astype(np.float64) * (_rms(speech) / _rms(noise) * 10 ** (-snr_db / 20))
+    mixed = noise.astype(np.float64) * (rms(speech) / rms(noise) * 10 ** (-snr_db / 20))
     mixed[: len(speech)] += speech
     peak = np.abs(mixed).max()
     if peak > 32767:
         mixed *= 32767 / peak
     return np.rint(mixed).astype(np.int16)
-
-
-def _rms(pcm: Pcm) -> float:
-    return float(np.sqrt(np.mean(np.square(pcm, dtype=np.float64))))

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from kws.audio.files import SAMPLE_RATE_HZ, Pcm, read_audio
+from kws.audio.level import rms
 from kws.data.array_cache import Clips
 from kws.data.clips import ClipIndex
 from kws.errors import KwsError
@@ -101,7 +102,7 @@ def silence_clips(
         level = rng.uniform(*levels_dbfs)
         which, start = draw_noise(usable, clip_samples, rng)
         cut = usable[which][start : start + clip_samples].astype(np.float64)
-        gain = 32768 * 10 ** (level / 20) / np.sqrt(np.mean(np.square(cut)))
+        gain = 32768 * 10 ** (level / 20) / rms(cut)
         row[:] = np.clip(np.rint(cut * gain), -32768, 32767)
     return clips
 
@@ -127,7 +128,7 @@ def draw_noise(
     for _ in range(100):
         which = int(rng.integers(len(recordings)))
         start = int(rng.integers(len(recordings[which]) - samples + 1))
-        if np.mean(np.square(recordings[which][start : start + samples], dtype=np.float64)) >= 1:
+        if rms(recordings[which][start : start + samples]) >= 1:
             return which, start
     raise KwsError(
         "The noise recordings are silent. Received: RMS below one step of 16 bits in 100 "

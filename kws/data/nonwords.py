@@ -12,6 +12,8 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from kws.audio.level import rms
+
 FADE_MS = 10
 """The halves of a spliced word overlap by this much."""
 CUT = (0.35, 0.65)
@@ -81,7 +83,7 @@ def spliced(
         (a0, a1), (b0, b1) = spans[first], spans[second]
         head = clips[first, : a0 + round(rng.uniform(*CUT) * (a1 - a0)) + fade].astype(np.float32)
         tail = clips[second, b0 + round(rng.uniform(*CUT) * (b1 - b0)) :].astype(np.float32)
-        tail *= _rms(clips[first, a0:a1]) / _rms(clips[second, b0:b1])
+        tail *= _at_least_one(clips[first, a0:a1]) / _at_least_one(clips[second, b0:b1])
         head[-fade:] *= up[::-1]
         tail[:fade] *= up[: len(tail)]
         joined = np.zeros(len(head) + max(0, len(tail) - fade), np.float32)
@@ -117,7 +119,7 @@ def cut_out(
         window = windows[rng.integers(len(windows))].astype(np.float32)
         levels = _levels(window, sample_rate_hz)
         start, end = _between_dips(levels, samples, rng, sample_rate_hz)
-        quiet = min(1.0, np.quantile(levels, 0.1) / _rms(window))
+        quiet = min(1.0, np.quantile(levels, 0.1) / _at_least_one(window))
         # As many samples of ramp as of fade on each side.
         inside = np.clip(np.minimum(np.arange(samples) - start, end - np.arange(samples)), 0, fade)
         piece = window * (quiet + (1 - quiet) * inside / fade)
@@ -156,5 +158,6 @@ def _alike(a: str, b: str) -> bool:
     return a == b or any({a, b} <= pair for pair in ALIKE)
 
 
-def _rms(samples: Clips) -> float:
-    return max(1.0, float(np.sqrt(np.mean(np.square(samples, dtype=np.float64)))))
+def _at_least_one(samples: Clips) -> float:
+    """Return the RMS of samples, and 1 for less: digital silence has none to divide by."""
+    return max(1.0, rms(samples))

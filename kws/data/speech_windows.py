@@ -13,6 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kws.audio.files import read_audio
+from kws.audio.level import rms
 from kws.cache import files_key
 from kws.data.array_cache import FORMAT, Clips, Rows, cached
 from kws.data.clips import AUDIO_SUFFIXES
@@ -123,7 +124,7 @@ def _windows(
         windows = np.pad(pcm, (0, clip_samples - len(pcm)))[None]
     else:
         windows = np.lib.stride_tricks.sliding_window_view(pcm, clip_samples)[::hop_samples]
-    level = np.array([np.sqrt(np.mean(np.square(w, dtype=np.float64))) for w in windows])
+    level = np.array([rms(window) for window in windows])
     loud = level >= max(level.max() * 10 ** (-QUIET_DB / 20), 32768 * 10 ** (QUIET_DBFS / 20))
     return windows[loud], np.flatnonzero(loud) * hop_samples
 
