@@ -9,10 +9,12 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
 
 _Item = TypeVar("_Item")
 _T = TypeVar("_T")
@@ -31,6 +33,9 @@ def in_threads(work: Callable[[_Item], _Answer], items: Sequence[_Item]) -> Iter
 
     Threads do: decoding releases the interpreter's lock, and reading small WAV files is I/O.
     """
+    # Loaded here, since it loads `logging`, and many who use this file share nothing among threads.
+    from concurrent.futures import ThreadPoolExecutor
+
     workers = usable_cores()
     pending: deque[Future[_Answer]] = deque()
     pool = ThreadPoolExecutor(workers)
