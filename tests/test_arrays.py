@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sounds import hiss
 
 import kws.data.arrays
 from kws.audio.files import read_audio, write_wav
@@ -23,10 +24,6 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "cache"
     monkeypatch.setenv("KWS_CACHE", str(folder))
     return folder
-
-
-def hiss(n: int, rms: float = 1000) -> np.ndarray:
-    return np.rint(RNG.normal(0, rms, n)).clip(-32768, 32767).astype(np.int16)
 
 
 @pytest.fixture

@@ -6,17 +6,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sounds import hiss
 
 from kws.audio.files import write_wav
 from kws.data.clips import scan
 from kws.data.noise_recordings import noise_bank, read_noise, silence_clips, split_noise
 from kws.errors import KwsError
-
-RNG = np.random.default_rng(2)
-
-
-def hiss(n: int, rms: float = 1000) -> np.ndarray:
-    return np.rint(RNG.normal(0, rms, n)).clip(-32768, 32767).astype(np.int16)
 
 
 def test_noise_for_validation_is_never_heard_in_training(tmp_path: Path) -> None:

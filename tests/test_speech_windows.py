@@ -7,18 +7,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from sounds import hiss
 
 from kws.audio.files import read_audio, write_wav
 from kws.data.speech_windows import cut_speech
 from kws.data.split import split_of
 from kws.data.transcripts import free_sentences
 from kws.errors import KwsError
-
-RNG = np.random.default_rng(2)
-
-
-def hiss(n: int, rms: float = 1000) -> np.ndarray:
-    return np.rint(RNG.normal(0, rms, n)).clip(-32768, 32767).astype(np.int16)
 
 
 def speech(root: Path, recordings: dict[str, tuple[str, np.ndarray]]) -> Path:

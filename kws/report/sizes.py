@@ -9,6 +9,8 @@ from typing import Any
 from kws.errors import require
 from kws.report.style import BLUE, ORANGE, PALE, grid, picture, title
 
+_MARKER = 6
+"""Width of a point, in 1/72 inch."""
 _BESIDE = (
     *((6, 0, "left"), (5, 4, "left"), (5, -10, "left")),
     *((-6, 0, "right"), (-5, 4, "right"), (-5, -10, "right")),
@@ -39,7 +41,7 @@ def plot_sizes(points: Sequence[tuple[str, float, float, bool]], path: str | Pat
             if chosen:
                 axes.plot(
                     [p[1] for p in chosen], [p[2] for p in chosen], "o", color=colour,
-                    markersize=6, label=label, zorder=2,
+                    markersize=_MARKER, label=label, zorder=2,
                 )  # fmt: skip
         notes = [
             axes.annotate(name, (size, accuracy), xytext=(0, 0), textcoords="offset points", size=8)
@@ -63,7 +65,8 @@ def _place_beside(notes: Sequence[Any], points: Iterable[tuple[float, float]]) -
         points: places of all points, in pixels.
     """
     boxes = require("matplotlib.transforms", extra="plot").Bbox
-    taken = [boxes.from_bounds(x - 7, y - 7, 14, 14) for x, y in points]
+    width = (_MARKER + 1) * notes[0].figure.dpi / 72  # with its edge
+    taken = [boxes.from_bounds(x - width / 2, y - width / 2, width, width) for x, y in points]
     for note in notes:
         for dx, dy, side in _BESIDE:
             note.set(position=(dx, dy), ha=side, va="center" if dy == 0 else "baseline")

@@ -10,9 +10,7 @@ import numpy as np
 from kws.frontend import FULL_SCALE
 from kws.labels import SILENCE
 from kws.recipe import TrainingRecipe
-from kws.train.dataset import (
-    TrainingData,
-)
+from kws.train.dataset import TrainingData
 from kws.train.devices import clip_source
 from kws.train.targets import sequence_steps, step_phones, step_targets
 from kws.train.variation import (
@@ -30,11 +28,8 @@ class Batches:
     def __init__(self, data: TrainingData, recipe: TrainingRecipe, *, phones: bool = False) -> None:
         """Keep what they are drawn from; with `phones`, the trainer is told these, too."""
         self.phones = phones
-        self.recipe, self.data, self.steps = (
-            recipe,
-            data,
-            sequence_steps(recipe, recipe.training.context_clips),
-        )
+        self.recipe, self.data = recipe, data
+        self.steps = sequence_steps(recipe, recipe.training.context_clips)
         self._clip = clip_source(data.training.pcm)
         # Background has no level that noise could be put below.
         self._levels = np.where(data.training.words == SILENCE, 0, rms_levels(data.training.pcm))

@@ -8,9 +8,7 @@ import numpy as np
 
 from kws.frontend import features_of
 from kws.recipe import TrainingRecipe
-from kws.train.dataset import (
-    ClipSet,
-)
+from kws.train.dataset import ClipSet
 
 
 class Validation:
