@@ -38,7 +38,7 @@ from kws import __version__
 from kws.errors import KwsError
 from kws.model_file import resolve_model
 from kws.network import Network
-from kws.progress import byte_size
+from kws.wording import byte_size
 
 RUNTIME = Path(__file__).resolve().parent / "runtime"
 _EVERYWHERE = ("kws.c", "kws_self_test.c")

@@ -21,8 +21,9 @@ from kws.data.stream import lay_stream, write_labels
 from kws.data.synth import render
 from kws.data.voices import random_utterance, voices
 from kws.matching import Matches, match_events
-from kws.progress import Progress, duration
+from kws.progress import Progress
 from kws.recipe import TrainingRecipe, load_recipe
+from kws.wording import duration
 
 SAMPLE_RATE_HZ = 16000
 SECONDS_PER_WORD = 1.85

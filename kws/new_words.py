@@ -20,10 +20,9 @@ from kws.data.lengths import word_lengths
 from kws.data.own_words import check_word
 from kws.errors import KwsError, some
 from kws.files import atomic_write
-from kws.progress import byte_size
 from kws.recipe import load_recipe, toml_value
 from kws.train.dataset import find_folder
-from kws.wording import counted
+from kws.wording import byte_size, counted
 
 DEVICES = {
     "laptop": "a laptop or a desktop",

@@ -10,6 +10,8 @@ import time
 from types import TracebackType
 from typing import TextIO
 
+from kws.wording import byte_size, duration
+
 _REDRAW_S = 0.1
 """On a terminal the line is drawn again at most this often."""
 _SPARSE_S = (10.0, 60.0)
@@ -145,22 +147,3 @@ def tell(message: str) -> None:
     # A closed stderr must not stop the work that is being talked about.
     with contextlib.suppress(OSError, ValueError):
         print(f"kws: {message}", file=sys.stderr, flush=True)
-
-
-def duration(seconds: float) -> str:
-    """Return a time for people: ``"8 s"``, ``"2:05 min"``, ``"1:01 h"``."""
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60}:{whole % 60:02} min"
-    return f"{whole // 3600}:{whole % 3600 // 60:02} h"
-
-
-def byte_size(n: float) -> str:
-    """Return a number of bytes for people, in powers of 1,000: ``"1.5 kB"``, ``"2.3 GB"``."""
-    for unit in ("B", "kB", "MB", "GB"):
-        if n < 1000 or unit == "GB":
-            break
-        n /= 1000
-    return f"{n:.0f} {unit}" if unit == "B" else f"{n:.1f} {unit}"

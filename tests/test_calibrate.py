@@ -144,8 +144,8 @@ def test_no_other_thresholds_within_the_allowance_miss_fewer_words(seed: int, al
 
 def test_what_the_audio_cannot_show_is_said() -> None:
     few = calibrate(card_with(), [NEGATIVE], 0.1)
-    assert "1.00 h cannot show 0.1 false accepts an hour: one is 1 an hour" in few.notes[0]
-    assert "0 seen mean up to 3.7 (95 %); 30 h would tell more" in few.notes[0]
+    assert "1:00 h cannot show 0.1 false accepts an hour: one is 1 an hour" in few.notes[0]
+    assert "0 seen mean up to 3.7 (95 %); 30:00 h would tell more" in few.notes[0]
     assert calibrate(card_with(), [NEGATIVE], 4).notes == ()
     never = calibrate(card_with(), [NEGATIVE], 4, positives=[(POSITIVE, SAID[:4])])
     assert never.notes == (

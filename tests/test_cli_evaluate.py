@@ -250,7 +250,7 @@ def test_two_recordings_count_together_with_a_table_and_a_picture_of_the_trade_o
     spoken = [word for word, n in result["per_keyword"].items() if n["words"]]
     rows = [line.split()[0] for line in lines[at + 1 : -1]]
     assert sorted(rows) == sorted(["all", *(spoken if len(spoken) > 1 else [])])
-    assert "One false accept in 0.03 h is 30 an hour" in lines[-1]
+    assert "One false accept in 2:00 min is 30 an hour" in lines[-1]
 
 
 @pytest.mark.parametrize(

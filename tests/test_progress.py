@@ -7,7 +7,7 @@ import io
 import pytest
 
 import kws.progress
-from kws.progress import Progress, byte_size, duration
+from kws.progress import Progress
 
 
 class Clock:
@@ -74,13 +74,3 @@ def test_without_a_total_the_count_and_rate_are_still_said(monkeypatch: pytest.M
         clock.now += 2
         progress.advance(5000)
     assert "scanning: 5,000 files, 2,500 files/s" in out.getvalue()
-
-
-def test_times_and_sizes_for_people() -> None:
-    assert [duration(s) for s in (0.4, 59, 125, 3660)] == ["0 s", "59 s", "2:05 min", "1:01 h"]
-    assert [byte_size(n) for n in (999, 1500, 2.34e6, 5e12)] == [
-        "999 B",
-        "1.5 kB",
-        "2.3 MB",
-        "5000.0 GB",
-    ]

@@ -339,7 +339,7 @@ def test_the_trade_off_shows_every_keyword_and_the_models_own_setting(tmp_path: 
     plot_trade_off(curves, "a model", tmp_path / "det.svg")
     shown = texts(tmp_path / "det.svg")
     assert {"yes", "no", "all", "thresholds in the file", "0.1", "10"} <= set(shown)
-    assert any("50 words in 2.00 hours" in text for text in shown)
+    assert any("50 words in 2:00 h" in text for text in shown)
 
 
 def test_without_words_there_is_no_trade_off_to_draw(tmp_path: Path) -> None:

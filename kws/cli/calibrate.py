@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from kws.cli.options import JSON, LABELS, MODEL, WORKERS
+from kws.wording import counted, duration
 
 if TYPE_CHECKING:
     from kws.recordings.calibrate import Calibration
@@ -143,15 +144,16 @@ def _lines(result: Calibration) -> list[str]:
     low, high = (limit / m.hours for limit in poisson_interval(len(m.false_accepts)))
     lines += [
         "",
-        f"{len(m.false_accepts):,} false accepts in {m.hours:.2f} h without keywords: "
-        f"{m.false_accepts_per_hour:.2f} an hour (95 % interval {low:.2f} to {high:.2f}), "
-        f"wanted {result.wanted_per_hour:g}",
+        f"{counted(len(m.false_accepts), 'false accept')} in {duration(m.duration_s)} without "
+        f"keywords: {m.false_accepts_per_hour:.2f} an hour (95 % interval {low:.2f} to "
+        f"{high:.2f}), wanted {result.wanted_per_hour:g}",
     ]
     if result.positives is not None and result.positives.words:
         p = result.positives
         rate = p.false_reject_rate or 0.0
         lines.append(
             f"{p.words:,} words: {100 * rate:.1f} % missed or taken for another; "
-            f"{len(p.false_accepts):,} false accepts among them in {p.hours:.2f} h"
+            f"{counted(len(p.false_accepts), 'false accept')} among them in "
+            f"{duration(p.duration_s)}"
         )
     return lines

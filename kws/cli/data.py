@@ -55,7 +55,7 @@ def list_(
     Example: kws data list
     """
     from kws.data.catalog import list_dataset_recipes
-    from kws.progress import byte_size
+    from kws.wording import byte_size
 
     recipes = list_dataset_recipes()
     if as_json:
@@ -82,7 +82,7 @@ def info(
     Example: kws data info speech_commands_v0.02
     """
     from kws.data.catalog import load_dataset_recipe
-    from kws.progress import byte_size
+    from kws.wording import byte_size
 
     recipe = load_dataset_recipe(name)
     facts = _facts(recipe, home)

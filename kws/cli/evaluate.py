@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from kws.cli.options import JSON, LABELS, MODEL, WORKERS
-from kws.wording import counted
+from kws.wording import counted, duration, two_digits
 
 if TYPE_CHECKING:
     from kws.evaluate.clips import Evaluation
@@ -320,7 +320,7 @@ def stream_report(result: StreamEvaluation) -> str:
     speed = m.duration_s / result.seconds
     low, high = (bound / m.hours for bound in poisson_interval(len(m.false_accepts)))
     lines = [
-        f"{result.model} on {result.runtime}: {m.hours:.2f} h in {result.seconds:.1f} s "
+        f"{result.model} on {result.runtime}: {duration(m.duration_s)} in {result.seconds:.1f} s "
         f"({speed:,.0f} times real time)",
         f"{m.words:,} words: {len(m.hits):,} heard, {len(m.misses):,} missed, "
         f"{len(m.substitutions):,} taken for another keyword "
@@ -369,8 +369,8 @@ def _trade_off(curves: Mapping[str, Curve]) -> list[str]:
     smallest = rows[0].resolution()
     if smallest > min(RATES):
         lines.append(
-            f"One false accept in {rows[0].own.hours:.2f} h is {smallest:.2g} an hour; what stands "
-            "under less rests on none at all. Longer recordings tell more."
+            f"One false accept in {duration(rows[0].own.hours * 3600)} is {two_digits(smallest)} "
+            "an hour; what stands under less rests on none at all. Longer recordings tell more."
         )
     return lines
 

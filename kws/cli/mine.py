@@ -8,6 +8,7 @@ from pathlib import Path
 import typer
 
 from kws.cli.options import JSON, MODEL, THRESHOLD, WORKERS
+from kws.wording import counted, duration
 
 
 def register(app: typer.Typer) -> None:
@@ -80,7 +81,9 @@ def mine(
         found.append(one)
         if not as_json:
             again = " (done before)" if one.done_before else ""
-            typer.echo(f"{one.audio}: {one.seconds / 3600:.2f} h, {len(one.clips):,} clips{again}")
+            typer.echo(
+                f"{one.audio}: {duration(one.seconds)}, {counted(len(one.clips), 'clip')}{again}"
+            )
     clips = sum(len(one.clips) for one in found)
     hours = sum(one.seconds for one in found) / 3600
     if as_json:
@@ -95,6 +98,6 @@ def mine(
         ]
         typer.echo(json.dumps({"clips": clips, "hours": hours, "recordings": facts}))
     else:
-        typer.echo(f"{out}: {clips:,} false activations in {hours:.2f} h")
+        typer.echo(f"{out}: {counted(clips, 'false activation')} in {duration(hours * 3600)}")
     if not clips:
         tell("nothing fired falsely; a lower --threshold finds what nearly did")

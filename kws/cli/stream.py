@@ -9,6 +9,7 @@ import typer
 
 from kws.cli.data import data_app
 from kws.cli.options import DATA_SET, JSON
+from kws.wording import counted, duration
 
 
 def register(app: typer.Typer) -> None:
@@ -136,7 +137,7 @@ def stream(
         return
     spoken = sum(built.words.values())
     parts = ", ".join(f"{kind} {share:.0%}" for kind, share in shares.items())
-    typer.echo(f"{out}: {built.seconds / 3600:.2f} h, {spoken:,} keywords; {parts}")
+    typer.echo(f"{out}: {duration(built.seconds)}, {counted(spoken, 'keyword')}; {parts}")
     typer.echo(f"{table}: {spoken:,} labels")
 
 

@@ -28,7 +28,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from kws.errors import KwsError
-from kws.progress import Progress, byte_size
+from kws.progress import Progress
+from kws.wording import byte_size
 
 _CHUNK = 1 << 18
 _HEADER_LIMIT = 1 << 24

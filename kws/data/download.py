@@ -26,7 +26,8 @@ from typing import IO, Any
 
 from kws.errors import KwsError
 from kws.files import atomic_write
-from kws.progress import Progress, byte_size, tell
+from kws.progress import Progress, tell
+from kws.wording import byte_size
 
 _CHUNK = 1 << 18
 _LONGEST_WAIT_S = 30.0

@@ -42,8 +42,8 @@ from numpy.typing import NDArray
 from kws.errors import KwsError
 from kws.export.twin import build_twin, import_tensorflow
 from kws.native import heed_interrupts, quiet_stderr
-from kws.progress import byte_size
 from kws.train.trained import TrainedRun
+from kws.wording import byte_size
 
 TEMPORARY_BYTES = 32_000_000
 """Free space asked of the folder for temporary files."""

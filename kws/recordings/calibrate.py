@@ -27,6 +27,7 @@ from kws.model_file import ModelCard
 from kws.recordings.curve import match_all
 from kws.recordings.hear import Heard
 from kws.recordings.replay import Replay
+from kws.wording import duration, two_digits
 
 LOWEST = 0.2
 """No threshold is set below this, however little fires falsely."""
@@ -268,10 +269,11 @@ def _notes(
     # Three events or so are needed to tell a rate from its half or its double.
     if per_hour * hours < 3:
         most = poisson_interval(n)[1] / hours
-        needed = f"{3 / per_hour:.2g} h would tell more" if per_hour else "no amount would"
+        needed = f"{duration(3600 * 3 / per_hour)} would tell more" if per_hour else "none would"
         notes.append(
-            f"{hours:.2f} h cannot show {per_hour:g} false accepts an hour: one is "
-            f"{1 / hours:.2g} an hour, and {n} seen mean up to {most:.2g} (95 %); {needed}"
+            f"{duration(result.duration_s)} cannot show {per_hour:g} false accepts an hour: one is "
+            f"{two_digits(1 / hours)} an hour, and {n} seen mean up to {two_digits(most)} (95 %); "
+            f"{needed}"
         )
     if spoken:
         said = {word.keyword for _, words in spoken for word in words}

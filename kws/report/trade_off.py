@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from kws.errors import KwsError
 from kws.report.style import BLUE, GREY, INK, ORANGE, VERMILLION, grid, picture, title
+from kws.wording import duration
 
 if TYPE_CHECKING:
     from kws.recordings.curve import Curve
@@ -78,7 +79,7 @@ def plot_trade_off(curves: Mapping[str, Curve], name: str, path: str | Path) -> 
         title(
             figure,
             name,
-            f"{words:,} words in {hours:.2f} hours (shaded: less than one false accept)",
+            f"{words:,} words in {duration(hours * 3600)} (shaded: less than one false accept)",
         )
 
 

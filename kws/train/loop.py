@@ -19,7 +19,7 @@ import numpy as np
 from kws.errors import KwsError
 from kws.frontend import features_of
 from kws.native import heed_interrupts, quiet_stderr
-from kws.progress import Progress, duration
+from kws.progress import Progress
 from kws.recipe import TrainingRecipe, to_toml
 from kws.report.training import best_epoch
 from kws.train.average import WeightAverage
@@ -45,6 +45,7 @@ from kws.train.trained import TrainedRun
 from kws.train.trainer import build_trainer, compile_trainer, feature_statistics
 from kws.train.validation import Validation
 from kws.train.weights import load_network_weights, network_weights
+from kws.wording import duration
 
 CURVES = ("loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "seconds")
 CALIBRATION_CLIPS = 400

@@ -13,7 +13,7 @@ from kws.matching import Matches, poisson_interval
 from kws.recordings.calibrate import Calibration
 from kws.recordings.curve import Curve
 from kws.verdict.advice import Facts, Rates, advise
-from kws.wording import counted
+from kws.wording import counted, duration, two_digits
 
 _TRADES = (0.2, 0.5, 1.0, 2.0, 5.0)
 """False accepts an hour of which the misses are named."""
@@ -132,18 +132,19 @@ class Verdict:
                     lines.append(f"  {word}: {share} of {counts['words']}")
         if self.trained is not None:
             lines.append(f"  for comparison, of what it learnt from: {self._misses(self.trained)}")
-        low, high = _interval(self.other)
+        other = self.other
+        low, high = _interval(other)
         lines.append(
-            f"false accepts: {len(self.other.false_accepts)} in {self.other.hours:.2f} h of other "
-            f"speech, {self.other.false_accepts_per_hour:.2g} an hour (95 % interval {low:.2g} to "
-            f"{high:.2g}); wanted {self.calibration.wanted_per_hour:g}"
+            f"false accepts: {len(other.false_accepts):,} in {duration(other.duration_s)} of other "
+            f"speech, {two_digits(other.false_accepts_per_hour)} an hour (95 % interval "
+            f"{two_digits(low)} to {two_digits(high)}); wanted {self.calibration.wanted_per_hour:g}"
         )
         chosen = self.calibration.negatives
         lines.append(
             "  this very speech chose the thresholds, for want of speakers: new speech does worse"
             if self.same_speech
-            else f"  thresholds were chosen on {chosen.hours:.2f} h of other speakers and on the "
-            f"words above: {len(chosen.false_accepts)} there"
+            else f"  thresholds were chosen on {duration(chosen.duration_s)} of other speakers and "
+            f"on the words above: {len(chosen.false_accepts)} there"
         )
         median, p95 = self.words.latency_ms(50), self.words.latency_ms(95)
         if median is not None and p95 is not None:
@@ -152,7 +153,7 @@ class Verdict:
             lines.append(
                 "other thresholds, with hindsight: misses "
                 + ", ".join(f"{_percent(missed)} at {rate:g}" for rate, missed in trades)
-                + f" false accepts an hour (in all {self.curves['all'].own.hours:.1f} h)"
+                + f" false accepts an hour (in all {duration(self.curves['all'].own.hours * 3600)})"
             )
         lines += [f"note: {note}" for note in self.calibration.notes]
         bad = [clip for clip in self.clips if clip.missed][:worst]
