@@ -16,7 +16,8 @@ from int8_graphs import SAME, TANH, VALID, Int8Graph, schema
 import kws
 from firmware_export import reader
 from firmware_export.float32 import exp_f32
-from firmware_export.lower import ConstArray, lower, multiply_quantised, quantise_multiplier, root
+from firmware_export.lower import ConstArray, lower, root
+from firmware_export.lower.multiplier import multiply_quantised, quantise_multiplier
 from firmware_export.reader import read_graph
 from kws.errors import KwsError
 from kws.runtime import open_interpreter

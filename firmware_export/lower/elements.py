@@ -1,0 +1,150 @@
+"""What keeps a tensor's shape: sums, tables, other scales, softmax."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+
+from firmware_export.float32 import exp_f32
+from firmware_export.lower.calls import Call, ConstArray
+from firmware_export.lower.multiplier import multiply_quantised, quantise_multiplier
+from firmware_export.lower.operator import Operator
+
+
+def add(op: Operator) -> Call:
+    a, b, output = op.activation(0), op.activation(1), op.output()
+    if not a.shape == b.shape == output.shape:
+        raise op.refuse(f"has inputs of shapes {a.shape} and {b.shape}")
+    scales = [float(op.scale(t, "input")) for t in (a, b)]
+    out = op.scale(output, "output")
+    left_shift = 20
+    twice = 2.0 * max(scales)
+    pairs = [quantise_multiplier(s / twice) for s in scales]
+    # As in the kernel's preparation, the divisor is rounded to float32.
+    real = twice / float(np.float32(1 << left_shift) * out)
+    pairs.append(quantise_multiplier(real))
+    if real >= 1 or pairs[2][1] > 0:
+        raise op.refuse("has an output whose scale is out of all proportion")
+    if 512 * max(scales) / float(out) > 32000:
+        raise op.refuse("has an output whose scale is out of all proportion")
+    fields: dict[str, int | ConstArray] = {
+        "size": output.size,
+        "size_up": output.size // 16 * 16,
+    }
+    names = ("input1", "input2", "output")
+    for name, tensor, (multiplier, shift) in zip(names, (a, b, output), pairs, strict=True):
+        fields[f"{name}_zero_point"] = op.zero_point(tensor, name)
+        fields[f"{name}_multiplier"] = multiplier
+        fields[f"{name}_shift"] = shift
+    return Call(
+        function="kws_add_s8",
+        struct="kws_add",
+        source="kws_add.c",
+        fields={**fields, **op.fused_range(output)},
+        inputs=op.names(a, b),
+        outputs=op.names(output),
+        label=f"sum {output.shape}",
+    )
+
+
+def table(op: Operator) -> Call:
+    source, output = op.activation(0), op.output()
+    if source.size != output.size:
+        raise op.refuse(f"makes shape {output.shape} of {source.shape}")
+    s, o = op.scale(source, "input"), op.scale(output, "output")
+    z, zero = op.zero_point(source, "input"), op.zero_point(output, "output")
+    q = np.arange(-128, 128)
+    low, high = -128, 127
+    if op.name in ("LOGISTIC", "TANH"):
+        # In float32, as LiteRT fills its tables.
+        x = s * (q - z).astype(np.float32)
+        if op.name == "LOGISTIC":
+            y = np.float32(1) / (np.float32(1) + exp_f32(-x))
+        else:
+            # C libraries do not agree on the last bit of tanhf; in one entry of a million that
+            # decides between two integers.
+            y = np.tanh(x.astype(np.float64)).astype(np.float32)
+        rescaled = np.float32(1) / o * y
+        away = np.trunc(rescaled.astype(np.float64) + np.copysign(0.5, rescaled))
+        values = np.clip(away, -1e6, 1e6).astype(np.int64) + zero
+    else:
+        real = float(s / o)
+        low = max(low, zero)
+        if op.name == "RELU6":
+            high = min(high, zero + math.floor(min(float(np.float32(6) / o), 1e6) + 0.5))
+        multiplier, shift = quantise_multiplier(real)
+        if shift > 22:
+            raise op.refuse("has an output whose scale is out of all proportion")
+        values = np.array([multiply_quantised(int(i) - z, multiplier, shift) for i in q]) + zero
+    return Call(
+        function="kws_lut_s8",
+        struct="kws_lut",
+        source="kws_lut.c",
+        fields={
+            "size": source.size,
+            "table": ConstArray(
+                values=np.clip(values, low, high).astype(np.int8),
+                label=f"{op.name.lower()} of -128 ... 127",
+            ),
+        },
+        inputs=op.names(source),
+        outputs=op.names(output),
+        label=f"{op.name.lower()} {source.shape}",
+    )
+
+
+def quantize(op: Operator) -> Call:
+    source, output = op.activation(0), op.output()
+    if source.size != output.size:
+        raise op.refuse(f"makes shape {output.shape} of {source.shape}")
+    s, o = op.scale(source, "input"), op.scale(output, "output")
+    multiplier, shift = quantise_multiplier(float(s) / float(o))
+    if shift > 22:
+        raise op.refuse("has an output whose scale is out of all proportion")
+    return Call(
+        function="kws_quantize_s8",
+        struct="kws_quantize",
+        source="kws_quantize.c",
+        fields={
+            "size": source.size,
+            "size_up": source.size // 16 * 16,
+            "input_zero_point": op.zero_point(source, "input"),
+            "output_zero_point": op.zero_point(output, "output"),
+            "multiplier": multiplier,
+            "shift": shift,
+        },
+        inputs=op.names(source),
+        outputs=op.names(output),
+        label=f"other scale {source.shape}",
+    )
+
+
+def softmax(op: Operator) -> Call:
+    source, output = op.activation(0), op.output()
+    depth = source.shape[-1] if source.shape else 0
+    if output.shape != source.shape or not depth:
+        raise op.refuse(f"makes shape {output.shape} of {source.shape}")
+    if output.scales[0] != np.float32(1 / 256) or output.zero_points[0] != -128:
+        raise op.refuse("has an output that is not quantised from 0 to 1")
+    beta = np.float32(op.options["beta"])
+    if not 1e-6 < beta < 1e6 or depth > 1 << 16:
+        raise op.refuse(f"has beta {beta} and {depth} inputs")
+    step = -op.scale(source, "input") * beta
+    table = exp_f32(step * np.arange(256, dtype=np.float32))
+    return Call(
+        function="kws_softmax_s8",
+        struct="kws_softmax",
+        source="kws_softmax.c",
+        fields={
+            "rows": source.size // depth,
+            "depth": depth,
+            "exponentials": ConstArray(
+                values=table.view(np.uint32),
+                label="bits of the float32 exp(-scale * n), n = 0 ... 255",
+            ),
+        },
+        inputs=op.names(source),
+        outputs=op.names(output),
+        label=f"softmax {source.shape}",
+    )

@@ -1,0 +1,47 @@
+"""What kernels with weights have in common: biases and output scales, made ready."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from firmware_export.lower.calls import ConstArray
+from firmware_export.lower.multiplier import quantise_multiplier
+from firmware_export.lower.operator import Operator
+from firmware_export.reader import Tensor
+
+
+def fold_zero_point(
+    op: Operator, weights: NDArray[np.int64], bias: NDArray[np.int64], zero: int
+) -> NDArray[np.int32]:
+    """Return biases with the input's zero point in them; weights [outputs, taps]."""
+    folded = bias - zero * weights.sum(axis=1)
+    most = np.abs(folded) + 128 * np.abs(weights).sum(axis=1)
+    if int(most.max()) > 2**31 - 1:
+        raise op.refuse("can overflow 32 bits: its biases or weights are too large")
+    return folded.astype(np.int32)
+
+
+def output_scales(
+    op: Operator, source: Tensor, weights: Tensor, output: Tensor
+) -> NDArray[np.float64]:
+    """Return what accumulators are multiplied by, one number or one for each channel."""
+    scale, out = op.scale(source, "input"), op.scale(output, "output")
+    return np.float64(scale) * weights.scales.astype(np.float64) / np.float64(out)
+
+
+def channel_multipliers(
+    op: Operator, scales: NDArray[np.float64], count: int
+) -> dict[str, ConstArray]:
+    pairs = [quantise_multiplier(float(s)) for s in np.broadcast_to(scales, (count,))]
+    if max(shift for _, shift in pairs) > 30:
+        raise op.refuse("has an output whose scale is out of all proportion")
+    multipliers, shifts = zip(*pairs, strict=True)
+    return {
+        "multipliers": ConstArray(
+            values=np.array(multipliers, np.int32), label="output scales, Q31 [channels]"
+        ),
+        "shifts": ConstArray(
+            values=np.array(shifts, np.int8), label="powers of two of these [channels]"
+        ),
+    }
