@@ -21,7 +21,7 @@ from kws.data.own_words import check_word
 from kws.errors import KwsError, some
 from kws.files import atomic_write
 from kws.recipe import load_recipe, toml_value
-from kws.train.dataset import find_folder
+from kws.train.folders import find_folder
 from kws.wording import byte_size, counted
 
 DEVICES = {

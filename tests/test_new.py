@@ -411,7 +411,7 @@ def test_training_looks_beside_the_recipe_though_there_are_no_recordings(monkeyp
 
 
 def test_the_advice_to_record_more_says_where_training_will_find_it(here):
-    from kws.train.dataset import first_folder
+    from kws.train.folders import first_folder
 
     assert run(["new", "--word", "lamp"]) == 0
     for _ in range(2):

@@ -18,7 +18,8 @@ import pytest
 from kws.cli import run as kws
 from kws.errors import KwsError
 from kws.recipe import TrainingRecipe, load_recipe, to_toml
-from kws.train.dataset import TrainingData, epoch_order, load_training_data
+from kws.train.dataset import TrainingData, load_training_data
+from kws.train.epoch import epoch_order
 from kws.train.run_folder import RunFolder, check_resumable, read_arrays
 
 pytest.importorskip("keras")

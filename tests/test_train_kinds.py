@@ -12,7 +12,9 @@ from kws.cli import run as kws
 from kws.data.clips import scan
 from kws.errors import KwsError
 from kws.recipe import DataConfig, TrainingConfig, TrainingRecipe, load_recipe
-from kws.train.dataset import ClipSet, epoch_order, find_clips, load_training_data
+from kws.train.dataset import ClipSet, load_training_data
+from kws.train.epoch import epoch_order
+from kws.train.folders import find_clips
 
 pytest.importorskip("keras")
 pytest.importorskip("tensorflow")

@@ -34,7 +34,7 @@ def run_training(
 
     Args:
         recipe: what to learn and how.
-        data_dir: holds the recipe's folders, see `kws.train.dataset.find_clips`.
+        data_dir: holds the recipe's folders, see `kws.train.folders.find_clips`.
         folder: of the run; made if need be.
         start: the network to start from, if any.
         teachers: networks whose answers are learnt, too: those that the recipe names.

@@ -11,7 +11,7 @@ from kws.data.noise_recordings import HELD_OUT_SHARE, split_noise
 from kws.errors import KwsError
 from kws.labels import SILENCE
 from kws.recipe import TrainingRecipe
-from kws.train.dataset import named_folders
+from kws.train.folders import named_folders
 from kws.wording import counted
 
 
@@ -20,7 +20,7 @@ def check_background(recipe: TrainingRecipe, data_dir: Path | None) -> None:
 
     Args:
         recipe: what is to be learnt.
-        data_dir: see `kws.train.dataset.named_folders`.
+        data_dir: see `kws.train.folders.named_folders`.
 
     Raises:
         KwsError: no recording is so long that its part for validation holds a clip, or one cannot

@@ -12,17 +12,15 @@ import numpy as np
 from kws.data import phones
 from kws.data.arrays import load_good_clips
 from kws.data.clips import NOISE_FOLDER, ClipIndex, check, label_counts, scan
-from kws.data.home import data_home
 from kws.data.noise_recordings import noise_bank, read_noise, silence_clips, split_noise
 from kws.data.nonwords import backwards, cut_out, spliced
 from kws.data.spans import word_spans
 from kws.data.speech_windows import SpeechWindows, cut_speech
 from kws.data.transcripts import TRANSCRIPTS, read_transcripts, utterance_of
-from kws.errors import KwsError, some
 from kws.labels import SILENCE, UNKNOWN, folded
-from kws.processes import usable_cores
 from kws.progress import tell
-from kws.recipe import DataConfig, TrainingRecipe
+from kws.recipe import TrainingRecipe
+from kws.train.folders import find_clips, find_folder, first_folder
 
 # Training hears quieter background than validation asks for, and true zeros as well.
 EXTRA_QUIET_DB = 15.0
@@ -79,64 +77,6 @@ class TrainingData:
         return any(
             bool((p > phones.SILENCE).any()) for p in (self.training.phones, self.stretch_phones)
         )
-
-
-def find_folder(name: str, data_dir: Path | None) -> Path | None:
-    """Find a folder of the recipe's in `data_dir`, else among the data sets that were fetched."""
-    homes = [data_home()] if data_dir is None else [data_dir, data_home()]
-    return next((home / name for home in homes if (home / name).is_dir()), None)
-
-
-def first_folder(recipe: TrainingRecipe, data_dir: Path | None) -> Path:
-    """Return where more recordings go: the recipe's first folder, be it there yet or not."""
-    name, home = recipe.data.folders[0], data_home() if data_dir is None else data_dir
-    not_there = home if len(recipe.data.folders) == 1 else home / name
-    return named_folders(recipe, data_dir)[name] or not_there
-
-
-def named_folders(recipe: TrainingRecipe, data_dir: Path | None) -> dict[str, Path | None]:
-    """Return where each of the recipe's folders of <label>/<clip> is, None for one that is not.
-
-    Where the recipe names one folder only, or one beside the generated ones, and `data_dir` holds
-    none of them, `data_dir` itself is it.
-    """
-    names = recipe.data.folders
-    found = {name: find_folder(name, data_dir) for name in names}
-    recorded = [name for name in names if name not in recipe.data.generated] or list(names)
-    only = recorded[0] if len(recorded) == 1 else None
-    if data_dir and only and not any((data_dir / name).is_dir() for name in names):
-        found[only] = data_dir
-    return found
-
-
-def find_clips(recipe: TrainingRecipe, data_dir: Path | None) -> tuple[list[Path], list[Path]]:
-    """Find the recipe's folders of <label>/<clip>: the recorded ones, and the generated ones.
-
-    A folder lies in `data_dir` or among the fetched data sets (`named_folders`). Of several, those
-    that are not there are named on stderr and passed over: who has no recordings yet begins without
-    them.
-
-    Raises:
-        KwsError: there is none of the folders.
-    """
-    if data_dir is not None and not data_dir.is_dir():
-        raise KwsError(
-            f"--data must be a folder of recordings. Received: {data_dir}. Check the path"
-        )
-    found = named_folders(recipe, data_dir)
-    missing = [name for name, folder in found.items() if folder is None]
-    if len(missing) == len(found):
-        given = "no --data" if data_dir is None else f"--data {data_dir}"
-        raise KwsError(
-            f"No clips to train on. Received: {given}, and no fetched data set "
-            f"{some([repr(name) for name in missing])}. "
-            'Name a folder, for example: --data "$(kws data fetch speech_commands_v0.02)"'
-        )
-    for name in missing:
-        tell(f"no folder {name!r} of clips found: going on without it")
-    recorded = [folder for name, folder in found.items() if name not in recipe.data.generated]
-    generated = [found[name] for name in dict.fromkeys(recipe.data.generated)]
-    return [f for f in recorded if f is not None], [f for f in generated if f is not None]
 
 
 def load_training_data(recipe: TrainingRecipe, data_dir: Path | None) -> TrainingData:
@@ -409,92 +349,3 @@ def _join(sets: list[ClipSet]) -> ClipSet:
 
 def _zeros(n: int, length: int) -> np.ndarray:
     return np.zeros((n, length), np.int16)
-
-
-def epoch_order(data: ClipSet, recipe: TrainingRecipe, epoch: int) -> np.ndarray:
-    """Choose and shuffle the clips of one epoch: int64 [n], a multiple of the batch size.
-
-    Every recording of a keyword comes at least once, and again until there are as many clips as the
-    recipe asks for, recorded and generated ones of a word in the shares that it asks for; generated
-    ones all come where it asks for no number. Other speech and background are drawn anew for each
-    epoch so that they make up theirs. The order depends on seed and epoch alone, so a resumed run
-    goes on as if it had never stopped.
-    """
-    rng = np.random.default_rng((recipe.seed, epoch))
-    keywords = np.isin(data.labels, keyword_labels(recipe))
-    silence = data.words == SILENCE
-    share = recipe.data.generated_share
-    spoken = [
-        _of_word(*_by_origin(data, data.labels == label), recipe.data, rng)
-        for label in keyword_labels(recipe)
-    ]
-    others, quiet = np.flatnonzero(~keywords & ~silence), np.flatnonzero(silence)
-    unknown_share = recipe.data.unknown_share if len(others) else 0.0
-    silence_share = recipe.data.silence_share if len(quiet) else 0.0
-    total = sum(map(len, spoken)) / (1 - unknown_share - silence_share)
-    wanted = round(total * unknown_share)
-    recorded, generated = _by_origin(data, ~keywords & ~silence)
-    if len(recorded) and len(generated):
-        n = round(wanted * share)
-        unknown = [_draw(recorded, wanted - n, rng), _draw(generated, n, rng)]
-    else:
-        unknown = [_draw(others, wanted, rng)]
-    parts = [*spoken, *unknown, _draw(quiet, round(total * silence_share), rng)]
-    order = rng.permutation(np.concatenate(parts))
-    size = recipe.training.batch_size
-    # A last partial batch is filled up from the front of the same epoch.
-    return np.resize(order, -(-len(order) // size) * size)
-
-
-def _by_origin(data: ClipSet, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return the positions of recorded and of generated clips among those `wanted`, bool [n]."""
-    return np.flatnonzero(wanted & ~data.generated), np.flatnonzero(wanted & data.generated)
-
-
-def _of_word(
-    recorded: np.ndarray, generated: np.ndarray, config: DataConfig, rng: np.random.Generator
-) -> np.ndarray:
-    """Take every recording of a word at least once, and what else the recipe asks for.
-
-    Where there are both kinds, a generated share of none or all leaves the other kind out.
-    """
-    share, wanted = config.generated_share, config.keyword_clips
-    if len(recorded) and len(generated) and share in (0.0, 1.0):
-        recorded, generated = recorded[: 0 if share else None], generated[: None if share else 0]
-    if not len(generated):
-        return _draw(recorded, max(len(recorded), wanted), rng)
-    if not len(recorded):
-        return _draw(generated, wanted or len(generated), rng)
-    # With a number to keep to, generated clips need not all come: there is no end of them.
-    least = 0 if wanted else len(generated)
-    total = max(len(recorded) / (1 - share), least / share, wanted)
-    # Not below the number there is: rounding, too, must not leave a clip out.
-    counts = max(len(recorded), round(total * (1 - share))), max(least, round(total * share))
-    pools = zip((recorded, generated), counts, strict=True)
-    return np.concatenate([_draw(pool, n, rng) for pool, n in pools])
-
-
-def _draw(pool: np.ndarray, wanted: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw so many of `pool`, none a second time before all were drawn."""
-    draws = [rng.permutation(pool) for _ in range(-(-wanted // max(1, len(pool))))]
-    return np.concatenate([pool[:0], *draws])[:wanted]
-
-
-def environment() -> dict[str, object]:
-    """What a run was made with: versions, machine, usable cores."""
-    import platform
-    from importlib import metadata
-
-    names = ("kws", "numpy", "keras", "tensorflow", "jax", "tf-keras")
-    versions = {}
-    for name in names:
-        try:
-            versions[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return {
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "cpus": usable_cores(),
-        "packages": versions,
-    }

@@ -24,14 +24,10 @@ from kws.recipe import TrainingRecipe, to_toml
 from kws.report.training import best_epoch
 from kws.train.average import WeightAverage
 from kws.train.batches import Batches
-from kws.train.dataset import (
-    ClipSet,
-    TrainingData,
-    describe,
-    environment,
-    epoch_order,
-)
+from kws.train.dataset import ClipSet, TrainingData, describe
 from kws.train.devices import device_name
+from kws.train.environment import environment
+from kws.train.epoch import epoch_order
 from kws.train.run_folder import (
     RunFolder,
     read_arrays,

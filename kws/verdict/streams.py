@@ -21,7 +21,7 @@ from kws.data.transcripts import TRANSCRIPTS
 from kws.errors import KwsError
 from kws.labels import SILENCE, folded
 from kws.recipe import TrainingRecipe
-from kws.train.dataset import find_clips, find_folder, first_folder
+from kws.train.folders import find_clips, find_folder, first_folder
 
 WORDS, TRAINED, CHOOSE, CHECK, NEAR = "words", "trained", "choose", "check", "near"
 STREAMS = {

@@ -1,0 +1,68 @@
+"""Where the folders are that a recipe names."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from kws.data.home import data_home
+from kws.errors import KwsError, some
+from kws.progress import tell
+from kws.recipe import TrainingRecipe
+
+
+def find_folder(name: str, data_dir: Path | None) -> Path | None:
+    """Find a folder of the recipe's in `data_dir`, else among the data sets that were fetched."""
+    homes = [data_home()] if data_dir is None else [data_dir, data_home()]
+    return next((home / name for home in homes if (home / name).is_dir()), None)
+
+
+def first_folder(recipe: TrainingRecipe, data_dir: Path | None) -> Path:
+    """Return where more recordings go: the recipe's first folder, be it there yet or not."""
+    name, home = recipe.data.folders[0], data_home() if data_dir is None else data_dir
+    not_there = home if len(recipe.data.folders) == 1 else home / name
+    return named_folders(recipe, data_dir)[name] or not_there
+
+
+def named_folders(recipe: TrainingRecipe, data_dir: Path | None) -> dict[str, Path | None]:
+    """Return where each of the recipe's folders of <label>/<clip> is, None for one that is not.
+
+    Where the recipe names one folder only, or one beside the generated ones, and `data_dir` holds
+    none of them, `data_dir` itself is it.
+    """
+    names = recipe.data.folders
+    found = {name: find_folder(name, data_dir) for name in names}
+    recorded = [name for name in names if name not in recipe.data.generated] or list(names)
+    only = recorded[0] if len(recorded) == 1 else None
+    if data_dir and only and not any((data_dir / name).is_dir() for name in names):
+        found[only] = data_dir
+    return found
+
+
+def find_clips(recipe: TrainingRecipe, data_dir: Path | None) -> tuple[list[Path], list[Path]]:
+    """Find the recipe's folders of <label>/<clip>: the recorded ones, and the generated ones.
+
+    A folder lies in `data_dir` or among the fetched data sets (`named_folders`). Of several, those
+    that are not there are named on stderr and passed over: who has no recordings yet begins without
+    them.
+
+    Raises:
+        KwsError: there is none of the folders.
+    """
+    if data_dir is not None and not data_dir.is_dir():
+        raise KwsError(
+            f"--data must be a folder of recordings. Received: {data_dir}. Check the path"
+        )
+    found = named_folders(recipe, data_dir)
+    missing = [name for name, folder in found.items() if folder is None]
+    if len(missing) == len(found):
+        given = "no --data" if data_dir is None else f"--data {data_dir}"
+        raise KwsError(
+            f"No clips to train on. Received: {given}, and no fetched data set "
+            f"{some([repr(name) for name in missing])}. "
+            'Name a folder, for example: --data "$(kws data fetch speech_commands_v0.02)"'
+        )
+    for name in missing:
+        tell(f"no folder {name!r} of clips found: going on without it")
+    recorded = [folder for name, folder in found.items() if name not in recipe.data.generated]
+    generated = [found[name] for name in dict.fromkeys(recipe.data.generated)]
+    return [f for f in recorded if f is not None], [f for f in generated if f is not None]
