@@ -24,7 +24,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from kws.audio.files import Pcm, write_wav
+from kws.audio.files import write_wav
+from kws.audio.samples import Pcm
 from kws.decide import Event, decision_limits
 from kws.errors import KwsError
 from kws.files import FULL_DISK

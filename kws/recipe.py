@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from kws.audio.files import SAMPLE_RATE_HZ
+from kws.audio.samples import SAMPLE_RATE_HZ
 from kws.data.labels import LabelSet
 from kws.decide import THRESHOLD, DecisionConfig
 from kws.errors import KwsError

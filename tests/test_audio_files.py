@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kws.audio.files import iter_audio, read_audio, to_int16, write_wav
+from kws.audio.files import iter_audio, read_audio, write_wav
+from kws.audio.samples import to_int16
 from kws.errors import KwsError
 
 RNG = np.random.default_rng(1)

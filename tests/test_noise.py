@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from kws.audio.files import Pcm, write_wav
+from kws.audio.files import write_wav
+from kws.audio.samples import Pcm
 from kws.data.clips import scan
 from kws.data.noise import Background, check_ratios, held_out_noise, mix
 from kws.data.noise_recordings import read_noise, split_noise

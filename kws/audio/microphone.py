@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kws.audio.files import SAMPLE_RATE_HZ
+from kws.audio.samples import SAMPLE_RATE_HZ
 from kws.errors import KwsError, require
 
 # Asked for in this order; 48 and 44.1 kHz are what hardware has when it lacks 16 kHz.

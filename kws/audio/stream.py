@@ -7,7 +7,7 @@ from typing import IO
 
 import numpy as np
 
-from kws.audio.files import Pcm
+from kws.audio.samples import Pcm
 from kws.errors import KwsError
 from kws.progress import tell
 

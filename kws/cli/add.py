@@ -11,7 +11,7 @@ import typer
 from kws.errors import KwsError
 
 if TYPE_CHECKING:
-    from kws.audio.files import Pcm
+    from kws.audio.samples import Pcm
     from kws.data.find_words import Utterance
     from kws.data.own_words import AddedClip, Cut
     from kws.recordings.word_times import WordTimes
@@ -142,7 +142,7 @@ def _times(path: Path, word: str, heard: WordTimes, several: bool) -> Sequence[f
 
 
 def _line(clip: AddedClip, source: Path, dry_run: bool) -> str:
-    from kws.audio.files import SAMPLE_RATE_HZ
+    from kws.audio.samples import SAMPLE_RATE_HZ
 
     what = "there already" if clip.already else "would add" if dry_run else "added"
     start_s, end_s = clip.cut.start / SAMPLE_RATE_HZ, clip.cut.end / SAMPLE_RATE_HZ

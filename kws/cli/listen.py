@@ -117,8 +117,8 @@ class _Session:
 
     def run(self, microphone: Microphone, feed: Callable[[Any], list[Event]]) -> None:
         """Feed blocks to the spotter until the microphone or the user stops."""
-        from kws.audio.files import SAMPLE_RATE_HZ
         from kws.audio.microphone import InputWatch, level_dbfs
+        from kws.audio.samples import SAMPLE_RATE_HZ
 
         watch = InputWatch()
         for block in microphone:

@@ -16,7 +16,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kws.audio.files import Pcm, read_audio
+from kws.audio.files import read_audio
+from kws.audio.samples import Pcm
 from kws.cache import files_key
 from kws.data.array_cache import FORMAT, Clips, Rows, cached
 from kws.errors import KwsError

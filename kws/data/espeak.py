@@ -26,7 +26,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kws.audio.files import SAMPLE_RATE_HZ
+from kws.audio.samples import SAMPLE_RATE_HZ
 from kws.data.phoneme_tables import Types, read_tables, table_of
 from kws.data.split import SYNTHESISER
 from kws.errors import KwsError, require

@@ -16,7 +16,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from kws.audio.files import SAMPLE_RATE_HZ, Pcm
+from kws.audio.samples import SAMPLE_RATE_HZ, Pcm
 
 MARGIN_S = 0.3
 """What a clip holds before and after its word, where the recording has it."""

@@ -22,8 +22,10 @@ from typing import Generic, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from kws.audio.files import MOST_WAV_SAMPLES, Pcm, read_audio, wav_header
+from kws.audio.files import read_audio
 from kws.audio.level import rms
+from kws.audio.samples import Pcm
+from kws.audio.wav import MOST_WAV_SAMPLES, wav_header
 from kws.data.material import Material
 from kws.data.spans import word_spans
 from kws.errors import KwsError

@@ -8,7 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from kws.audio.files import Pcm, read_audio
+from kws.audio.files import read_audio
+from kws.audio.samples import Pcm
 from kws.data.clips import AUDIO_SUFFIXES, scan
 from kws.data.forbidden import Forbidden
 from kws.data.noise_recordings import read_noise, split_noise

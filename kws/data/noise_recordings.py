@@ -7,8 +7,9 @@ from pathlib import Path
 
 import numpy as np
 
-from kws.audio.files import SAMPLE_RATE_HZ, Pcm, read_audio
+from kws.audio.files import read_audio
 from kws.audio.level import rms
+from kws.audio.samples import SAMPLE_RATE_HZ, Pcm
 from kws.data.array_cache import Clips
 from kws.data.clips import ClipIndex
 from kws.errors import KwsError

@@ -12,8 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
-from kws.audio.files import SAMPLE_RATE_HZ, Pcm, read_audio, wav_header, write_wav
+from kws.audio.files import read_audio, write_wav
 from kws.audio.microphone import level_dbfs
+from kws.audio.samples import SAMPLE_RATE_HZ, Pcm
+from kws.audio.wav import wav_header
 from kws.data.find_words import (
     LONGEST_S,
     Utterance,

@@ -24,7 +24,8 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from kws.audio.files import SAMPLE_RATE_HZ, Pcm, read_audio
+from kws.audio.files import read_audio
+from kws.audio.samples import SAMPLE_RATE_HZ, Pcm
 from kws.cache import cache_folder, files_key, make_room
 from kws.errors import KwsError
 from kws.files import atomic_write

@@ -18,8 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
-from kws.audio.files import SAMPLE_RATE_HZ, Pcm, write_wav
+from kws.audio.files import write_wav
 from kws.audio.microphone import find_device, level_dbfs, open_microphone
+from kws.audio.samples import SAMPLE_RATE_HZ, Pcm
 from kws.data.find_words import LONGEST_S, cut_around, find_utterances, strongest
 from kws.data.own_words import check_word
 from kws.errors import KwsError

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kws.audio.files import SAMPLE_RATE_HZ
+from kws.audio.samples import SAMPLE_RATE_HZ
 
 SPEED_OF_SOUND_M_S = 343.0
 DISTANCES_M = (0.3, 4.0)

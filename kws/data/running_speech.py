@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kws.audio.files import SAMPLE_RATE_HZ
+from kws.audio.samples import SAMPLE_RATE_HZ
 from kws.data.espeak import Voice
 from kws.data.forbidden import Forbidden
 from kws.data.near_misses import Phrase, too_alike

@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from kws.audio.files import SAMPLE_RATE_HZ, write_wav
+from kws.audio.files import write_wav
+from kws.audio.samples import SAMPLE_RATE_HZ
 from kws.data.espeak import Utterance, Voice
 from kws.data.own_words import check_word
 from kws.data.rooms import Rooms

@@ -28,7 +28,7 @@ from typing import IO
 import numpy as np
 from numpy.typing import NDArray
 
-from kws.audio.files import SAMPLE_RATE_HZ
+from kws.audio.samples import SAMPLE_RATE_HZ
 from kws.data.espeak import Utterance, Voice, engine
 from kws.data.phoneme_tables import Types, unknown_in
 from kws.data.voices import find_voice

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from kws.audio.files import SAMPLE_RATE_HZ
+from kws.audio.samples import SAMPLE_RATE_HZ
 from kws.data.labels import LabelSet
 from kws.errors import KwsError, require
 from kws.export.twin import fold

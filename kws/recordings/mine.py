@@ -25,7 +25,8 @@ from typing import Any
 
 import numpy as np
 
-from kws.audio.files import Pcm, iter_audio, write_wav
+from kws.audio.files import iter_audio, write_wav
+from kws.audio.samples import Pcm
 from kws.data.split import training_speaker
 from kws.decide import Event
 from kws.errors import KwsError

@@ -29,7 +29,8 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from kws.audio.files import Pcm, iter_audio
+from kws.audio.files import iter_audio
+from kws.audio.samples import Pcm
 from kws.errors import KwsError
 from kws.model_file import load_model, resolve_model
 from kws.processes import start_worker

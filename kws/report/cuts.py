@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kws.audio.files import SAMPLE_RATE_HZ
+from kws.audio.samples import SAMPLE_RATE_HZ
 from kws.data.find_words import Utterance, levels_dbfs
 from kws.data.own_words import Cut
 from kws.errors import require

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from kws.audio.files import SAMPLE_RATE_HZ, Pcm, write_wav
+from kws.audio.files import write_wav
+from kws.audio.samples import SAMPLE_RATE_HZ, Pcm
 from kws.data.clips import ClipIndex, scan
 from kws.data.long_stream import Built, StreamPlan, build_stream
 from kws.data.material import Material, find_sentences, gather
