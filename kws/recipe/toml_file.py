@@ -1,0 +1,230 @@
+"""Recipes as TOML files: found by name, read and checked, written with nothing left out."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from kws.decide import THRESHOLD, DecisionConfig
+from kws.errors import KwsError
+from kws.files import read_toml
+from kws.models import architecture_named
+from kws.recipe.config import ModelConfig, TrainingRecipe
+
+RECIPES = Path(__file__).parents[1] / "recipes"
+"""The recipes that come with the kit."""
+
+
+def resolve_recipe(recipe: str | Path) -> Path:
+    """Return the path of a recipe given as a path or as the name of one that comes with the kit.
+
+    Those of the zoo lie in a folder of their own and are named alike.
+
+    Raises:
+        KwsError: there is no such recipe.
+    """
+    path = Path(recipe)
+    known = {found.stem: found for found in RECIPES.rglob("*.toml")}
+    if str(recipe) in known:
+        return known[str(recipe)]
+    if path.is_file():
+        return path
+    raise KwsError(
+        f"No such recipe. Received: {recipe}. Give a .toml file or one of: "
+        f"{', '.join(sorted(known))}"
+    )
+
+
+def load_recipe(recipe: str | Path) -> TrainingRecipe:
+    """Read and check a recipe.
+
+    Args:
+        recipe: path of a TOML file, or the name of one in ``kws/recipes``.
+
+    A recipe that begins with ``base = "another recipe"`` says only what is different from that one:
+    keys replace keys, but a ``[model]`` with another architecture replaces all of it, and name and
+    description are never taken over.
+
+    Raises:
+        KwsError: no such file, not TOML, an unknown key, a wrong type or an impossible value; the
+            line names the file and the key.
+    """
+    path = resolve_recipe(recipe)
+    try:
+        table = _read_with_base(path)
+        model, decision = (_table(table.pop(key, {}), key) for key in ("model", "decision"))
+        name = _typed(model.pop("architecture", ModelConfig.architecture), str, "architecture")
+        network = _read(architecture_named(name), model, "model")
+        if network.whole_clip:
+            table["training"] = {
+                "context_clips": 1,
+                **_table(table.get("training", {}), "training"),
+            }
+        read = _read(TrainingRecipe, {"name": path.stem, **table}, "")
+        data = read.data
+        if "unknown_share" not in table.get("data", {}):
+            few = max(0, 5 - len(read.labels.keywords))
+            share = round(data.unknown_share + 0.1 * few, 1)
+            data = dataclasses.replace(data, unknown_share=share)
+        threshold = _typed(decision.pop("threshold", THRESHOLD), float, "decision.threshold")
+        own = _typed(decision.pop("thresholds", {}), Mapping[str, float], "decision.thresholds")
+        thresholds = dict.fromkeys(read.labels.keywords, threshold) | own
+        read = dataclasses.replace(
+            read,
+            data=data,
+            model=ModelConfig(architecture=name, sizes=dict(vars(network))),
+            decision=_read(DecisionConfig, {**decision, "thresholds": thresholds}, "decision"),
+        )
+        _check(read)
+    except KwsError as error:
+        raise KwsError(f"{path}: {error}") from error
+    return read
+
+
+def _read_with_base(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """Read a recipe's tables, those that it does not have from the recipe it builds on."""
+    if path.resolve() in above:
+        raise KwsError(f"base: these recipes build on each other in a circle. Received: {path}")
+    table = read_toml(path)
+    base = _typed(table.pop("base", ""), str, "base")
+    if not base:
+        return table
+    beside = path.parent / base
+    below = beside if beside.is_file() else resolve_recipe(base)
+    merged = _read_with_base(below, (*above, path.resolve()))
+    for key in ("name", "description"):
+        merged.pop(key, None)
+    for key, value in table.items():
+        replaces = key == "model" and isinstance(value, dict) and "architecture" in value
+        old = {} if replaces else merged.get(key, {})
+        merged[key] = (
+            {**old, **value} if isinstance(old, dict) and isinstance(value, dict) else value
+        )
+    return merged
+
+
+def _check(recipe: TrainingRecipe) -> None:
+    """Refuse what each table allows but not both together."""
+    network, features = recipe.model.create(), recipe.front_end.features
+    if network.features not in ("any", features):
+        raise KwsError(
+            f"[model] {recipe.model.architecture} works on [front_end] features = "
+            f'"{network.features}". Received: {features!r}'
+        )
+    if network.whole_clip and recipe.training.context_clips != 1:
+        raise KwsError(
+            f"[model] {recipe.model.architecture} takes whole clips ({network.whole_clip}), so "
+            f"[training] context_clips must be 1. Received: {recipe.training.context_clips}"
+        )
+    needed, frames = recipe.receptive_field_frames, recipe.clip_frames
+    if needed > frames:
+        raise KwsError(
+            f"[model] needs {needed} frames for a step, but a clip of {recipe.data.clip_ms} ms "
+            f"has {frames}: use longer clips or smaller kernels"
+        )
+    strangers = sorted(set(recipe.decision.thresholds) - set(recipe.labels.keywords))
+    if strangers:
+        raise KwsError(
+            f"[decision] has a threshold for {strangers[0]!r}, which is no keyword. "
+            f"Keywords: {', '.join(recipe.labels.keywords)}"
+        )
+
+
+Config = TypeVar("Config")
+
+
+def _read(kind: type[Config], table: Any, where: str) -> Config:
+    """Fill the dataclass `kind` from a TOML table, table by table."""
+    hints = typing.get_type_hints(kind)
+    known = {f.name for f in dataclasses.fields(kind)}  # type: ignore[arg-type]
+    values: dict[str, Any] = {}
+    for key, value in _table(table, where).items():
+        name = f"{where}.{key}" if where else key
+        if key not in known:
+            raise KwsError(f"unknown key {name!r}. Known here: {', '.join(sorted(known))}")
+        if dataclasses.is_dataclass(hints[key]):
+            values[key] = _read(typing.cast(type, hints[key]), value, name)
+        else:
+            values[key] = _typed(value, hints[key], name)
+    return kind(**values)
+
+
+def _table(value: Any, where: str) -> dict[str, Any]:
+    if not isinstance(value, dict):
+        raise KwsError(f"[{where}] must be a table. Received: {value!r}")
+    return dict(value)
+
+
+def _typed(value: Any, hint: Any, name: str) -> Any:
+    """Return `value` as `hint` asks (TOML arrays become tuples, integers become floats)."""
+    union = typing.get_origin(hint) in (typing.Union, types.UnionType)
+    options = typing.get_args(hint) if union else (hint,)
+    for option in options:
+        kind, inner = typing.get_origin(option) or option, typing.get_args(option)
+        if kind is tuple and isinstance(value, list):
+            each = inner[:1] * len(value) if inner[-1] is Ellipsis else inner
+            if len(each) == len(value):
+                pairs = enumerate(zip(value, each, strict=True))
+                return tuple(_typed(v, h, f"{name}[{i}]") for i, (v, h) in pairs)
+        elif kind is Mapping and isinstance(value, dict):
+            return {k: _typed(v, inner[1], f"{name}.{k}") for k, v in value.items()}
+        elif kind is float:
+            if type(value) in (int, float) and math.isfinite(value):
+                return float(value)
+        elif type(value) is kind:
+            return value
+    wanted = " or ".join(_in_words(option) for option in options)
+    raise KwsError(f"{name} has the wrong type: it must be {wanted}. Received: {value!r}")
+
+
+def _in_words(hint: Any) -> str:
+    """Name a type for people who write recipes."""
+    if typing.get_origin(hint) is tuple:
+        inner = typing.get_args(hint)
+        return "an array" if inner[-1] is Ellipsis else f"an array of {len(inner)}"
+    names = {str: "text", int: "a whole number", float: "a finite number"}
+    return names.get(hint, "a table")
+
+
+def to_toml(recipe: TrainingRecipe) -> str:
+    """Write a recipe with every default spelled out, so that a run can be repeated exactly."""
+    top: list[str] = []
+    tables: list[str] = []
+    for f in dataclasses.fields(recipe):
+        value = getattr(recipe, f.name)
+        if f.name == "model":
+            tables += ["", "[model]", f'architecture = "{value.architecture}"']
+            network = value.create()
+            tables += [
+                f"{s.name} = {toml_value(getattr(network, s.name))}"
+                for s in dataclasses.fields(network)
+            ]
+        elif dataclasses.is_dataclass(value):
+            tables += ["", f"[{f.name}]"]
+            tables += [
+                f"{inner.name} = {toml_value(getattr(value, inner.name))}"
+                for inner in dataclasses.fields(value)
+            ]
+        else:
+            top.append(f"{f.name} = {toml_value(value)}")
+    return "\n".join(top + tables) + "\n"
+
+
+def toml_value(value: Any) -> str:
+    """Write text, a number, a list or a table as TOML has it, in one line."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        # JSON's escapes are also TOML's, but for DEL and, which this avoids, pairs of surrogates.
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
+    if isinstance(value, (tuple, list)):
+        return "[" + ", ".join(toml_value(v) for v in value) + "]"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{toml_value(k)} = {toml_value(v)}" for k, v in value.items()) + "}"
+    return repr(value)
