@@ -84,14 +84,14 @@ def test_a_library_that_computes_otherwise_fails(
 ) -> None:
     if shutil.which("gcc") is None:
         pytest.skip("needs gcc")
-    from firmware_export import emit
+    from firmware_export.library import Library
 
-    whole = emit._Library.model_source
+    whole = Library.model_source
 
-    def broken(self: emit._Library) -> str:
+    def broken(self: Library) -> str:
         return re.sub(r"(conv_0_bias\[\d+\] = \{\s+)", r"\g<1>999 + ", whole(self))
 
-    monkeypatch.setattr(emit._Library, "model_source", broken)
+    monkeypatch.setattr(Library, "model_source", broken)
     out = tmp_path / "library"
     assert kws(["firmware", model, "-o", str(out), "--verify", str(clips), "--cores", "host"]) == 1
     shown, err = capsys.readouterr()

@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from firmware_export.emit import RUNTIME
+from firmware_export.library import RUNTIME
 from firmware_export.model_source import decision, decision_arrays, macros
 from kws.decide import Decider, DecisionConfig
 from kws.errors import KwsError
