@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from kws.cli import run as kws
 from kws.errors import KwsError
 from kws.recipe import RECIPES, load_recipe, to_toml
 
@@ -175,3 +176,20 @@ def test_recipes_that_build_on_each_other_in_a_circle_are_refused(tmp_path: Path
 def test_a_missing_recipe_names_the_ones_that_exist() -> None:
     with pytest.raises(KwsError, match="commands_en"):
         load_recipe("no_such_recipe")
+
+
+def test_the_recipes_that_come_with_the_kit_are_listed_with_what_they_are(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert kws(["train", "--list"]) == 0
+    listed = dict(line.split(maxsplit=1) for line in capsys.readouterr().out.splitlines())
+    assert set(listed) == {path.stem for path in RECIPES.rglob("*.toml")}
+    assert listed["ds_cnn"] == "DS-CNN, the keyword spotter of MLPerf Tiny."
+    assert next(iter(listed)) == "commands_en"
+
+
+def test_no_recipe_at_all_is_asked_for_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert kws(["train"]) == 2
+    shown = capsys.readouterr().err
+    assert shown.count("\n") == 1
+    assert "Which recipe?" in shown

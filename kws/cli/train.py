@@ -17,8 +17,13 @@ def register(app: typer.Typer) -> None:
 
 
 def train(
-    recipe: str = typer.Argument(
-        ..., metavar="RECIPE", help="A recipe (.toml), or the name of one that comes with the kit."
+    recipe: str | None = typer.Argument(
+        None,
+        metavar="RECIPE",
+        help="A recipe (.toml), or the name of one that comes with the kit (--list).",
+    ),
+    show_list: bool = typer.Option(
+        False, "--list", help="Print the recipes that come with the kit, and stop."
     ),
     data: Path | None = typer.Option(
         None,
@@ -87,10 +92,18 @@ def train(
     """
     import dataclasses
 
-    from kws.recipe import load_recipe, resolve_recipe
+    from kws.recipe import about_recipe, known_recipes, load_recipe, resolve_recipe
     from kws.train import choose_backend, run_training
     from kws.train.run_folder import RunFolder
 
+    if show_list:
+        known = known_recipes()
+        width = max(map(len, known))
+        for name, path in known.items():
+            typer.echo(f"{name:{width}}  {about_recipe(path)}")
+        return
+    if recipe is None:
+        raise typer.BadParameter("Which recipe? Give a file or a name; --list shows the names.")
     wanted = load_recipe(recipe)
     training = wanted.training
     if epochs is not None:

@@ -11,7 +11,15 @@ from kws.recipe.config import (
     TrainingConfig,
     TrainingRecipe,
 )
-from kws.recipe.toml_file import RECIPES, load_recipe, resolve_recipe, to_toml, toml_value
+from kws.recipe.toml_file import (
+    RECIPES,
+    about_recipe,
+    known_recipes,
+    load_recipe,
+    resolve_recipe,
+    to_toml,
+    toml_value,
+)
 
 __all__ = [
     "RECIPES",
@@ -20,6 +28,8 @@ __all__ = [
     "ModelConfig",
     "TrainingConfig",
     "TrainingRecipe",
+    "about_recipe",
+    "known_recipes",
     "load_recipe",
     "resolve_recipe",
     "to_toml",

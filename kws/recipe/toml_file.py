@@ -21,6 +21,18 @@ RECIPES = Path(__file__).parents[1] / "recipes"
 """The recipes that come with the kit."""
 
 
+def known_recipes() -> dict[str, Path]:
+    """Return the recipes that come with the kit, by name: first its own, then those of the zoo."""
+    paths = [*sorted(RECIPES.glob("*.toml")), *sorted(RECIPES.glob("zoo/*.toml"))]
+    return {path.stem: path for path in paths}
+
+
+def about_recipe(path: Path) -> str:
+    """Return what a recipe says of itself: its first line, a comment."""
+    first, _, _ = path.read_text(encoding="utf-8").partition("\n")
+    return first.removeprefix("#").strip()
+
+
 def resolve_recipe(recipe: str | Path) -> Path:
     """Return the path of a recipe given as a path or as the name of one that comes with the kit.
 
@@ -30,14 +42,13 @@ def resolve_recipe(recipe: str | Path) -> Path:
         KwsError: there is no such recipe.
     """
     path = Path(recipe)
-    known = {found.stem: found for found in RECIPES.rglob("*.toml")}
+    known = known_recipes()
     if str(recipe) in known:
         return known[str(recipe)]
     if path.is_file():
         return path
     raise KwsError(
-        f"No such recipe. Received: {recipe}. Give a .toml file or one of: "
-        f"{', '.join(sorted(known))}"
+        f"No such recipe. Received: {recipe}. Give a .toml file or one of: {', '.join(known)}"
     )
 
 
