@@ -117,24 +117,24 @@ def test_the_best_comes_first_and_of_two_alike_the_smaller(
 def test_runs_that_differ_in_their_seed_alone_are_one_line_with_mean_and_extremes(
     entries: dict[str, Entry], tmp_path: Path
 ) -> None:
-    runs = [untrained_run(tmp_path, "lstm", seed) for seed in (1, 2, 3)]
-    longer = untrained_run(tmp_path, "lstm", 4)
+    runs = [untrained_run(tmp_path, "lstm", seed) for seed in (1, 2)]
+    longer = untrained_run(tmp_path, "lstm", 3)
     recipe = load_recipe(longer / "recipe.toml")
     training = dataclasses.replace(recipe.training, epochs=recipe.training.epochs + 1)
     (longer / "recipe.toml").write_text(to_toml(dataclasses.replace(recipe, training=training)))
-    three, one = sorted(measure_runs([*runs, longer]), key=lambda entry: -entry.seeds)
-    assert (three.seeds, one.seeds) == (3, 1) and one.epochs == three.epochs + 1
+    two, one = sorted(measure_runs([*runs, longer]), key=lambda entry: -entry.seeds)
+    assert (two.seeds, one.seeds) == (2, 1) and one.epochs == two.epochs + 1
     each = [load_model(run / "model.tflite").provenance["agreement"]["forms"] for run in runs]
     int8 = [forms[-1]["accuracy"] for forms in each]
     assert len(set(int8)) > 1
-    assert three.int8_accuracy == pytest.approx(np.mean(int8))
-    assert three.int8_extremes == (min(int8), max(int8))
-    assert three.float_accuracy == pytest.approx(np.mean([f[0]["accuracy"] for f in each]))
-    three = dataclasses.replace(
-        three, epochs=40, teachers=2, int8_accuracy=0.9512, int8_extremes=(0.95, 0.9527)
+    assert two.int8_accuracy == pytest.approx(np.mean(int8))
+    assert two.int8_extremes == (min(int8), max(int8))
+    assert two.float_accuracy == pytest.approx(np.mean([f[0]["accuracy"] for f in each]))
+    two = dataclasses.replace(
+        two, epochs=40, teachers=2, int8_accuracy=0.9512, int8_extremes=(0.95, 0.9527)
     )
-    line = table([three])[2]
-    assert "| 40 epochs, 2 teachers, 3 seeds |" in line
+    line = table([two])[2]
+    assert "| 40 epochs, 2 teachers, 2 seeds |" in line
     assert "| 95.12 (95.00 to 95.27) |" in line
 
 
