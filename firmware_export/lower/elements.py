@@ -25,9 +25,9 @@ def add(op: Operator) -> Call:
     real = twice / float(np.float32(1 << left_shift) * out)
     pairs.append(quantise_multiplier(real))
     if real >= 1 or pairs[2][1] > 0:
-        raise op.refuse("has an output whose scale is out of all proportion")
+        raise op.out_of_proportion()
     if 512 * max(scales) / float(out) > 32000:
-        raise op.refuse("has an output whose scale is out of all proportion")
+        raise op.out_of_proportion()
     fields: dict[str, int | ConstArray] = {
         "size": output.size,
         "size_up": output.size // 16 * 16,
@@ -75,7 +75,7 @@ def table(op: Operator) -> Call:
             high = min(high, zero + math.floor(min(float(np.float32(6) / o), 1e6) + 0.5))
         multiplier, shift = quantise_multiplier(real)
         if shift > 22:
-            raise op.refuse("has an output whose scale is out of all proportion")
+            raise op.out_of_proportion()
         values = np.array([multiply_quantised(int(i) - z, multiplier, shift) for i in q]) + zero
     return Call(
         function="kws_lut_s8",
@@ -101,7 +101,7 @@ def quantize(op: Operator) -> Call:
     s, o = op.scale(source, "input"), op.scale(output, "output")
     multiplier, shift = quantise_multiplier(float(s) / float(o))
     if shift > 22:
-        raise op.refuse("has an output whose scale is out of all proportion")
+        raise op.out_of_proportion()
     return Call(
         function="kws_quantize_s8",
         struct="kws_quantize",

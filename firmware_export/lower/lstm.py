@@ -77,7 +77,7 @@ def lstm(op: Operator) -> Call:
     real = float(np.float32(2.0**-15 / float(inner.scales[0]) * 2.0**-15))
     multiplier, shift = quantise_multiplier(real)
     if shift > 0:
-        raise op.refuse("has an output whose scale is out of all proportion")
+        raise op.out_of_proportion()
     fields["output_multiplier"], fields["output_shift"] = multiplier, shift
     fields["output_zero_point"] = int(inner.zero_points[0])
     state = (

@@ -57,6 +57,10 @@ class Operator:
             f"{why}. Use the interpreter instead: kws firmware --form tflm"
         )
 
+    def out_of_proportion(self) -> KwsError:
+        """Return the error about an output whose scale no multiplier of 32 bits reaches."""
+        return self.refuse("has an output whose scale is out of all proportion")
+
     def slot(self, slot: int) -> Tensor | None:
         """Return the tensor in an input slot, None if it is empty."""
         if slot >= len(self.inputs) or self.inputs[slot] < 0:

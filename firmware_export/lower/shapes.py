@@ -33,10 +33,10 @@ def mean(op: Operator) -> Call:
         multiplier, shift = quantise_multiplier(float(s) / float(o))
         down = min(count.bit_length() - 1, 32, 31 + shift)
         if down < 0:
-            raise op.refuse("has an output whose scale is out of all proportion")
+            raise op.out_of_proportion()
         multiplier, shift = (multiplier << down) // count, shift - down
     if (256 * count) << max(shift, 0) >= 1 << 31 or abs(bias) > 1 << 20:
-        raise op.refuse("has an output whose scale is out of all proportion")
+        raise op.out_of_proportion()
     return Call(
         function="kws_mean_s8",
         struct="kws_mean",

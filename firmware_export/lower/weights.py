@@ -33,9 +33,10 @@ def output_scales(
 def channel_multipliers(
     op: Operator, scales: NDArray[np.float64], count: int
 ) -> dict[str, ConstArray]:
+    """Return the fields `multipliers` and `shifts`; one scale for all channels is repeated."""
     pairs = [quantise_multiplier(float(s)) for s in np.broadcast_to(scales, (count,))]
     if max(shift for _, shift in pairs) > 30:
-        raise op.refuse("has an output whose scale is out of all proportion")
+        raise op.out_of_proportion()
     multipliers, shifts = zip(*pairs, strict=True)
     return {
         "multipliers": ConstArray(
