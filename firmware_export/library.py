@@ -7,8 +7,6 @@ import textwrap
 from collections.abc import Iterable
 from pathlib import Path
 
-import numpy as np
-
 from firmware_export.c_source import c_array, c_comment
 from firmware_export.fixed_front_end import FixedTables, tables
 from firmware_export.golden import Golden, golden, golden_source
@@ -244,7 +242,7 @@ class Library:
         for name, call in zip(self.names, self.calls, strict=True):
             for i, variable in enumerate(call.variables):
                 what = {"int8_t": "hidden", "int16_t": "cell"}[variable.ctype]
-                what = what if call.struct == "kws_lstm" else f"state{i}"
+                what = what if call.kernel == "lstm" else f"state{i}"
                 named.append((f"{name}_{what}", variable))
         return sorted(named, key=lambda pair: -pair[1].n_bytes // pair[1].count)
 
@@ -270,7 +268,7 @@ class Library:
     def _invoke(self) -> str:
         state = {v.tensor: name for name, v in self._variables()}
         lines = []
-        for number, (name, call) in enumerate(zip(self.names, self.calls, strict=True)):
+        for name, call in zip(self.names, self.calls, strict=True):
             if call.label:
                 lines.append(f"    {c_comment(call.label)}")
             arguments = [
@@ -280,8 +278,6 @@ class Library:
                 *(self._place(t) for t in call.inputs[1:]),
                 *(f"state->{state[v.tensor]}" for v in call.variables),
             ]
-            if call.scratch_bytes:
-                arguments.append(f"arena + {self.plan.offsets[('scratch', number)]}")
             text = f"{call.function}({', '.join(arguments)});"
             lines += textwrap.wrap(text, 100, initial_indent=" " * 4, subsequent_indent=" " * 8)
         body = "\n".join(lines)
@@ -326,20 +322,16 @@ def _activations(calls: list[Call], graph: Graph, external: set[int]) -> list[Bu
     """Return the buffers that the calls need, with their lives."""
     first: dict[int, int] = {}
     last: dict[int, int] = {}
-    buffers = []
     for number, call in enumerate(calls):
         for tensor in call.outputs:
             first.setdefault(tensor, number)
             last[tensor] = number
         for tensor in call.inputs:
             last[tensor] = number
-        if call.scratch_bytes:
-            key = ("scratch", number)
-            buffers.append(Buffer(key=key, size=call.scratch_bytes, first=number, last=number))
-    for tensor in first.keys() - external:
-        size = int(np.prod(graph.tensors[tensor].shape, dtype=np.int64))
-        buffers.append(Buffer(key=tensor, size=size, first=first[tensor], last=last[tensor]))
-    return buffers
+    return [
+        Buffer(key=t, size=graph.tensors[t].size, first=first[t], last=last[t])
+        for t in first.keys() - external
+    ]
 
 
 def _call_names(calls: list[Call]) -> list[str]:
@@ -347,9 +339,8 @@ def _call_names(calls: list[Call]) -> list[str]:
     counts: dict[str, int] = {}
     names = []
     for call in calls:
-        kind = call.struct.removeprefix("kws_")
-        names.append(f"{kind}_{counts.get(kind, 0)}")
-        counts[kind] = counts.get(kind, 0) + 1
+        names.append(f"{call.kernel}_{counts.get(call.kernel, 0)}")
+        counts[call.kernel] = counts.get(call.kernel, 0) + 1
     return names
 
 

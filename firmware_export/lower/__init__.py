@@ -104,4 +104,4 @@ def _roots(graph: Graph) -> list[int]:
 def _check_alias(op: Operator) -> None:
     source, output = op.activation(0), op.output()
     if output.size != source.size:
-        raise op.refuse(f"makes shape {output.shape} of {source.shape}")
+        raise op.makes_another_shape(source, output)

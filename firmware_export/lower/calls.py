@@ -47,12 +47,11 @@ class Call:
     buffers may overlap.
     """
 
-    function: str
-    """Name of the kernel, for example ``kws_conv_s8``."""
-    struct: str
-    """Name of the type of its parameters, for example ``kws_conv``."""
-    source: str
-    """File in `runtime/` that has it, for example ``kws_conv.c``."""
+    kernel: str
+    """Name of the kernel, for example ``conv``: C has its parameters as the type ``kws_conv``, in
+    the file ``kws_conv.c``."""
+    kind: str = ""
+    """Which of several in that file, for example ``max`` of ``pool``."""
     fields: Mapping[str, int | ConstArray]
     """The parameters, in the order of the struct."""
     inputs: tuple[int, ...]
@@ -61,11 +60,24 @@ class Call:
     """The tensor written: an int8 activation."""
     variables: tuple[Variable, ...] = ()
     """State read and written."""
-    scratch_bytes: int = 0
-    """Memory needed meanwhile; no kernel needs any so far."""
     macs: int = 0
     """Multiply-accumulates of one call."""
     layer: str = "rest"
     """``conv``, ``lstm`` or ``rest``, for the breakdown of time."""
     label: str = ""
     """What it does, for a comment."""
+
+    @property
+    def function(self) -> str:
+        """The kernel in C, for example ``kws_conv_s8`` or ``kws_max_pool_s8``."""
+        return "_".join(filter(None, ("kws", self.kind, self.kernel, "s8")))
+
+    @property
+    def struct(self) -> str:
+        """The type of its parameters, for example ``kws_conv``."""
+        return f"kws_{self.kernel}"
+
+    @property
+    def source(self) -> str:
+        """The file in `runtime/` that has it, for example ``kws_conv.c``."""
+        return f"kws_{self.kernel}.c"

@@ -38,9 +38,7 @@ def add(op: Operator) -> Call:
         fields[f"{name}_multiplier"] = multiplier
         fields[f"{name}_shift"] = shift
     return Call(
-        function="kws_add_s8",
-        struct="kws_add",
-        source="kws_add.c",
+        kernel="add",
         fields={**fields, **op.fused_range(output)},
         inputs=op.names(a, b),
         outputs=op.names(output),
@@ -51,7 +49,7 @@ def add(op: Operator) -> Call:
 def table(op: Operator) -> Call:
     source, output = op.activation(0), op.output()
     if source.size != output.size:
-        raise op.refuse(f"makes shape {output.shape} of {source.shape}")
+        raise op.makes_another_shape(source, output)
     s, o = op.scale(source, "input"), op.scale(output, "output")
     z, zero = op.zero_point(source, "input"), op.zero_point(output, "output")
     q = np.arange(-128, 128)
@@ -78,9 +76,7 @@ def table(op: Operator) -> Call:
             raise op.out_of_proportion()
         values = np.array([multiply_quantised(int(i) - z, multiplier, shift) for i in q]) + zero
     return Call(
-        function="kws_lut_s8",
-        struct="kws_lut",
-        source="kws_lut.c",
+        kernel="lut",
         fields={
             "size": source.size,
             "table": ConstArray(
@@ -97,15 +93,13 @@ def table(op: Operator) -> Call:
 def quantize(op: Operator) -> Call:
     source, output = op.activation(0), op.output()
     if source.size != output.size:
-        raise op.refuse(f"makes shape {output.shape} of {source.shape}")
+        raise op.makes_another_shape(source, output)
     s, o = op.scale(source, "input"), op.scale(output, "output")
     multiplier, shift = quantise_multiplier(float(s) / float(o))
     if shift > 22:
         raise op.out_of_proportion()
     return Call(
-        function="kws_quantize_s8",
-        struct="kws_quantize",
-        source="kws_quantize.c",
+        kernel="quantize",
         fields={
             "size": source.size,
             "size_up": source.size // 16 * 16,
@@ -124,7 +118,7 @@ def softmax(op: Operator) -> Call:
     source, output = op.activation(0), op.output()
     depth = source.shape[-1] if source.shape else 0
     if output.shape != source.shape or not depth:
-        raise op.refuse(f"makes shape {output.shape} of {source.shape}")
+        raise op.makes_another_shape(source, output)
     if output.scales[0] != np.float32(1 / 256) or output.zero_points[0] != -128:
         raise op.refuse("has an output that is not quantised from 0 to 1")
     beta = np.float32(op.options["beta"])
@@ -133,9 +127,7 @@ def softmax(op: Operator) -> Call:
     step = -op.scale(source, "input") * beta
     table = exp_f32(step * np.arange(256, dtype=np.float32))
     return Call(
-        function="kws_softmax_s8",
-        struct="kws_softmax",
-        source="kws_softmax.c",
+        kernel="softmax",
         fields={
             "rows": source.size // depth,
             "depth": depth,

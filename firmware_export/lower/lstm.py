@@ -47,8 +47,6 @@ def lstm(op: Operator) -> Call:
     units = w[0].shape[0]
     if any(t.shape != (units, n_input) for t in w) or any(t.shape != (units, units) for t in r):
         raise op.refuse("has weights of shapes that do not fit each other")
-    if any(len(t.scales) != 1 for t in (*w, *r)):
-        raise op.refuse("has weights with more than one scale")
     if output.shape != (1, steps, units):
         raise op.refuse(f"has an output of shape {output.shape}")
     biases = [whole_numbers(op.constant(slot, "int32", (units,))) for slot in range(12, 16)]
@@ -85,9 +83,7 @@ def lstm(op: Operator) -> Call:
         Variable(tensor=cell.index, ctype="int16_t", count=units, initial=0),
     )
     return Call(
-        function="kws_lstm_s8",
-        struct="kws_lstm",
-        source="kws_lstm.c",
+        kernel="lstm",
         fields=fields,
         inputs=op.names(source),
         outputs=op.names(output),

@@ -61,6 +61,10 @@ class Operator:
         """Return the error about an output whose scale no multiplier of 32 bits reaches."""
         return self.refuse("has an output whose scale is out of all proportion")
 
+    def makes_another_shape(self, source: Tensor, output: Tensor) -> KwsError:
+        """Return the error about an output that does not have the shape that the kernel gives."""
+        return self.refuse(f"makes shape {output.shape} of {source.shape}")
+
     def slot(self, slot: int) -> Tensor | None:
         """Return the tensor in an input slot, None if it is empty."""
         if slot >= len(self.inputs) or self.inputs[slot] < 0:
@@ -126,8 +130,11 @@ class Operator:
             raise self.refuse(f"has input {slot} of shape {tensor.shape}, not {shape}")
         return tensor
 
-    def weights(self, slot: int, n_dimensions: int) -> Tensor:
-        """Return constant int8 weights with so many dimensions, scales, and no zero points."""
+    def weights(self, slot: int, n_dimensions: int, channels: int | None = None) -> Tensor:
+        """Return constant int8 weights with so many dimensions and no zero points.
+
+        They have one scale, or one for each entry of the dimension `channels`, if that is given.
+        """
         weights = self.constant(slot, "int8")
         if len(weights.shape) != n_dimensions:
             raise self.refuse(f"has weights of shape {weights.shape}")
@@ -137,6 +144,10 @@ class Operator:
             (weights.scales > 1e-30) & (weights.scales < 1e30)
         ):
             raise self.refuse("has weights without scales")
+        if len(weights.scales) > 1 and channels is None:
+            raise self.refuse("has weights with more than one scale")
+        if len(weights.scales) > 1 and weights.quantised_dimension != channels:
+            raise self.refuse("has scales that are not those of its output channels")
         return weights
 
     def bias(self, slot: int, count: int) -> NDArray[np.int64]:

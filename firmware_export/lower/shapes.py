@@ -19,7 +19,7 @@ def mean(op: Operator) -> Call:
     count = math.prod(shape[a] for a in axes)
     inner = math.prod(shape[axes[-1] + 1 :])
     if output.size != outer * inner:
-        raise op.refuse(f"makes shape {output.shape} of {shape}")
+        raise op.makes_another_shape(source, output)
     s, o = op.scale(source, "input"), op.scale(output, "output")
     z, zero = op.zero_point(source, "input"), op.zero_point(output, "output")
     if op.option("keep_dims", 0, 255) and len(shape) == 4 and axes == [1, 2]:
@@ -38,9 +38,7 @@ def mean(op: Operator) -> Call:
     if (256 * count) << max(shift, 0) >= 1 << 31 or abs(bias) > 1 << 20:
         raise op.out_of_proportion()
     return Call(
-        function="kws_mean_s8",
-        struct="kws_mean",
-        source="kws_mean.c",
+        kernel="mean",
         fields={
             "outer": outer,
             "count": count,
@@ -89,11 +87,9 @@ def strided_slice(op: Operator) -> Call:
         counts.append(count)
         steps.append(stride[d] * pitch)
     if math.prod(counts) != output.size:
-        raise op.refuse(f"makes shape {output.shape} of {source.shape}")
+        raise op.makes_another_shape(source, output)
     return Call(
-        function="kws_strided_slice_s8",
-        struct="kws_strided_slice",
-        source="kws_strided_slice.c",
+        kernel="strided_slice",
         fields=_loops(op, first, counts, steps),
         inputs=op.names(source),
         outputs=op.names(output),
@@ -108,14 +104,12 @@ def pad(op: Operator) -> Call:
     if pads.min() < 0 or output.shape != tuple(
         int(s + p) for s, p in zip(source.shape, pads.sum(axis=1), strict=True)
     ):
-        raise op.refuse(f"makes shape {output.shape} of {source.shape}")
+        raise op.makes_another_shape(source, output)
     op.require_same_quantisation(source, output)
     pitches = [math.prod(output.shape[d + 1 :]) for d in range(n)]
     first = sum(int(p) * pitch for p, pitch in zip(pads[:, 0], pitches, strict=True))
     return Call(
-        function="kws_pad_s8",
-        struct="kws_pad",
-        source="kws_pad.c",
+        kernel="pad",
         fields={
             "size": output.size,
             "value": op.zero_point(output, "output"),

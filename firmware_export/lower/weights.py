@@ -30,15 +30,34 @@ def output_scales(
     return np.float64(scale) * weights.scales.astype(np.float64) / np.float64(out)
 
 
-def channel_multipliers(
-    op: Operator, scales: NDArray[np.float64], count: int
+def weight_fields(
+    op: Operator,
+    matrix: NDArray[np.int64],
+    source: Tensor,
+    scales: NDArray[np.float64],
+    shape: str,
+    *,
+    channels: int = 0,
 ) -> dict[str, ConstArray]:
-    """Return the fields `multipliers` and `shifts`; one scale for all channels is repeated."""
-    pairs = [quantise_multiplier(float(s)) for s in np.broadcast_to(scales, (count,))]
+    """Return the fields `weights`, `bias`, `multipliers` and `shifts` of a kernel.
+
+    Args:
+        op: whose; its bias is in slot 2.
+        matrix: the weights as C has them: [channels, taps] or [taps, channels].
+        source: the input.
+        scales: of the outputs (`output_scales`); one for all channels is repeated.
+        shape: of the weights, for a comment.
+        channels: the dimension of `matrix` that is the output channels.
+    """
+    taps = np.moveaxis(matrix, channels, 0)
+    bias = fold_zero_point(op, taps, op.bias(2, len(taps)), op.zero_point(source, "input"))
+    pairs = [quantise_multiplier(float(s)) for s in np.broadcast_to(scales, (len(taps),))]
     if max(shift for _, shift in pairs) > 30:
         raise op.out_of_proportion()
     multipliers, shifts = zip(*pairs, strict=True)
     return {
+        "weights": ConstArray(values=matrix.astype(np.int8), label=f"weights {shape}"),
+        "bias": ConstArray(values=bias, label="biases less zero point * weights"),
         "multipliers": ConstArray(
             values=np.array(multipliers, np.int32), label="output scales, Q31 [channels]"
         ),

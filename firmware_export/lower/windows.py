@@ -2,41 +2,31 @@
 
 from __future__ import annotations
 
-import numpy as np
-
-from firmware_export.lower.calls import Call, ConstArray
+from firmware_export.lower.calls import Call
 from firmware_export.lower.operator import Operator, whole_numbers
-from firmware_export.lower.weights import channel_multipliers, fold_zero_point, output_scales
+from firmware_export.lower.weights import output_scales, weight_fields
 from firmware_export.reader import Tensor
 
 
 def convolution(op: Operator) -> Call:
     source, output = op.activation(0), op.output()
-    weights = op.weights(1, 4)
+    weights = op.weights(1, 4, channels=0)
     channels, filter_h, filter_w, depth = weights.shape
-    if len(weights.scales) > 1 and weights.quantised_dimension != 0:
-        raise op.refuse("has scales that are not those of its output channels")
     if depth != op.image(source)[2]:
         raise op.refuse("has an input and weights of different depth (groups)")
     fields = _window(op, source, output, filter_h, filter_w, channels)
     matrix = whole_numbers(weights).reshape(channels, -1)
-    zero = op.zero_point(source, "input")
-    bias = fold_zero_point(op, matrix, op.bias(2, channels), zero)
+    scales = output_scales(op, source, weights, output)
     return Call(
-        function="kws_conv_s8",
-        struct="kws_conv",
-        source="kws_conv.c",
+        kernel="conv",
         fields={
             **fields,
-            "input_zero_point": zero,
+            "input_zero_point": op.zero_point(source, "input"),
             "output_zero_point": op.zero_point(output, "output"),
             **op.fused_range(output),
-            "weights": ConstArray(
-                values=matrix.astype(np.int8),
-                label=f"weights [{channels}, {filter_h}, {filter_w}, {depth}]",
+            **weight_fields(
+                op, matrix, source, scales, f"[{channels}, {filter_h}, {filter_w}, {depth}]"
             ),
-            "bias": ConstArray(values=bias, label="biases less zero point * weights"),
-            **channel_multipliers(op, output_scales(op, source, weights, output), channels),
         },
         inputs=op.names(source),
         outputs=op.names(output),
@@ -48,33 +38,25 @@ def convolution(op: Operator) -> Call:
 
 def depthwise(op: Operator) -> Call:
     source, output = op.activation(0), op.output()
-    weights = op.weights(1, 4)
+    weights = op.weights(1, 4, channels=3)
     one, filter_h, filter_w, channels = weights.shape
     depth = op.image(source)[2]
     if one != 1 or channels % depth:
         raise op.refuse(f"has weights of shape {weights.shape} for {depth} channels")
-    if len(weights.scales) > 1 and weights.quantised_dimension != 3:
-        raise op.refuse("has scales that are not those of its output channels")
     fields = _window(op, source, output, filter_h, filter_w, channels)
     matrix = whole_numbers(weights).reshape(-1, channels)
-    zero = op.zero_point(source, "input")
-    bias = fold_zero_point(op, matrix.T, op.bias(2, channels), zero)
+    scales = output_scales(op, source, weights, output)
     return Call(
-        function="kws_depthwise_s8",
-        struct="kws_depthwise",
-        source="kws_depthwise.c",
+        kernel="depthwise",
         fields={
             **fields,
-            "input_zero_point": zero,
+            "input_zero_point": op.zero_point(source, "input"),
             "output_zero_point": op.zero_point(output, "output"),
             **op.fused_range(output),
             "channels_up": channels // 8 * 8,
-            "weights": ConstArray(
-                values=matrix.astype(np.int8),
-                label=f"weights [{filter_h}, {filter_w}, {channels}]",
+            **weight_fields(
+                op, matrix, source, scales, f"[{filter_h}, {filter_w}, {channels}]", channels=1
             ),
-            "bias": ConstArray(values=bias, label="biases less zero point * weights"),
-            **channel_multipliers(op, output_scales(op, source, weights, output), channels),
         },
         inputs=op.names(source),
         outputs=op.names(output),
@@ -98,9 +80,8 @@ def pool(op: Operator) -> Call:
     )
     del fields["dilation_h"], fields["dilation_w"], fields["output_c"]
     return Call(
-        function=f"kws_{kind}_pool_s8",
-        struct="kws_pool",
-        source="kws_pool.c",
+        kernel="pool",
+        kind=kind,
         fields={**fields, **op.fused_range(output)},
         inputs=op.names(source),
         outputs=op.names(output),

@@ -85,7 +85,7 @@ def mine(
                 f"{one.audio}: {duration(one.seconds)}, {counted(len(one.clips), 'clip')}{again}"
             )
     clips = sum(len(one.clips) for one in found)
-    hours = sum(one.seconds for one in found) / 3600
+    seconds = sum(one.seconds for one in found)
     if as_json:
         facts = [
             {
@@ -96,8 +96,8 @@ def mine(
             }
             for one in found
         ]
-        typer.echo(json.dumps({"clips": clips, "hours": hours, "recordings": facts}))
+        typer.echo(json.dumps({"clips": clips, "hours": seconds / 3600, "recordings": facts}))
     else:
-        typer.echo(f"{out}: {counted(clips, 'false activation')} in {duration(hours * 3600)}")
+        typer.echo(f"{out}: {counted(clips, 'false activation')} in {duration(seconds)}")
     if not clips:
         tell("nothing fired falsely; a lower --threshold finds what nearly did")
