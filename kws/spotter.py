@@ -16,6 +16,9 @@ from kws.frontend import FrontEnd
 from kws.model_file import ModelCard
 from kws.network import Network
 
+TAIL_SAMPLES = 8000
+"""Silence to feed after a recording's last sample, so that a word that ends there is decided on."""
+
 # Longer chunks are taken in pieces of this many samples, so that memory does not grow with them.
 _PIECE = 16_000
 

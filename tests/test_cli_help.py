@@ -61,8 +61,8 @@ def test_commands_stand_in_the_order_in_which_they_are_used(
         listed = capsys.readouterr().out.partition("Commands:\n")[2].splitlines()
         shown.append([line.split()[0] for line in listed])
     assert [" ".join(names) for names in shown] == [
-        "demo new data train verdict export info evaluate calibrate mine run listen firmware "
-        "benchmark",
+        "demo new data train verdict export info evaluate calibrate mine run listen serve "
+        "firmware benchmark",
         "list info fetch add record synth part stream",
     ]
 

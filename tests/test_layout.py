@@ -28,7 +28,7 @@ FLOORS = (
     ("report",),
     ("evaluate", "benchmark"),
     ("answers", "benchmark_process", "recipe", "recordings"),
-    ("data", "keep", "models"),
+    ("data", "keep", "models", "wake"),
     ("spotter", "matching"),
     ("network",),
     ("model_file", "runtime"),
@@ -38,7 +38,10 @@ FLOORS = (
 )
 
 # What an application on a Raspberry Pi runs: the spotter and the commands that only listen.
-RUNNERS = ("kws.spotter", "kws.cli.run", "kws.cli.listen", "kws.cli.info", "kws.benchmark_process")
+RUNNERS = (
+    *("kws.spotter", "kws.benchmark_process"),
+    *("kws.cli.run", "kws.cli.listen", "kws.cli.serve", "kws.cli.info"),
+)
 NOT_FOR_RUNNERS = {
     "data",
     "train",
@@ -55,7 +58,7 @@ NOT_FOR_RUNNERS = {
 
 OPTIONAL = (
     *("tensorflow", "keras", "tf_keras", "jax", "torch", "librosa", "scipy", "matplotlib"),
-    *("soundfile", "soxr", "sounddevice", "espeakng_loader"),
+    *("soundfile", "soxr", "sounddevice", "espeakng_loader", "wyoming"),
 )
 
 

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kws.audio.convert import LiveConverter
 from kws.audio.samples import SAMPLE_RATE_HZ
 from kws.errors import KwsError, require
 
@@ -127,12 +128,7 @@ class Microphone:
         self._overflows = 0
         self._lost_frames = 0
         self._stopped = threading.Event()
-        self._resampler: Any = None
-        if capture_rate_hz != SAMPLE_RATE_HZ:
-            soxr = require("soxr", extra="listen")
-            self._resampler = soxr.ResampleStream(
-                capture_rate_hz, SAMPLE_RATE_HZ, 1, dtype="float32"
-            )
+        self._converter = LiveConverter(capture_rate_hz, extra="listen")
 
     @property
     def overflows(self) -> int:
@@ -169,17 +165,9 @@ class Microphone:
                     ) from None
                 continue
             waited_s = 0.0
-            mono = self._to_mono_16k(block)
+            mono = self._converter.feed(block)
             if len(mono):
                 yield mono
-
-    def _to_mono_16k(self, block: NDArray[np.int16]) -> NDArray[np.int16]:
-        if block.shape[1] == 1 and self._resampler is None:
-            return block[:, 0]
-        mono = block.mean(axis=1, dtype=np.float32)
-        if self._resampler is not None:
-            mono = self._resampler.resample_chunk(mono)
-        return np.clip(np.rint(mono), -32768, 32767).astype(np.int16)
 
 
 @contextlib.contextmanager

@@ -21,7 +21,8 @@ _ClickException: type[Exception] = _UsageError.__bases__[0]
 # `synth`, `part` and `stream` add to `data`.
 _ROOMS = (
     *("demo", "new", "data", "voices", "synth", "part", "stream", "train", "verdict"),
-    *("export", "info", "evaluate", "calibrate", "mine", "run", "listen", "firmware", "benchmark"),
+    *("export", "info", "evaluate", "calibrate", "mine", "run", "listen", "serve"),
+    *("firmware", "benchmark"),
 )
 
 

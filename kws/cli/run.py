@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 _FILE_BLOCK = 16_000
 # A pipe may be live: an event waits for at most 50 ms.
 _PIPE_BLOCK = 800
-# After a file's last sample the spotter hears this much silence, so that a word that ends with the
-# file is still decided on. A pipe just ends.
-_TAIL_SAMPLES = 8000
 
 
 def register(app: typer.Typer) -> None:
@@ -56,7 +53,7 @@ def run(
     import numpy as np
 
     from kws.errors import KwsError
-    from kws.spotter import Spotter
+    from kws.spotter import TAIL_SAMPLES, Spotter
 
     spotter = Spotter(model, thresholds=threshold)
     keeper = keeper_for(spotter, keep, keep_almost)
@@ -73,8 +70,8 @@ def run(
             for block in _blocks(file, rate):
                 heard_samples += len(block)
                 events += _report(file, feed(block), as_json)
-            if file != "-":
-                silence = np.zeros(_TAIL_SAMPLES, np.int16)
+            if file != "-":  # a pipe just ends
+                silence = np.zeros(TAIL_SAMPLES, np.int16)
                 found = keeper.feed(silence, real=False) if keeper else feed(silence)
                 events += _report(file, found, as_json)
         except KwsError as error:

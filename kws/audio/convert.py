@@ -1,0 +1,42 @@
+"""Live samples of any rate and number of channels, block by block, as 16 kHz mono int16."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kws.audio.samples import SAMPLE_RATE_HZ, Pcm
+from kws.errors import require
+
+
+class LiveConverter:
+    """Turns one stream's blocks into 16 kHz mono: channels averaged, resampled with soxr.
+
+    The resampler keeps its state between blocks, so that where they were cut is not heard.
+    """
+
+    def __init__(self, rate_hz: int, *, extra: str) -> None:
+        """Get ready for the first block.
+
+        Args:
+            rate_hz: of the samples that come.
+            extra: the extra that installs soxr for the caller's users.
+
+        Raises:
+            KwsError: the rate is not 16 kHz and soxr is not installed.
+        """
+        self._resampler: Any = None
+        if rate_hz != SAMPLE_RATE_HZ:
+            soxr = require("soxr", extra=extra)
+            self._resampler = soxr.ResampleStream(rate_hz, SAMPLE_RATE_HZ, 1, dtype="float32")
+
+    def feed(self, block: NDArray[np.int16]) -> Pcm:
+        """Convert the next samples, int16 [frames, channels]; int16 [n], n may be 0."""
+        if block.shape[1] == 1 and self._resampler is None:
+            return block[:, 0]
+        mono = block.mean(axis=1, dtype=np.float32)
+        if self._resampler is not None:
+            mono = self._resampler.resample_chunk(mono)
+        return np.clip(np.rint(mono), -32768, 32767).astype(np.int16)
