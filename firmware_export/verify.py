@@ -29,8 +29,8 @@ from firmware_export.records import FirmwareEvent, Heard, pack_clips, unpack_rec
 from firmware_export.twin import Twin
 from kws.answers import answer_of, clip_posteriors, padded_clip
 from kws.audio.files import read_audio
-from kws.data.clips import scan
 from kws.data.labels import LabelSet
+from kws.data.scan import scan
 from kws.errors import KwsError
 from kws.evaluate.clips import evaluate_posteriors, label_set
 from kws.export.runtimes import RuntimeReport, check_runtimes, default_runtimes

@@ -13,9 +13,9 @@ from test_find_words import recording
 
 from kws.audio.files import read_audio, write_wav
 from kws.cli import run
-from kws.data.clips import scan
 from kws.data.lengths import word_lengths
 from kws.data.own_words import cut_other_speech, cut_words
+from kws.data.scan import scan
 from kws.data.split import TRAINING, speaker_of, split_of
 from kws.errors import KwsError
 from kws.recordings.word_times import WordTimes, word_times

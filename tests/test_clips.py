@@ -11,8 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import kws.data.clips
-from kws.data.clips import ClipIndex, check, scan
+import kws.data.scan
+from kws.data.clips import ClipIndex
+from kws.data.enough import require_enough_clips
+from kws.data.scan import scan
 from kws.data.split import RECORD, SPLITS, split_of, training_speaker
 from kws.errors import KwsError
 
@@ -59,7 +61,7 @@ def test_a_data_set_for_measuring_is_all_for_testing_and_training_refuses_it(
     index = scan(root)
     assert {index.split(i) for i in range(80)} == {"testing"}
     with pytest.raises(KwsError, match="keeps all of it for measuring"):
-        check([index], ["yes", "no"])
+        require_enough_clips([index], ["yes", "no"])
 
 
 @pytest.mark.parametrize("content", ['{"split": "speaker_hash"}', "[]", "no JSON", ""])
@@ -142,7 +144,7 @@ def test_few_speakers_are_split_by_clip_so_that_no_part_is_empty(tmp_path: Path)
     for word in ("hey", "ho"):
         for part in ("training", "validation", "testing"):
             assert len(index.select(split=part, words=[word])) > 2
-    assert check([index], ["hey", "ho"]) == []
+    assert require_enough_clips([index], ["hey", "ho"]) == []
 
 
 def parts(index: ClipIndex, word: str) -> list[int]:
@@ -166,7 +168,7 @@ def test_false_alarms_take_nobody_out_of_training_and_are_trained_on_themselves(
         after = scan(root, cached=False)
         assert after.split_rule == "clip" and parts(after, "computer") == [15, 2, 3]
         assert parts(after, "_unknown_")[0] >= 3 * n
-        assert check([after], ["computer"]) == []
+        assert require_enough_clips([after], ["computer"]) == []
 
 
 def test_other_speech_by_one_person_is_not_all_kept_for_measuring(tmp_path: Path) -> None:
@@ -208,12 +210,12 @@ def test_recordings_that_are_not_learnt_from_are_said_although_generated_ones_ar
     voices = [f"espeak-m{i}_nohash_0.wav" for i in range(100)]
     generated = scan(make(tmp_path / "generated", {"computer": voices}))
     with pytest.raises(KwsError, match=r"No clip of computer .* training part"):
-        check([scan(root)], ["computer", "no"])
-    (line,) = check([scan(root), generated], ["computer", "no"])
+        require_enough_clips([scan(root)], ["computer", "no"])
+    (line,) = require_enough_clips([scan(root), generated], ["computer", "no"])
     assert line.startswith("computer: only 0 of its 20 recordings are learnt from")
     assert "the hash of the speaker" in line and "other speakers" in line
     (root / RECORD).write_text('{"split": "testing"}')  # that is what they are for
-    assert check([scan(root), generated], ["computer"]) == []
+    assert require_enough_clips([scan(root), generated], ["computer"]) == []
 
 
 def test_selecting_keeps_columns_together(tmp_path: Path) -> None:
@@ -233,7 +235,7 @@ def test_a_second_look_reads_the_cache_and_sees_the_same(
     root = make(tmp_path / "data", {"yes": speakers(50), "_background_noise_": ["tap.wav"]})
     age(root)
     first = scan(root)
-    monkeypatch.setattr(kws.data.clips, "_scan", None)  # a second look must not need it
+    monkeypatch.setattr(kws.data.scan, "_scan", None)  # a second look must not need it
     second = scan(root)
     assert everything(second) == everything(first)
     assert (second.noise, second.split_rule) == (first.noise, first.split_rule)
@@ -273,7 +275,7 @@ def test_100_000_clips_stay_in_bounded_memory(
 ) -> None:
     # Names as from a disk, without 100,000 files: 35 labels of 2,858 clips each.
     root = make(tmp_path / "data", {f"word{i:02}": [] for i in range(35)})
-    monkeypatch.setattr(kws.data.clips, "_clip_names", lambda folder: speakers(2858))
+    monkeypatch.setattr(kws.data.scan, "_clip_names", lambda folder: speakers(2858))
     scan(root, cached=False)  # imports and caches of the interpreter
     tracemalloc.start()
     try:
@@ -311,19 +313,19 @@ def test_a_folder_of_background_noise_alone_is_data_too(tmp_path: Path) -> None:
     index = scan(root)
     assert len(index) == 0 and [path.name for path in index.noise] == ["tap.wav"]
     with pytest.raises(KwsError, match="No clips of yes"):
-        check([index], ["yes"])
+        require_enough_clips([index], ["yes"])
 
 
 def test_labels_that_cannot_be_trained_on_are_named_with_their_number(tmp_path: Path) -> None:
     names = {"yes": speakers(100), "go": ["a.wav", "b.wav"], "no": speakers(5)}
     index = scan(make(tmp_path / "data", names))
     with pytest.raises(KwsError, match=r"Received: go has 2; each label needs at least 5"):
-        check([index], ["yes", "go"])
+        require_enough_clips([index], ["yes", "go"])
     with pytest.raises(KwsError, match="No clips of left"):
-        check([index], ["yes", "left"])
+        require_enough_clips([index], ["yes", "left"])
     with pytest.raises(KwsError, match="go has 2, no has 5; each label needs at least 8"):
-        check([index], ["yes", "go", "no"], minimum=8)
-    assert check([index], ["yes"]) == []
+        require_enough_clips([index], ["yes", "go", "no"], minimum=8)
+    assert require_enough_clips([index], ["yes"]) == []
 
 
 def test_a_word_has_the_clips_of_its_folders_in_any_case(tmp_path: Path) -> None:
@@ -332,9 +334,9 @@ def test_a_word_has_the_clips_of_its_folders_in_any_case(tmp_path: Path) -> None
     other = scan(make(tmp_path / "other", {"Yes": speakers(30), apart: speakers(20)}))
     assert set(index.select(words=["YES"]).words) == {"yes"}
     assert set(other.select(words=[composed]).words) == {apart}
-    assert check([index, other], ["YES", composed]) == []
+    assert require_enough_clips([index, other], ["YES", composed]) == []
     with pytest.raises(KwsError, match="YES has 90, ça has 20; each label needs at least 95"):
-        check([index, other], ["YES", composed, "no"], minimum=95)
+        require_enough_clips([index, other], ["YES", composed, "no"], minimum=95)
 
 
 def test_a_word_without_validation_clips_is_a_warning_and_all_of_them_an_error(
@@ -344,9 +346,9 @@ def test_a_word_without_validation_clips_is_a_warning_and_all_of_them_an_error(
     testing = [name for name in speakers(200) if split_of(name) == "testing"][:20]
     names = {"yes": speakers(100), "no": training, "go": testing}
     index = scan(make(tmp_path / "data", names))
-    warnings = check([index], ["yes", "no"])
+    warnings = require_enough_clips([index], ["yes", "no"])
     assert len(warnings) == 1 and warnings[0].startswith("no: none of its 20 clips")
     with pytest.raises(KwsError, match="validation part"):
-        check([index], ["no"])
+        require_enough_clips([index], ["no"])
     with pytest.raises(KwsError, match=r"No clip of go .* training part"):
-        check([index], ["yes", "go"])
+        require_enough_clips([index], ["yes", "go"])

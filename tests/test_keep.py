@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 
 from kws.audio.files import read_audio, write_wav
 from kws.cli import run
-from kws.data.clips import scan
+from kws.data.scan import scan
 from kws.decide import DecisionConfig
 from kws.errors import KwsError
 from kws.keep import Keeper

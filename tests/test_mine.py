@@ -13,7 +13,7 @@ import tiny_model
 import kws.recordings.mine as mining
 from kws.audio.files import read_audio, write_wav
 from kws.cli import run
-from kws.data.clips import scan
+from kws.data.scan import scan
 from kws.decide import DecisionConfig, Event
 from kws.errors import KwsError
 from kws.matching import SpokenWord

@@ -17,8 +17,8 @@ from test_find_words import recording
 from kws import new_words
 from kws.audio.files import write_wav
 from kws.cli import app, run
-from kws.data.clips import scan
 from kws.data.lengths import word_lengths
+from kws.data.scan import scan
 from kws.data.split import TRAINING, split_of
 from kws.errors import KwsError
 from kws.recipe import TrainingRecipe, load_recipe

@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 
 from kws.audio.files import write_wav
 from kws.audio.samples import Pcm
-from kws.data.clips import scan
 from kws.data.noise import Background, check_ratios, held_out_noise, mix
 from kws.data.noise_recordings import read_noise, split_noise
+from kws.data.scan import scan
 from kws.errors import KwsError
 
 RATE = 16000

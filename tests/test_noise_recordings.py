@@ -9,8 +9,8 @@ import pytest
 from sounds import hiss
 
 from kws.audio.files import write_wav
-from kws.data.clips import scan
 from kws.data.noise_recordings import noise_bank, read_noise, silence_clips, split_noise
+from kws.data.scan import scan
 from kws.errors import KwsError
 
 

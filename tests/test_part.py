@@ -9,7 +9,7 @@ import pytest
 
 from kws.audio.files import read_audio
 from kws.cli import run as kws
-from kws.data.clips import scan
+from kws.data.scan import scan
 
 
 def test_the_validation_part_holds_the_official_clips_and_silence_at_the_stated_levels(

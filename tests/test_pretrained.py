@@ -9,8 +9,8 @@ import pytest
 
 from kws.audio.files import read_audio
 from kws.data.arrays import fit_clip
-from kws.data.clips import scan
 from kws.data.labels import COMMANDS
+from kws.data.scan import scan
 from kws.evaluate.clips import evaluate_arrays
 from kws.model_file import load_model, resolve_model
 from kws.network import Network

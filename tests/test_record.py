@@ -14,8 +14,8 @@ from fake_sounddevice import FakeInput, install
 
 from kws.audio.files import read_audio
 from kws.cli import run
-from kws.data.clips import scan
 from kws.data.record import clip_of, judge_take, save_clip, speaker_id
+from kws.data.scan import scan
 from kws.data.split import speaker_of
 from kws.errors import KwsError
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kws.data.arrays import load_clips
-from kws.data.clips import scan
+from kws.data.scan import scan
 from kws.data.spans import word_spans
 
 RATE = 16000

@@ -11,8 +11,8 @@ pytest.importorskip("keras")
 pytest.importorskip("tensorflow")
 
 from kws.audio.files import write_wav
-from kws.data.clips import scan
 from kws.data.noise_recordings import read_noise, silence_clips, split_noise
+from kws.data.scan import scan
 from kws.errors import KwsError
 from kws.recipe import DataConfig, TrainingRecipe
 from kws.train import run_training

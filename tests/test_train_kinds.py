@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from kws.cli import run as kws
-from kws.data.clips import scan
+from kws.data.scan import scan
 from kws.errors import KwsError
 from kws.recipe import DataConfig, TrainingConfig, TrainingRecipe, load_recipe
 from kws.train.dataset import ClipSet, load_training_data

@@ -21,8 +21,8 @@ import tiny_model
 
 from kws.audio.files import write_wav
 from kws.cli import run as kws
-from kws.data.clips import scan
 from kws.data.long_stream import Built, LaidItem
+from kws.data.scan import scan
 from kws.data.split import split_of
 from kws.decide import DecisionConfig, Event
 from kws.errors import KwsError

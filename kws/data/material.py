@@ -10,9 +10,10 @@ import numpy as np
 
 from kws.audio.files import read_audio
 from kws.audio.samples import Pcm
-from kws.data.clips import AUDIO_SUFFIXES, scan
+from kws.data.clips import AUDIO_SUFFIXES
 from kws.data.forbidden import Forbidden
 from kws.data.noise_recordings import read_noise, split_noise
+from kws.data.scan import scan
 from kws.data.split import SPLITS, TRAINING, recording_speaker, split_of
 from kws.data.transcripts import free_sentences
 from kws.errors import KwsError, some

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from kws.audio.files import write_wav
 from kws.data.archive import hidden_folder
-from kws.data.clips import scan
 from kws.data.noise_recordings import read_noise, silence_clips, split_noise
+from kws.data.scan import scan
 from kws.errors import KwsError
 from kws.labels import SILENCE, folded
 from kws.progress import Progress

@@ -19,10 +19,11 @@ import numpy as np
 import numpy.typing as npt
 
 from kws.answers import clip_posteriors, file_posteriors
-from kws.data.clips import NOISE_FOLDER, ClipIndex, scan
+from kws.data.clips import NOISE_FOLDER, ClipIndex
 from kws.data.labels import LabelSet
 from kws.data.noise import SNRS_DB, Background, HeldOutNoise, check_ratios, held_out_noise
 from kws.data.noise_recordings import HELD_OUT_SHARE
+from kws.data.scan import scan
 from kws.errors import KwsError, some
 from kws.labels import SILENCE, UNKNOWN, folded
 from kws.model_file import ModelCard, load_model

@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kws.audio.files import read_audio
-from kws.data.clips import NOISE_FOLDER, scan
+from kws.data.clips import NOISE_FOLDER
 from kws.data.noise_recordings import HELD_OUT_SHARE, split_noise
+from kws.data.scan import scan
 from kws.errors import KwsError
 from kws.labels import SILENCE
 from kws.recipe import TrainingRecipe

@@ -11,9 +11,11 @@ import numpy as np
 
 from kws.data import phones
 from kws.data.arrays import load_good_clips
-from kws.data.clips import NOISE_FOLDER, ClipIndex, check, label_counts, scan
+from kws.data.clips import NOISE_FOLDER, ClipIndex, label_counts
+from kws.data.enough import require_enough_clips
 from kws.data.noise_recordings import noise_bank, read_noise, silence_clips, split_noise
 from kws.data.nonwords import backwards, cut_out, spliced
+from kws.data.scan import scan
 from kws.data.spans import word_spans
 from kws.data.speech_windows import SpeechWindows, cut_speech
 from kws.data.transcripts import TRANSCRIPTS, read_transcripts, utterance_of
@@ -93,7 +95,7 @@ def load_training_data(recipe: TrainingRecipe, data_dir: Path | None) -> Trainin
     recorded, generated = find_clips(recipe, data_dir)
     roots = [*recorded, *generated]
     indexes = [scan(root) for root in roots]
-    for warning in check(indexes, label_set.keywords):
+    for warning in require_enough_clips(indexes, label_set.keywords):
         tell(warning)
     sources = [(index, i >= len(recorded)) for i, index in enumerate(indexes)]
     training = _words(recipe, sources, "training")
