@@ -15,7 +15,8 @@ from pathlib import Path
 from kws.cache import cache_folder
 from kws.data.archive import BadArchiveError, hidden_folder, safe_extract
 from kws.data.catalog import DatasetRecipe, load_dataset_recipe
-from kws.data.download import fetch, need_space, verify
+from kws.data.download import fetch, verify
+from kws.data.part_file import need_space
 from kws.data.split import RECORD
 from kws.errors import KwsError
 from kws.progress import tell
