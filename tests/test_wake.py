@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
-import os
 import re
 import signal
 import socket
@@ -31,7 +31,7 @@ from kws.cli import run
 from kws.decide import DecisionConfig, Event
 from kws.errors import KwsError
 from kws.spotter import TAIL_SAMPLES, Spotter
-from kws.wake.service import Conversation, WakeService
+from kws.wake.service import Conversation, Reply, WakeService
 
 RATE_HZ = 16_000
 
@@ -88,8 +88,8 @@ def detections(answers: list[Message]) -> list[Detection]:
 
 def talk(model: str, messages: list[Message]) -> list[Message]:
     """All answers of a new conversation to these messages."""
-    conversation = Conversation(WakeService([model]), lambda event: None)
-    return [answer for message in messages for answer in conversation.take(message)]
+    conversation = Conversation(WakeService([model]))
+    return [answer for message in messages for answer in conversation.take(message).messages]
 
 
 # --- what is said ---
@@ -103,7 +103,7 @@ def test_a_client_that_asks_learns_each_keyword_of_each_model(model: str, tmp_pa
         decision=DecisionConfig(thresholds={"computer": 0.5}),
     )
     service = WakeService([model, other])
-    info = Info.from_event(Conversation(service, print).take(Describe().event())[0])
+    info = Info.from_event(Conversation(service).take(Describe().event()).messages[0])
     (program,) = info.wake
     assert [wake.name for wake in program.models] == ["yes", "no", "computer"]
     assert [wake.phrase for wake in program.models] == ["yes", "no", "computer"]
@@ -114,15 +114,15 @@ def test_a_client_is_told_the_events_of_the_spotter_by_its_own_clock(
     model: str, babble: np.ndarray
 ) -> None:
     expected = heard_by_spotter(model, babble)
-    told: list[Event] = []
-    conversation = Conversation(WakeService([model]), told.append)
-    assert conversation.take(Detect().event()) == conversation.take(start()) == []
-    heard = []
-    for message in chunks_of(babble):
-        for detection in detections(conversation.take(message)):
-            assert detection.timestamp == message.data["timestamp"]
+    conversation = Conversation(WakeService([model]))
+    assert conversation.take(Detect().event()) == conversation.take(start()) == Reply()
+    heard, told = [], []
+    for message in [*chunks_of(babble), AudioStop().event()]:
+        reply = conversation.take(message)
+        told += reply.events
+        for detection in detections(reply.messages):
+            assert detection.timestamp == message.data.get("timestamp", 73_990)
             heard.append(detection)
-    heard += detections(conversation.take(AudioStop().event()))
     assert [d.name for d in heard] == [e.keyword for e in expected]
     assert told == expected != []
     # The chunk that brought the event, 30 ms long, ended just after the event's time.
@@ -158,8 +158,9 @@ def test_what_a_client_gave_with_its_wish_comes_back_with_the_word(
 ) -> None:
     wish = Detect(context={"conversation": 7}).event()
     silence = np.zeros(8000, np.int16)
-    answers = talk(model, [wish, start(), *chunks_of(babble), AudioStop().event()])
-    assert all(d.context == {"conversation": 7} for d in detections(answers))
+    told = detections(talk(model, [wish, start(), *chunks_of(babble), AudioStop().event()]))
+    assert len(told) > 2
+    assert all(detection.context == {"conversation": 7} for detection in told)
     (none,) = talk(model, [wish, start(), *chunks_of(silence), AudioStop().event()])
     assert NotDetected.from_event(none).context == {"conversation": 7}
 
@@ -185,6 +186,7 @@ def test_a_word_at_the_very_end_is_still_told(model: str, babble: np.ndarray) ->
 def test_a_second_stream_remembers_nothing_of_the_first(model: str, babble: np.ndarray) -> None:
     once = [start(), *chunks_of(babble), AudioStop().event()]
     alone, twice = talk(model, once), talk(model, once + once)
+    assert len(detections(alone)) > 2
     assert [a.type for a in twice] == [a.type for a in alone] * 2
     # A start is a new stream even where the one before never ended.
     cut_off = talk(model, [start(), *chunks_of(babble[:7000]), *once])
@@ -222,20 +224,23 @@ def test_messages_about_other_things_are_passed_over(model: str) -> None:
 @pytest.mark.parametrize(
     ("message", "complaint"),
     [
-        (Detect(names=["yes", "maybe"]).event(), "Received: maybe. There are: yes, no"),
-        (start(width=4), "16-bit samples. Received: 4 bytes a sample, 1 channels, 16000 Hz"),
-        (start(channels=0), "Received: 2 bytes a sample, 0 channels"),
-        (start(rate_hz=0), "0 Hz"),
+        (start(width=4), "16-bit samples. Received: 4 bytes a sample"),
+        (start(channels=0), "1 to 16 channels. Received: rate 16000, width 2, channels 0"),
+        (start(rate_hz=1), "8000 to 192000 Hz and 1 to 16 channels. Received: rate 1,"),
+        (start(rate_hz=10**18), "8000 to 192000 Hz"),
+        (start(rate_hz=float("inf")), "of 'audio-start'. Received: rate inf"),  # type: ignore[arg-type]
+        (start(rate_hz=True), "of 'audio-start'. Received: rate True"),
         (Message("audio-start", {"rate": 16000}), "of 'audio-start'. Received: KeyError: 'width'"),
-        (Message("audio-start", {"rate": "x", "width": 2, "channels": 1}), "TypeError"),
-        (Message("detect", {"names": 5}), "of 'detect'. Received: TypeError"),
+        (Message("audio-start", {"rate": "x\n", "width": 2, "channels": 1}), r"rate 'x\n'"),
+        (Message("detect", {"names": 5}), "of 'detect'. Received: names 5"),
+        (Message("detect", {"names": ["yes", 5]}), "Received: names ['yes', 5]"),
         (
             Message("audio-chunk", {"rate": 16000, "width": 2, "channels": 1}, b"\0\0\0"),
-            "of 'audio-chunk'. Received: ValueError",
+            "of 'audio-chunk'. Received: 3 bytes for 1 channels",
         ),
         (
             Message("audio-chunk", {"rate": 16000, "width": 2, "channels": 2}, b"\0\0"),
-            "of 'audio-chunk'. Received: ValueError",
+            "of 'audio-chunk'. Received: 2 bytes for 2 channels",
         ),
     ],
 )
@@ -253,10 +258,39 @@ def test_two_models_with_one_word_are_refused(model: str) -> None:
 
 
 def test_a_threshold_replaces_those_of_the_model(model: str, babble: np.ndarray) -> None:
-    conversation = Conversation(WakeService([model], 1.0), print)
+    conversation = Conversation(WakeService([model], 1.0))
     messages = [start(), *chunks_of(babble), AudioStop().event()]
-    answers = [answer for message in messages for answer in conversation.take(message)]
-    assert [answer.type for answer in answers] == ["not-detected"]
+    replies = [conversation.take(message) for message in messages]
+    assert [m.type for reply in replies for m in reply.messages] == ["not-detected"]
+
+
+def test_words_that_nobody_listens_for_are_noted_and_the_others_told(
+    model: str, babble: np.ndarray
+) -> None:
+    conversation = Conversation(WakeService([model]))
+    reply = conversation.take(Detect(names=["ok_nabu", "No", "\x1b[2J"]).event())
+    assert reply == Reply(
+        notes=[
+            "a client waits for what nobody listens for here: 'ok_nabu', '\\x1b[2J'; there are: "
+            "yes, no"
+        ]
+    )
+    heard = [d for m in chunks_of(babble) for d in detections(conversation.take(m).messages)]
+    assert {d.name for d in heard} == {"no"}
+    # None of them: heard and told of nothing, as by a service for other words.
+    conversation.take(Detect(names=["ok_nabu"]).event())
+    assert not [m for c in chunks_of(babble) for m in conversation.take(c).messages]
+
+
+def test_a_model_that_was_replaced_is_not_served_under_the_old_names(
+    model: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "live.tflite"
+    path.write_bytes(Path(model).read_bytes())
+    service = WakeService([path])
+    write_tiny(path, keywords=("yes",), decision=DecisionConfig(thresholds={"yes": 0.5}))
+    with pytest.raises(KwsError, match="is not the one any more"):
+        Conversation(service).take(start())
 
 
 # --- sockets: the command in a process of its own ---
@@ -299,6 +333,7 @@ def served(model: str) -> Iterator[Served]:
     service = Served("--model", model, "--json", uri=f"tcp://127.0.0.1:{port}")
     yield service
     service.process.kill()
+    service.process.communicate()
 
 
 POSIX = pytest.mark.skipif(sys.platform == "win32", reason="signals and Unix sockets")
@@ -372,7 +407,10 @@ def test_it_ends_well_while_a_client_is_still_connected(served: Served) -> None:
         b"{}\n",
         b'{"type": "audio-chunk", "payload_length": 99}\nshort',
         b'{"type": "audio-start"}\n',
-        os.urandom(3000) + b"\n",
+        b'{"type": "ping", "data": {"text": "\\ud800"}}\n',
+        b'{"type": "ping", "data_length": 2}\n[]',
+        b"[" * 60_000 + b"\n",
+        np.random.default_rng(3).bytes(3000) + b"\n",
     ],
 )
 def test_rubbish_ends_that_client_alone_in_a_line_at_most(served: Served, rubbish: bytes) -> None:
@@ -396,28 +434,76 @@ def test_rubbish_ends_that_client_alone_in_a_line_at_most(served: Served, rubbis
 
 @POSIX
 def test_a_refused_client_is_told_why(served: Served) -> None:
-    async def wish(client: AsyncClient) -> None:
-        await say(client, [Detect(names=["maybe"]).event()])
+    async def speak(client: AsyncClient) -> None:
+        await say(client, [start(rate_hz=10**18)])
         answer = await client.read_event()
         assert answer is not None
-        assert "There are: yes, no" in Error.from_event(answer).text
+        assert "8000 to 192000 Hz" in Error.from_event(answer).text
         assert await client.read_event() is None
 
-    served.talk(wish)
-    assert "kws: a client was refused: Nobody listens" in served.end()[1]
+    served.talk(speak)
+    served.talk(speak)
+    _, err = served.end()
+    assert err.count("kws: a client was refused: Audio must have 8000") == 1  # said once
 
 
 @POSIX
-def test_a_unix_socket_serves_as_well_and_is_gone_afterwards(model: str, tmp_path: Path) -> None:
+def test_where_nobody_reads_what_is_printed_clients_hear_of_it_and_the_service_ends(
+    served: Served, babble: np.ndarray
+) -> None:
+    assert served.process.stdout is not None
+    served.process.stdout.close()
+
+    async def speak(client: AsyncClient) -> None:
+        await say(client, [start(), *chunks_of(babble)])
+        answer = await client.read_event()
+        assert answer is not None and Detection.is_type(answer.type)
+        while await client.read_event() is not None:
+            pass
+
+    with contextlib.suppress(ConnectionError):
+        served.talk(speak)
+    assert served.process.wait(timeout=20) == 1
+    assert served.process.stderr is not None
+    assert "Traceback" not in served.process.stderr.read()
+
+
+@POSIX
+def test_a_unix_socket_serves_as_well_is_not_stolen_and_is_gone_afterwards(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "kws.sock"
     service = Served("--model", model, uri=f"unix://{path}")
 
     async def ask(client: AsyncClient) -> None:
         assert await until_the_end(client) == []
 
+    assert run(["serve", "--model", model, "--uri", f"unix://{path}"]) == 1
+    assert capsys.readouterr().err.startswith(f"kws: Another service is running at {path}.")
     service.talk(ask)
     service.end()
     assert not path.exists()
+
+
+@POSIX
+def test_a_file_at_the_place_of_a_unix_socket_is_kept(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "precious.txt"
+    path.write_text("data")
+    assert run(["serve", "--model", model, "--uri", f"unix://{path}"]) == 1
+    assert capsys.readouterr().err.startswith("kws: Something else than a socket is at")
+    assert path.read_text() == "data"
+
+
+@POSIX
+def test_a_socket_that_a_crash_left_behind_is_replaced(model: str, tmp_path: Path) -> None:
+    path = tmp_path / "kws.sock"
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(str(path))
+    service = Served("--model", model, uri=f"unix://{path}")
+    assert service.first_line.startswith("serving yes, no")
+    service.end()
 
 
 def test_an_address_in_use_is_one_line(model: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -428,11 +514,29 @@ def test_an_address_in_use_is_one_line(model: str, capsys: pytest.CaptureFixture
         assert run(["serve", "--model", model, "--uri", uri]) == 1
     out, err = capsys.readouterr()
     assert out == ""
-    assert re.fullmatch(rf"kws: This address cannot be served\. Received: {uri} .*\n", err)
+    assert re.fullmatch(
+        rf"kws: This address cannot be served\. Received: {uri} .* End what is running .*\n", err
+    )
+
+
+@pytest.mark.parametrize("uri", ["tcp://a..b:12600", "tcp://192.0.2.1:12600", "unix:///no/where.s"])
+def test_an_address_that_cannot_be_had_is_one_line(
+    model: str, uri: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["serve", "--model", model, "--uri", uri]) == 1
+    err = capsys.readouterr().err
+    assert re.fullmatch(
+        rf"kws: This address cannot be served\. Received: {uri} .* Choose another with --uri\n", err
+    )
 
 
 @pytest.mark.parametrize(
-    "uri", ["tcp://localhost", "stdio://", "10400", "tcp://localhost:99999", "http://localhost:1"]
+    "uri",
+    [
+        *("tcp://localhost", "tcp://:10400", "tcp://localhost:99999", "tcp://localhost:0"),
+        *("tcp://localhost:1/path", "http://localhost:1", "10400", "stdio://"),
+        *("unix://", "unix://kws.sock", "unix://folder/kws.sock", "unix:///"),
+    ],
 )
 def test_what_is_no_address_is_one_line(
     model: str, uri: str, capsys: pytest.CaptureFixture[str]

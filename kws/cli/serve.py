@@ -34,8 +34,9 @@ def serve(
         "tcp://127.0.0.1:10400",
         "--uri",
         metavar="URI",
-        help="Where clients find it: tcp://HOST:PORT or unix://PATH. With tcp://0.0.0.0:10400 "
-        "other computers do, too.",
+        help="Where clients find it: tcp://HOST:PORT or unix:///PATH. With tcp://0.0.0.0:10400 "
+        "other computers do, too: the protocol knows no passwords, so only in a network of your "
+        "own.",
     ),
     threshold: float | None = THRESHOLD,
     as_json: bool = JSON_LINES,

@@ -5,13 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import dataclasses
+import errno
 import signal
+import socket
+import stat
 from collections.abc import Callable
 from functools import partial
+from pathlib import Path
+from urllib.parse import urlsplit
 
 from wyoming.error import Error
 from wyoming.event import Event as Message
-from wyoming.server import AsyncEventHandler, AsyncServer
+from wyoming.event import async_read_event
+from wyoming.server import AsyncEventHandler, AsyncServer, AsyncTcpServer, AsyncUnixServer
 
 from kws.decide import Event
 from kws.errors import KwsError
@@ -44,85 +50,160 @@ async def serve_until_interrupted(
         service: what is offered.
         uri: ``tcp://HOST:PORT`` or ``unix://PATH``.
         on_ready: called once clients can connect.
-        on_event: told of each event that a client is told of.
+        on_event: told of each event, after the client was told.
 
     Raises:
         KwsError: no such address, or it cannot be had.
+        OSError: `on_event` raised it, which ends the service.
     """
-    served = Served()
-
-    def count(event: Event) -> None:
-        served.events += 1
-        on_event(event)
-
+    desk = _Desk(service, on_event)
     server = _server_at(uri)
-    ended = asyncio.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         with contextlib.suppress(NotImplementedError):  # Windows: Ctrl-C ends the loop instead
-            asyncio.get_running_loop().add_signal_handler(number, ended.set)
+            asyncio.get_running_loop().add_signal_handler(number, desk.ended.set)
     try:
-        await server.start(partial(_Client, service, count, served))
-    except OSError as error:
+        await server.start(partial(_Client, desk))
+    except (OSError, UnicodeError) as error:
+        taken = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
         raise KwsError(
-            f"This address cannot be served. Received: {uri} ({error.strerror or error}). Choose "
-            "another with --uri, or end what is running there"
+            f"This address cannot be served. Received: {uri} "
+            f"({getattr(error, 'strerror', None) or error}). "
+            + ("End what is running there, or choose another" if taken else "Choose another")
+            + " with --uri"
         ) from error
     on_ready()
-    await ended.wait()
+    await desk.ended.wait()
     await server.stop()
     await asyncio.sleep(0.05)  # clients end in tasks of their own, and still count
-    return served
+    if desk.fault:
+        raise desk.fault
+    return desk.served
 
 
 def _server_at(uri: str) -> AsyncServer:
+    """Return the server for an address; ``stdio://`` is none here, for stdout is for events."""
     try:
-        # The protocol also knows stdio://, but our stdout is for events.
-        if uri.startswith(("tcp://", "unix://")):
-            return AsyncServer.from_uri(uri)
-        reason = ""
+        parts = urlsplit(uri)
+        host, port = parts.hostname, parts.port
     except ValueError as error:
-        reason = f" ({error})"
-    raise KwsError(
+        raise _no_address(uri, f" ({error})") from error
+    if parts.scheme == "tcp" and host and port and parts.path in ("", "/"):
+        return AsyncTcpServer(host, port)
+    path = Path(parts.path)
+    if parts.scheme == "unix" and not parts.netloc and path.is_absolute() and path.name:
+        if not hasattr(socket, "AF_UNIX"):
+            raise _no_address(uri, " (this system has no Unix sockets)")
+        _make_room(path)
+        return AsyncUnixServer(path)
+    raise _no_address(uri)
+
+
+def _no_address(uri: str, reason: str = "") -> KwsError:
+    return KwsError(
         f"This is no address to serve at. Received: {uri!r}{reason}. Give --uri tcp://HOST:PORT or "
-        "unix://PATH"
+        "unix:///PATH"
     )
+
+
+def _make_room(path: Path) -> None:
+    """Refuse a path that is taken: the server would remove whatever is there."""
+    try:
+        mode = path.lstat().st_mode
+    except OSError:  # nothing there; or what is wrong is said by the one who opens it
+        return
+    if not stat.S_ISSOCK(mode):
+        raise KwsError(
+            f"Something else than a socket is at {path}. Received: a file that would be lost. "
+            "Choose another path with --uri"
+        )
+    with contextlib.closing(socket.socket(socket.AF_UNIX)) as other:
+        if other.connect_ex(str(path)) == 0:
+            raise KwsError(
+                f"Another service is running at {path}. Received: an answer from there. End it, or "
+                "choose another path with --uri"
+            )
+
+
+class _Desk:
+    """What all clients of a service share."""
+
+    def __init__(self, service: WakeService, on_event: Callable[[Event], None]) -> None:
+        self.service, self._on_event = service, on_event
+        self.served = Served()
+        self.ended = asyncio.Event()
+        self.fault: OSError | None = None
+        self._noted: set[str] = set()
+
+    def report(self, event: Event) -> None:
+        """Count an event and pass it on; where it cannot be, the service ends."""
+        self.served.events += 1
+        try:
+            self._on_event(event)
+        except OSError as error:
+            self.fault = self.fault or error
+            self.ended.set()
+
+    def note(self, line: str) -> None:
+        """Say a line on stderr, once: clients try again and again."""
+        if line not in self._noted and len(self._noted) < 1000:
+            self._noted.add(line)
+            tell(line)
 
 
 class _Client(AsyncEventHandler):
     """A connection: reads messages, lets the conversation answer, sends the answers."""
 
     def __init__(
-        self,
-        service: WakeService,
-        on_event: Callable[[Event], None],
-        served: Served,
-        reader: asyncio.StreamReader,
-        writer: asyncio.StreamWriter,
+        self, desk: _Desk, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
     ) -> None:
         super().__init__(reader, writer)
-        self._conversation = Conversation(service, on_event)
-        self._served = served
-
-    async def handle_event(self, event: Message) -> bool:
-        """Answer one message; false ends the connection."""
-        try:
-            answers = self._conversation.take(event)
-        except KwsError as error:
-            tell(f"a client was refused: {error}")
-            await self.write_event(Error(text=str(error)).event())
-            return False
-        for answer in answers:
-            await self.write_event(answer)
-        return True
+        self._desk = desk
+        self._conversation = Conversation(desk.service)
+        own = writer.get_extra_info("socket")
+        if own is not None:
+            # A satellite that lost its power says no goodbye.
+            own.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
 
     async def run(self) -> None:
-        """Read messages until the client goes away."""
+        """Answer messages until the client goes away, sends nonsense, or the service ends."""
+        self._is_running = True
         try:
-            await super().run()
-        except (ConnectionError, asyncio.IncompleteReadError):
-            pass  # it went away in the middle of a message
-        except (AttributeError, KeyError, TypeError):
-            tell("a client was refused: what it sent is no message of the Wyoming protocol")
+            while self._is_running:
+                message = await self._next()
+                if message is None or not await self.handle_event(message):
+                    break
+        except (OSError, asyncio.IncompleteReadError):
+            pass  # it went away, perhaps in the middle of a message
+        except KwsError as error:
+            self._desk.note(f"a client was refused: {error}")
+            with contextlib.suppress(OSError):
+                await self.write_event(Error(text=str(error)).event())
         finally:
-            self._served.clients += self._conversation.heard_s > 0
-            self._served.heard_s += self._conversation.heard_s
+            self._desk.served.clients += self._conversation.heard_s > 0
+            self._desk.served.heard_s += self._conversation.heard_s
+            self.writer.close()
+
+    async def _next(self) -> Message | None:
+        """Read a message; None at the end, and after what is no JSON at all."""
+        try:
+            return await async_read_event(self.reader)
+        except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
+            raise KwsError(
+                "This is no message of the Wyoming protocol. Received: JSON of another form"
+            ) from error
+
+    async def handle_event(self, event: Message) -> bool:
+        """Answer one message; the client first, for it is waiting."""
+        reply = self._conversation.take(event)
+        for message in reply.messages:
+            try:
+                await self.write_event(message)
+            except UnicodeEncodeError as error:  # half of a character, sent back as it came
+                raise KwsError(
+                    f"This text cannot be sent back. Received: {error.object!r:.60}"
+                ) from error
+        for found in reply.events:
+            self._desk.report(found)
+        for line in reply.notes:
+            self._desk.note(line)
+        return True
