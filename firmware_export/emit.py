@@ -16,7 +16,7 @@ from firmware_export.reader import read_graph
 from firmware_export.tflm import TflmForm, write_tflm
 from firmware_export.twin import Twin
 from kws import __version__
-from kws.errors import KwsError
+from kws.errors import KwsError, some
 from kws.model_file import resolve_model
 from kws.network import Network
 from kws.wording import byte_size
@@ -30,6 +30,8 @@ class Firmware:
     """The folder."""
     files: int
     """Files in it."""
+    kept: tuple[str, ...]
+    """Those of them that were edited since they were written before, and were left as they are."""
     model: str
     """Name of the model."""
     model_sha256: str
@@ -61,6 +63,7 @@ class Firmware:
         """Return the summary for people."""
         parts = ", ".join(f"{name} {size:,}" for name, size in self.state_parts.items())
         mmacs = self.macs_per_step * self.steps_per_second / 1e6
+        kept = [f"kept    {some(self.kept)}, as you edited it"] if self.kept else []
         return [
             f"{self.folder}: {self.files} files, a C99 library of {self.model!r} for CMake, "
             "Arduino, PlatformIO, ESP-IDF and Zephyr",
@@ -68,10 +71,17 @@ class Firmware:
             f"tables; about {CODE_KB} kB of code come on top",
             f"RAM     {self.state_bytes:,} bytes for each stream ({parts})",
             f"work    {mmacs:.2f} million multiply-accumulates per second in the network",
+            *kept,
             f"check   cmake -S {self.folder} -B build && cmake --build build && "
             "ctest --test-dir build",
             f"next    {self.folder}/README.md",
         ]
+
+
+def _is_yours(name: str) -> bool:
+    """Tell whether a file of the library is there to be edited: pins, authors, addresses."""
+    packages = ("library.properties", "library.json", "idf_component.yml")
+    return name.startswith("examples/") or name in packages
 
 
 def generate(
@@ -83,6 +93,8 @@ def generate(
         model: a .tflite in int8 stream form with a model card, or the name of a pretrained model.
         out: the folder; new, empty, or one that this function wrote.
         thresholds: in place of the model's own, for some keywords or one number for all.
+
+    What was edited in the examples and the packages' own files since it wrote them is kept.
 
     Raises:
         KwsError: no such model, one that the library cannot compute, or a folder that is not ours.
@@ -99,10 +111,11 @@ def generate(
         "model": twin.card.name,
         "model_sha256": hashlib.sha256(content).hexdigest(),
     }
-    write_folder(Path(out), files, facts)
+    kept = write_folder(Path(out), files, facts, yours=_is_yours)
     return Firmware(
         folder=str(out),
         files=len(files) + 1,
+        kept=tuple(kept),
         model=twin.card.name,
         model_sha256=facts["model_sha256"],
         weights_bytes=library.weights_bytes,

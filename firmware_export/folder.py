@@ -6,7 +6,7 @@ import hashlib
 import json
 import secrets
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,13 @@ MANIFEST = "kws_firmware.json"
 """Lies in every generated folder and says what was written there."""
 
 
-def write_folder(folder: Path, files: Mapping[str, str], facts: Mapping[str, Any]) -> None:
+def write_folder(
+    folder: Path,
+    files: Mapping[str, str],
+    facts: Mapping[str, Any],
+    *,
+    yours: Callable[[str], bool] = lambda name: False,
+) -> list[str]:
     """Write a folder of text files, in place of one that was written before.
 
     What others put into the folder since (a build folder, for example) stays.
@@ -26,10 +32,14 @@ def write_folder(folder: Path, files: Mapping[str, str], facts: Mapping[str, Any
         folder: must be new, empty or written by this function.
         files: contents by path within the folder.
         facts: more for the manifest.
+        yours: which of the files are meant to be edited: such a one, once it was, is kept.
+
+    Returns:
+        The files that were edited and kept.
 
     Raises:
-        KwsError: the folder is not ours, a file in it was edited since, or it is where the process
-            works; nothing is written.
+        KwsError: the folder is not ours, a file in it that is not `yours` was edited since, or it
+            is where the process works; nothing is written.
     """
     folder = folder.resolve()
     if folder.exists() and Path.cwd().is_relative_to(folder):
@@ -37,7 +47,7 @@ def write_folder(folder: Path, files: Mapping[str, str], facts: Mapping[str, Any
             f"{folder} is replaced as a whole, which would leave you in a folder that is gone. "
             f"Received: a call from {Path.cwd()}. Call it from outside"
         )
-    others = _others(folder, files)
+    others, kept = _others(folder, files, yours)
     folder.parent.mkdir(parents=True, exist_ok=True)
     token = secrets.token_hex(4)
     new = folder.with_name(f".{folder.name}.{token}.part")
@@ -46,13 +56,14 @@ def write_folder(folder: Path, files: Mapping[str, str], facts: Mapping[str, Any
         for name, text in files.items():
             path = new / name
             path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8", newline="\n")
+            if name not in kept:
+                path.write_text(text, encoding="utf-8", newline="\n")
         manifest = dict(facts) | {"files": {name: _sum(text) for name, text in files.items()}}
         (new / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n", encoding="utf-8")
         if folder.exists():
             folder.rename(old)
         new.rename(folder)
-        for name in others:
+        for name in others + kept:
             target = folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
             (old / name).rename(target)
@@ -63,6 +74,7 @@ def write_folder(folder: Path, files: Mapping[str, str], facts: Mapping[str, Any
         shutil.rmtree(new, ignore_errors=True)
         raise
     shutil.rmtree(old, ignore_errors=True)
+    return kept
 
 
 def replace_file(folder: Path, name: str, text: str) -> None:
@@ -74,10 +86,15 @@ def replace_file(folder: Path, name: str, text: str) -> None:
             file.write(content.encode())
 
 
-def _others(folder: Path, files: Mapping[str, str]) -> list[str]:
-    """Return the files in `folder` that are not ours; refuse where ours would destroy something."""
+def _others(
+    folder: Path, files: Mapping[str, str], yours: Callable[[str], bool]
+) -> tuple[list[str], list[str]]:
+    """Return the files in `folder` that are not ours, and those of ours that were edited and stay.
+
+    Refuses where ours would destroy something.
+    """
     if not folder.exists():
-        return []
+        return [], []
     if not folder.is_dir():
         raise KwsError(f"{folder} is a file. Give a folder to write to")
     there = [
@@ -86,7 +103,7 @@ def _others(folder: Path, files: Mapping[str, str]) -> list[str]:
         if path.is_symlink() or not path.is_dir()
     ]
     if not there:
-        return []
+        return [], []
     if MANIFEST not in there:
         raise KwsError(
             f"{folder} holds files that kws firmware did not write. Received: {there[0]}. "
@@ -103,14 +120,16 @@ def _others(folder: Path, files: Mapping[str, str]) -> list[str]:
     edited = [
         name for name in there if name in ours and _sum((folder / name).read_bytes()) != ours[name]
     ]
-    in_the_way = edited or [name for name in others if name in files]
+    kept = [name for name in edited if yours(name)]
+    in_the_way = [name for name in edited if name not in kept]
+    in_the_way = in_the_way or [name for name in others if name in files]
     if in_the_way:
         raise KwsError(
             f"{folder / in_the_way[0]} was edited after kws firmware wrote it. Received: "
             f"{len(in_the_way)} such file{'s' * (len(in_the_way) > 1)}. Move the folder away or "
             "give a new one"
         )
-    return others
+    return others, kept
 
 
 def _sum(content: str | bytes) -> str:

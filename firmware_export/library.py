@@ -23,7 +23,7 @@ from firmware_export.model_source import (
     tables_source,
 )
 from firmware_export.plan import Buffer, Plan, plan
-from firmware_export.projects import project_files
+from firmware_export.projects import project_files, weights_too
 from firmware_export.reader import Graph
 from firmware_export.twin import Twin
 from kws import __version__
@@ -175,7 +175,8 @@ class Library:
         }
         names = identifiers(card.labels, "KWS_LABEL_")
         labels = "\n".join(
-            f"    {name} = {i}, {c_comment(c_string(label)[1:-1])}"
+            # C++98 knows no comma after the last.
+            f"    {name} = {i}{',' * (i + 1 < len(names))} {c_comment(c_string(label)[1:-1])}"
             for i, (name, label) in enumerate(zip(names, card.labels, strict=True))
         )
         body = [
@@ -216,9 +217,13 @@ class Library:
 
     def model_source(self) -> str:
         """Return `kws_model.c`."""
-        labels = "\n".join(f"    {c_string(label)}," for label in self.card.labels)
+        card = self.card
+        labels = "\n".join(f"    {c_string(label)}," for label in card.labels)
         blocks = [
-            self._head("The network of this model: its constants and the list of its calls."),
+            self._head(
+                "The network of this model: its constants and the list of its calls.",
+                weights_too(card.license),
+            ),
             '#include "kws_model.h"\n\n#include <string.h>\n\n#include "kws_kernels.h"',
             f"const char *const kws_labels[KWS_N_LABELS] = {{\n{labels}\n}};",
             decision_arrays(self.decision),
@@ -228,12 +233,12 @@ class Library:
         blocks += [self._reset(), self._invoke(), ""]
         return "\n\n".join(blocks)
 
-    def _head(self, what: str) -> str:
+    def _head(self, what: str, license: str = "Apache-2.0") -> str:
         card = self.card
         text = f"{what} {GENERATED} Model: {card.name}, licence {card.license}."
         text = text.replace("*/", "* /")
         lines = textwrap.wrap(text, 97)
-        lines += ["", "SPDX-License-Identifier: Apache-2.0"]
+        lines += ["", f"SPDX-License-Identifier: {license}"]
         return "\n".join(["/*", *(f" * {line}".rstrip() for line in lines), " */"])
 
     def _variables(self) -> list[tuple[str, Variable]]:

@@ -75,6 +75,8 @@ def project_files(
         "ZEPHYR_SOURCES": "\n".join(f"    ../src/{name}" for name in sources),
         "MODEL": _plain(card.name),
         "LICENSE": _plain(card.license),
+        "SPDX": weights_too(card.license),
+        "DATA": _plain(str(card.provenance.get("dataset", "data that the model does not name"))),
         "KEYWORDS": _markdown(", ".join(keywords)),
         "RATE": f"{rate}",
         "RATE_KHZ": f"{rate / 1000:g}",
@@ -103,6 +105,17 @@ def project_files(
         for path in sorted(PROJECT.rglob("*"))
         if path.is_file()
     }
+
+
+def weights_too(license: str) -> str:
+    """Return the licence of what holds code and weights, as an SPDX expression.
+
+    A licence that is no SPDX identifier is called ``LicenseRef-weights``; ``NOTICE`` has its words.
+    """
+    if license == "Apache-2.0":
+        return license
+    known = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.+-]*", license)
+    return f"Apache-2.0 AND {license if known else 'LicenseRef-weights'}"
 
 
 def library_name(model: str) -> str:

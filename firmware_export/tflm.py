@@ -119,7 +119,7 @@ def write_tflm(model: str | Path, folder: Path, *, name: str | None = None) -> T
     arena, not_measured = measure_arena(content)
     texts = {
         f"{name}_model_data.h": _model_header(name, content),
-        f"{name}_model_data.cc": _model_source(name, content),
+        f"{name}_model_data.cc": _model_source(name, content, card.license),
         f"{name}_settings.h": _settings(name, card, graph),
         f"{name}_op_resolver.h": _op_resolver(name, operators),
         f"{name}_arena.h": _arena(name, arena, not_measured),
@@ -224,10 +224,11 @@ extern const unsigned int g_{name}_model_data_size;
 """
 
 
-def _model_source(name: str, content: bytes) -> str:
+def _model_source(name: str, content: bytes, license: str) -> str:
     rows = [content[i : i + 16] for i in range(0, len(content), 16)]
     numbers = "\n".join("    " + " ".join(f"0x{byte:02x}," for byte in row) for row in rows)
     return f"""{_banner("The .tflite file, byte by byte")}
+// Licence of the weights: {license}
 #include "{name}_model_data.h"
 
 // TFLM reads the weights where they stand. The file begins at a multiple of 16; inside it the

@@ -28,6 +28,7 @@ from kws.errors import KwsError
 from kws.frontend import FrontEndConfig
 from kws.model_file import ModelCard, pretrained_models, write_card
 
+ROOT = Path(__file__).resolve().parent.parent
 STUBS = Path(__file__).resolve().parent / "firmware_stubs"
 STRICT = ("-Wall", "-Wextra", "-Wconversion", "-pedantic", "-Werror")
 OK, EVENT, NULL, TOO_LONG, NOT_INITIALISED = 0, 1, -1, -2, -3
@@ -314,6 +315,22 @@ def test_it_compiles_without_a_warning_and_needs_only_mem_functions(
     assert not [name for name in needed if not re.fullmatch(helpers, name)]
 
 
+@needs_gcc
+def test_each_header_stands_alone_and_is_fit_for_the_oldest_cplusplus(
+    folder: Path, tmp_path: Path
+) -> None:
+    needs("g++")
+    for header in sorted((folder / "src").glob("*.h")):
+        source = tmp_path / "alone.cpp"
+        source.write_text(f'#include "{header.name}"\n')
+        flags = ["-std=c++98", "-Wall", "-Wextra", "-pedantic", "-Wno-long-long", "-Werror"]
+        command = ["g++", *flags, f"-I{folder / 'src'}", "-fsyntax-only", str(source)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert done.returncode == 0, done.stderr
+        if re.search(r"^\w.*\);$", header.read_text(), re.MULTILINE):
+            assert 'extern "C"' in header.read_text(), header.name
+
+
 def test_the_headers_are_fit_for_cplusplus(folder: Path, tmp_path: Path) -> None:
     needs("gcc", "g++")
     (tmp_path / "main.cpp").write_text(
@@ -334,7 +351,7 @@ def test_no_file_of_the_library_mentions_floating_point_or_the_heap(folder: Path
         code = re.sub(r"/\*.*?\*/|//[^\n]*|\"[^\"]*\"", "", path.read_text(), flags=re.DOTALL)
         assert not re.search(r"\b(float|double|malloc|calloc|free|alloca)\b", code), path.name
         included = set(re.findall(r"#include <([^>]+)>", code))
-        assert included <= {"stdint.h", "stddef.h", "string.h", "arm_acle.h"}, path.name
+        assert included <= {"limits.h", "stdint.h", "stddef.h", "string.h", "arm_acle.h"}, path.name
 
 
 @pytest.mark.parametrize(
@@ -396,6 +413,8 @@ def test_another_cmake_project_can_add_the_folder(folder: Path, tmp_path: Path) 
     )
     subprocess.run(["cmake", "--build", str(build)], check=True, capture_output=True)
     assert subprocess.run([build / "firmware"], check=False).returncode == 0
+    # No build type was given, as mostly with a toolchain file.
+    assert "-O2" in (build / "kws" / "CMakeFiles" / "kws.dir" / "flags.make").read_text()
     assert not (build / "kws_self_test").exists() and not (build / "kws" / "kws_host").exists()
 
 
@@ -717,11 +736,52 @@ def test_an_edited_file_is_refused_and_kept(tiny_path: Path, tmp_path: Path) -> 
     with pytest.raises(KwsError, match=r"kws\.c was edited"):
         generate(tiny_path, out)
     assert (out / "src" / "kws.c").read_text() == "/* improved */"
+    (out / "src" / "kws.c").unlink()
+    # Nor does it help that others of the files may be edited.
+    (out / "library.properties").write_text("author=me")
+    (out / "CMakeLists.txt").write_text("# mine")
+    with pytest.raises(KwsError, match=r"CMakeLists\.txt was edited"):
+        generate(tiny_path, out)
     shutil.rmtree(out)
     generate(tiny_path, out)
     (out / "kws_firmware.json").write_text("{}")
     with pytest.raises(KwsError, match="is damaged"):
         generate(tiny_path, out)
+
+
+def test_pins_and_authors_that_were_edited_outlast_the_next_model(
+    tiny_path: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "library"
+    assert generate(tiny_path, out).kept == ()
+    mine = {"examples/esp_idf/main/main.c": "/* my pins */", "library.properties": "author=me"}
+    for name, text in mine.items():
+        (out / name).write_text(text)
+    for threshold in (0.3, 0.4):  # the second time as well
+        before = (out / "src" / "kws_model.c").read_text()
+        written = generate(tiny_path, out, thresholds=threshold)
+        assert written.kept == tuple(sorted(mine))
+        assert any("main.c, library.properties, as you edited" in t for t in written.lines())
+        assert {name: (out / name).read_text() for name in mine} == mine
+        assert (out / "src" / "kws_model.c").read_text() != before
+    assert "kws.h" in (out / "examples" / "host" / "main.c").read_text()
+
+
+def test_licences_and_credits_come_with_the_library(tmp_path: Path) -> None:
+    for license, expression in (
+        ("CC-BY-4.0", "Apache-2.0 AND CC-BY-4.0"),
+        ("Apache-2.0", "Apache-2.0"),
+        ("ask me first", "Apache-2.0 AND LicenseRef-weights"),
+    ):
+        model = write_tiny(tmp_path / "model.tflite", license=license)
+        out = tmp_path / "library"
+        generate(model, out)
+        assert f"SPDX-License-Identifier: {expression}\n" in (out / "src/kws_model.c").read_text()
+        assert "SPDX-License-Identifier: Apache-2.0\n" in (out / "src/kws.c").read_text()
+        assert json.loads((out / "library.json").read_text())["license"] == expression
+        assert f'\nlicense: "{expression}"\n' in (out / "idf_component.yml").read_text()
+        assert (out / "LICENSE").read_text() == (ROOT / "LICENSE").read_text()
+        assert f"Their licence: {license}." in (out / "NOTICE").read_text()
 
 
 def test_a_failure_while_writing_leaves_the_old_folder(

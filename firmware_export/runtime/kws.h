@@ -20,8 +20,13 @@
 #ifndef KWS_H
 #define KWS_H
 
+#include <limits.h>
 #include <stddef.h>
 #include <stdint.h>
+
+#if INT_MAX < 2147483647
+#error "This library is for processors of 32 bits or more."
+#endif
 
 #include "kws_decide.h"
 #include "kws_frontend.h"

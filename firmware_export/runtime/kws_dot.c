@@ -8,10 +8,12 @@ typedef char kws_kernels_are_arithmetic[(-3 >> 1) == -2 ? 1 : -1];
 
 /*
  * Which loop over four rows: the one for Arm cores that multiply two pairs of 16 bits at once
- * (Cortex-M4 and up), the one for those with the first Thumb instructions only (Cortex-M0, M23), or
- * plain C. KWS_PLAIN_C asks for the last. All give the same sums.
+ * (Cortex-M4 and up) and may read them from any address, the one for those with the first Thumb
+ * instructions only (Cortex-M0, M23), or plain C. KWS_PLAIN_C asks for the last: where the compiler
+ * has not the 13 registers of the first (-ffixed-r9, -fropi). All give the same sums.
  */
-#if defined(__GNUC__) && defined(__ARM_FEATURE_DSP) && !defined(KWS_PLAIN_C)
+#if defined(__GNUC__) && defined(__ARM_FEATURE_DSP) && defined(__ARM_FEATURE_UNALIGNED) && \
+    !defined(KWS_PLAIN_C)
 #define KWS_DOT_DSP 1
 #elif defined(__GNUC__) && defined(__thumb__) && !defined(__thumb2__) && !defined(KWS_PLAIN_C)
 #define KWS_DOT_THUMB1 1

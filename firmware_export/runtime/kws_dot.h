@@ -8,6 +8,10 @@
 
 #include <stdint.h>
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* The sum of a[i] * b[i], i = 0 ... n - 1. Neither has to be aligned. */
 int32_t kws_dot_s8(const int8_t *a, const int8_t *b, int32_t n);
 
@@ -17,5 +21,9 @@ int32_t kws_dot_s8(const int8_t *a, const int8_t *b, int32_t n);
  */
 void kws_dot_rows_s8(const int8_t *x, const int8_t *weights, int32_t stride, int32_t n,
                      int32_t rows, int32_t *sums);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

@@ -18,6 +18,10 @@
 
 #include "kws_model.h"
 
+#ifdef __cplusplus
+extern "C" {
+#endif
+
 /* cos(2 pi i / KWS_FRAME_LENGTH) for the first quarter of the circle, Q31 (1.0 is 2^31 - 1). For
  * window, FFT and separation. */
 extern const int32_t kws_cos_q31[KWS_FRAME_LENGTH / 4 + 1];
@@ -63,5 +67,9 @@ static inline int kws_leading_zeros(uint32_t x)
  * returns   h, 0..14: the block exponent, by how many bits the frame was raised to fill the word.
  */
 int kws_spectrum(const int16_t *frame, int32_t *spectrum);
+
+#ifdef __cplusplus
+}
+#endif
 
 #endif

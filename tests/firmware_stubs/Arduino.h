@@ -5,13 +5,15 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#define OUTPUT 1
+/* As in ArduinoCore-API, where modes and states are types of their own and numbers none of them. */
+typedef enum { LOW = 0, HIGH = 1 } PinStatus;
+typedef enum { INPUT = 0, OUTPUT = 1 } PinMode;
 #define LED_BUILTIN 13
 #define min(a, b) ((a) < (b) ? (a) : (b))
 
-void pinMode(int pin, int mode);
-void digitalWrite(int pin, int value);
-int digitalRead(int pin);
+void pinMode(int pin, PinMode mode);
+void digitalWrite(int pin, PinStatus value);
+PinStatus digitalRead(int pin);
 unsigned long millis();
 void noInterrupts();
 void interrupts();

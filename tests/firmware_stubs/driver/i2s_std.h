@@ -71,6 +71,20 @@ typedef struct {
     { .data_bit_width = bits, .slot_bit_width = I2S_SLOT_BIT_WIDTH_AUTO, .slot_mode = mode, \
       .slot_mask = I2S_STD_SLOT_BOTH, .ws_width = bits, .ws_pol = false, .bit_shift = true }
 
+typedef struct {
+    void *dma_buf;
+    size_t size;
+} i2s_event_data_t;
+typedef bool (*i2s_isr_callback_t)(i2s_chan_handle_t handle, i2s_event_data_t *event, void *user_ctx);
+typedef struct {
+    i2s_isr_callback_t on_recv;
+    i2s_isr_callback_t on_recv_q_ovf;
+    i2s_isr_callback_t on_sent;
+    i2s_isr_callback_t on_send_q_ovf;
+} i2s_event_callbacks_t;
+
+esp_err_t i2s_channel_register_event_callback(i2s_chan_handle_t handle,
+                                              const i2s_event_callbacks_t *callbacks, void *user_data);
 esp_err_t i2s_new_channel(const i2s_chan_config_t *config, i2s_chan_handle_t *tx,
                           i2s_chan_handle_t *rx);
 esp_err_t i2s_channel_init_std_mode(i2s_chan_handle_t handle, const i2s_std_config_t *config);

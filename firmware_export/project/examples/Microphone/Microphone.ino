@@ -17,7 +17,7 @@ static const uint32_t RING = 2048; /* samples, a power of two */
 static int16_t ring[RING];
 static volatile uint32_t written = 0; /* samples since the beginning */
 static volatile bool lost = false;
-static uint32_t taken = 0;
+static volatile uint32_t taken = 0;
 
 static kws_state state;
 
@@ -77,9 +77,9 @@ void loop()
 
   kws_event event;
   int result = kws_feed(&state, &ring[start], n, &event);
-  taken += n;
+  taken = taken + n;
   if (result == KWS_EVENT) {
-    digitalWrite(LED_BUILTIN, !digitalRead(LED_BUILTIN));
+    digitalWrite(LED_BUILTIN, digitalRead(LED_BUILTIN) == LOW ? HIGH : LOW);
     Serial.print((double)event.time_samples / KWS_SAMPLE_RATE_HZ);
     Serial.print(" s  ");
     Serial.print(kws_labels[event.keyword]);

@@ -4,7 +4,11 @@
  * that of I2S (HAL_I2S_Receive_DMA), SAI (HAL_SAI_Receive_DMA) or DFSDM; all call a function when
  * half of the buffer is full and another when all of it is.
  *
- * Replace microphone_start, microphone_wait and report by those of your board.
+ * An I2S microphone mostly brings two channels, and 24 bits in words of 32. Then let the DMA fill such
+ * words, twice as many, and copy the upper bits of one channel into HALF values of 16 before kws_feed
+ * (`to_16_bits` in examples/esp_idf shows how).
+ *
+ * Replace what stands under "Your board's part" by that of your board.
  *
  * SPDX-License-Identifier: Apache-2.0
  */
@@ -19,8 +23,11 @@
 
 /* Let the DMA fill `samples` values of 16 bits again and again, mono, KWS_SAMPLE_RATE_HZ. */
 void microphone_start(int16_t *buffer, uint32_t samples);
-/* Sleep until the next interrupt (`__WFI();` on Cortex-M). */
-void microphone_wait(void);
+/* Keep interrupts waiting, and let them come (`__disable_irq();` and `__enable_irq();`). */
+void interrupts_off(void);
+void interrupts_on(void);
+/* Sleep until an interrupt waits, with interrupts off (`__WFI();` on Cortex-M wakes all the same). */
+void sleep_until_interrupt(void);
 /* A keyword was spoken. */
 void report(const char *keyword, const kws_event *event);
 /* The self-test failed: this build does not compute what it should. */
@@ -28,6 +35,11 @@ void report_failure(int error);
 
 /* -------------------------------------------------------------------------------------------- */
 
+/* Where a data cache is invalidated, whole lines of it are: nothing else may lie in them. The buffer
+ * has to be in memory that the DMA reaches, which the STM32H7's DTCM is not. */
+#if defined(__GNUC__)
+__attribute__((aligned(32)))
+#endif
 static int16_t buffer[2 * HALF];
 static volatile uint32_t halves_filled; /* counted by the interrupts */
 static kws_state state;
@@ -58,9 +70,15 @@ int main(void)
     for (;;) {
         kws_event event;
 
+        /* With interrupts on, one could come between the question and the sleep, which would then
+         * last until the one after it. */
+        interrupts_off();
         if (halves_filled == halves_taken) {
-            microphone_wait();
-            continue;
+            sleep_until_interrupt();
+        }
+        interrupts_on();
+        if (halves_filled == halves_taken) {
+            continue; /* it was another interrupt */
         }
         if (halves_filled - halves_taken > 1) {
             /* Too slow: the DMA is already writing over what should be read now. */

@@ -8,19 +8,22 @@
  *
  * SPDX-License-Identifier: Apache-2.0
  */
+#include <stdbool.h>
 #include <stdio.h>
 
 #include "driver/gpio.h"
 #include "driver/i2s_std.h"
+#include "esp_attr.h"
 #include "esp_err.h"
 #include "freertos/FreeRTOS.h"
 #include "freertos/task.h"
 #include "kws.h"
 #include "kws_self_test.h"
 
+/* Free on the development boards of both chips. Of the ESP32's pins, 6 to 11 belong to its flash. */
 #define PIN_SCK GPIO_NUM_4
-#define PIN_WS GPIO_NUM_5
-#define PIN_SD GPIO_NUM_6
+#define PIN_WS GPIO_NUM_18
+#define PIN_SD GPIO_NUM_21
 
 /* The INMP441 gives 24 bits; speech lies far below full scale. 16 - LOUDER_BITS are cut off, so the
  * samples are 2^LOUDER_BITS times as loud as the upper 16 bits. */
@@ -29,11 +32,23 @@
 static kws_state state;
 static int32_t words[KWS_HOP_LENGTH];
 static int16_t pcm[KWS_HOP_LENGTH];
+static volatile bool lost; /* set by the interrupt: the driver's buffers were full */
+
+/* Called by the driver's interrupt when it writes over audio that nobody has read. */
+static bool IRAM_ATTR on_overflow(i2s_chan_handle_t microphone, i2s_event_data_t *event, void *unused)
+{
+    (void)microphone;
+    (void)event;
+    (void)unused;
+    lost = true;
+    return false; /* no task was woken */
+}
 
 static i2s_chan_handle_t open_microphone(void)
 {
     i2s_chan_handle_t microphone = NULL;
     i2s_chan_config_t channel = I2S_CHANNEL_DEFAULT_CONFIG(I2S_NUM_AUTO, I2S_ROLE_MASTER);
+    const i2s_event_callbacks_t callbacks = {.on_recv_q_ovf = on_overflow};
     i2s_std_config_t config = {
         .clk_cfg = I2S_STD_CLK_DEFAULT_CONFIG(KWS_SAMPLE_RATE_HZ),
         .slot_cfg =
@@ -48,9 +63,12 @@ static i2s_chan_handle_t open_microphone(void)
             },
     };
 
+    channel.dma_desc_num = 8; /* 160 ms, for other tasks that take long */
+    channel.dma_frame_num = KWS_HOP_LENGTH;
     config.slot_cfg.slot_mask = I2S_STD_SLOT_LEFT;
     ESP_ERROR_CHECK(i2s_new_channel(&channel, NULL, &microphone));
     ESP_ERROR_CHECK(i2s_channel_init_std_mode(microphone, &config));
+    ESP_ERROR_CHECK(i2s_channel_register_event_callback(microphone, &callbacks, NULL));
     ESP_ERROR_CHECK(i2s_channel_enable(microphone));
     return microphone;
 }
@@ -77,7 +95,14 @@ static void listen(void *unused)
 
         if (i2s_channel_read(microphone, words, sizeof words, &bytes, 1000) != ESP_OK) {
             printf("no audio; is the microphone connected?\n");
+            lost = true;
             continue;
+        }
+        if (lost) {
+            /* What is left does not fit to what was heard before. */
+            lost = false;
+            kws_reset(&state);
+            printf("audio was lost\n");
         }
         n = bytes / sizeof words[0];
         for (i = 0; i < n; i++) {
