@@ -91,7 +91,7 @@ class Library:
             "features": card.receptive_field_frames * front_end.n_mfcc + 4 * front_end.n_mfcc,
             "scratch": 4 * max(front_end.frame_length, self.work_words),
             "network": self._variables_bytes,
-            "decisions": _aligned(4 * keywords + 8 + keywords + window * keywords, 4),
+            "decisions": _aligned(3 * 4 * keywords + 8 + keywords + window * keywords, 4),
         }
         # In the order of the fields: all that needs alignment stands before what does not.
         bytes_ = 2 * 8 + 3 * 4 + parts["decisions"] + 4 * front_end.n_mfcc + parts["scratch"]
@@ -160,6 +160,7 @@ class Library:
             "KWS_N_KEYWORDS": len(decided.labels),
             "KWS_WINDOW_STEPS": decided.window_steps,
             "KWS_REFRACTORY_STEPS": decided.refractory_steps,
+            "KWS_RELEASE_Q15": round(32768 * card.decision.release),
         }
         comments = {
             **self.tables.comments,
@@ -171,6 +172,7 @@ class Library:
             "KWS_N_KEYWORDS": "labels that fire events",
             "KWS_WINDOW_STEPS": "posteriors in the moving mean",
             "KWS_REFRACTORY_STEPS": "steps after an event in which nothing fires",
+            "KWS_RELEASE_Q15": "share of a threshold below which a keyword may fire again, Q15",
             "KWS_STATE_BYTES": "kws_state is no larger; kws.c has the compiler check it",
         }
         names = identifiers(card.labels, "KWS_LABEL_")

@@ -142,7 +142,7 @@ _USES = {
     "features": "features that later steps need, and the newest frame",
     "scratch": "scratch: FFT, then activations",
     "network": "state of the LSTM",
-    "decisions": "moving sums of the posteriors",
+    "decisions": "thresholds, moving sums of the posteriors",
     "counters": "counters, posteriors, alignment",
 }
 

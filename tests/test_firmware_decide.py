@@ -5,7 +5,8 @@ from __future__ import annotations
 import ctypes
 import shutil
 import subprocess
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -24,6 +25,8 @@ needs_compiler = pytest.mark.skipif(shutil.which("gcc") is None, reason="needs g
 STRICT = ("-std=c99", "-Wall", "-Wextra", "-Wconversion", "-pedantic", "-Werror")
 LABELS = ("_silence_", "yes", "_unknown_", "no", "go")
 Found = list[tuple[int, str, int]]
+InC = tuple[ModelCard, Callable[..., Found]]
+"""A card, and what its compiled decisions find in posteriors int8 [steps, labels]."""
 
 # Named by what is at its end: windows and rests of one step and of many, thresholds that posteriors
 # of n/256 meet exactly, miss by a hair and never reach, no release and release at the threshold.
@@ -68,9 +71,7 @@ def card(config: DecisionConfig, keywords: Sequence[str] = ("go", "yes", "no")) 
 
 
 @pytest.fixture(scope="module", params=list(CONFIGS))
-def decider_in_c(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[ModelCard, Callable[[NDArray[np.int8]], Found]]:
+def decider_in_c(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> InC:
     """A card and what its decisions, compiled, find in posteriors int8 [steps, labels]."""
     model = card(CONFIGS[request.param])
     folder = tmp_path_factory.mktemp("decide")
@@ -80,6 +81,7 @@ def decider_in_c(
         "KWS_N_KEYWORDS": len(decided.labels),
         "KWS_WINDOW_STEPS": decided.window_steps,
         "KWS_REFRACTORY_STEPS": decided.refractory_steps,
+        "KWS_RELEASE_Q15": round(32768 * model.decision.release),
     }
     (folder / "kws_model.h").write_text(
         "#ifndef KWS_MODEL_H\n#define KWS_MODEL_H\n#include <stdint.h>\n"
@@ -100,10 +102,15 @@ def decider_in_c(
     library = ctypes.CDLL(str(folder / "decide.so"))
     state = ctypes.create_string_buffer(library.state_bytes())
 
-    def found(posteriors: NDArray[np.int8]) -> Found:
+    def found(
+        posteriors: NDArray[np.int8], thresholds_q15: Mapping[str, int] | None = None
+    ) -> Found:
         score = ctypes.c_uint16()
         events = []
-        library.kws_decide_reset(state)
+        library.kws_decide_init(state)
+        for word, threshold in (thresholds_q15 or {}).items():
+            assert library.kws_decide_set_threshold(state, LABELS.index(word), threshold) == 0
+        library.kws_decide_reset(state)  # forgets what was heard, and nothing else
         for step, row in enumerate(posteriors):
             label = library.kws_decide_step(state, row.tobytes(), ctypes.byref(score))
             if label >= 0:
@@ -136,7 +143,7 @@ STRETCH = st.tuples(
 @settings(max_examples=60, deadline=None)
 @given(st.lists(STRETCH, max_size=12), st.integers(0, 2**32 - 1), st.sampled_from([0, 1, 3, 255]))
 def test_c_decides_as_the_runner_does(
-    decider_in_c: tuple[ModelCard, Callable[[NDArray[np.int8]], Found]],
+    decider_in_c: InC,
     stretches: list[tuple[int, int, int]],
     seed: int,
     noise: int,
@@ -155,7 +162,7 @@ def test_c_decides_as_the_runner_does(
 
 @needs_compiler
 def test_every_configuration_that_can_fire_does(
-    decider_in_c: tuple[ModelCard, Callable[[NDArray[np.int8]], Found]],
+    decider_in_c: InC,
 ) -> None:
     model, found = decider_in_c
     steps = 2 * decision(model).window_steps + 50
@@ -168,8 +175,43 @@ def test_every_configuration_that_can_fire_does(
 
 
 @needs_compiler
+@settings(max_examples=60, deadline=None)
+@given(
+    st.lists(STRETCH, max_size=12),
+    st.integers(0, 2**32 - 1),
+    st.lists(st.integers(1, 32768), min_size=3, max_size=3),
+)
+def test_thresholds_set_on_the_device_decide_as_the_runner_does_with_them(
+    decider_in_c: InC, stretches: list[tuple[int, int, int]], seed: int, limits: list[int]
+) -> None:
+    model, found = decider_in_c
+    rng = np.random.default_rng(seed)
+    rows = [rng.integers(-128, -126, (5, len(LABELS)))]
+    for steps, label, level in stretches:
+        block = rng.integers(-128, -60, (steps, len(LABELS)))
+        block[:, label] = level
+        rows.append(block)
+    posteriors = np.concatenate(rows).astype(np.int8)
+    chosen = dict(zip(model.keywords, limits, strict=True))
+    given_ = {word: limit / 32768 for word, limit in chosen.items()}
+    # The share at which a keyword is released is rounded to Q15 in C.
+    release = round(32768 * model.decision.release) / 32768
+    config = replace(model.decision, thresholds=given_, release=release)
+    want = expected(replace(model, decision=config), posteriors)
+    assert found(posteriors, chosen) == want
+
+
+@needs_compiler
+def test_a_threshold_of_one_switches_a_keyword_off(decider_in_c: InC) -> None:
+    model, found = decider_in_c
+    posteriors = np.full((decision(model).window_steps + 50, len(LABELS)), 127, np.int8)
+    assert found(posteriors, dict.fromkeys(model.keywords, 1))
+    assert not found(posteriors, dict.fromkeys(model.keywords, 32768))
+
+
+@needs_compiler
 def test_of_equal_keywords_the_first_label_fires(
-    decider_in_c: tuple[ModelCard, Callable[[NDArray[np.int8]], Found]],
+    decider_in_c: InC,
 ) -> None:
     model, found = decider_in_c
     posteriors = np.full((decision(model).window_steps + 20, len(LABELS)), 127, np.int8)

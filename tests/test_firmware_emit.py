@@ -32,7 +32,7 @@ ROOT = Path(__file__).resolve().parent.parent
 STUBS = Path(__file__).resolve().parent / "firmware_stubs"
 STRICT = ("-Wall", "-Wextra", "-Wconversion", "-pedantic", "-Werror")
 OK, EVENT, NULL, TOO_LONG, NOT_INITIALISED = 0, 1, -1, -2, -3
-FRONT_END, NETWORK, DECISION = -4, -5, -6
+FRONT_END, NETWORK, DECISION, THRESHOLD = -4, -5, -6, -7
 COMPILERS = {
     "gcc": ("gcc", "-fno-pic"),
     "clang": ("clang", "-fno-pic"),
@@ -277,6 +277,42 @@ def test_the_self_test_names_the_stage_that_is_wrong(
     path.write_text(text)
     library = Library(broken, ("-O0",))
     assert library.c.kws_self_test(library.state) == error
+
+
+def test_a_threshold_that_is_set_outlasts_a_reset_and_not_kws_init(
+    library: Library, tiny_path: Path
+) -> None:
+    pcm = noise(20)
+    want = expected(tiny_path, pcm)
+    labels = open_twin(tiny_path).card.labels
+    yes, no = labels.index("yes"), labels.index("no")
+    assert {label for _, label, _ in want} == {yes, no}
+    c, state = library.c, library.state
+    assert c.kws_init(state) == OK
+    assert c.kws_set_threshold(state, yes, 32768) == OK
+    library.feed(pcm[:9000])
+    assert c.kws_reset(state) == OK
+    heard = []
+    for chunk in np.split(pcm, range(640, len(pcm), 640)):
+        if library.feed(chunk) == EVENT:
+            heard.append(int.from_bytes(library.event.raw[8:10], "little"))
+    assert set(heard) == {no}
+    assert library.hear(pcm, range(640, len(pcm), 640)) == want  # begins with kws_init
+
+
+def test_a_threshold_that_is_none_changes_nothing(library: Library, tiny_path: Path) -> None:
+    c, state = library.c, library.state
+    labels = open_twin(tiny_path).card.labels
+    assert c.kws_init(state) == OK
+    before = bytes(state)
+    for label, threshold in (
+        *((labels.index("yes"), t) for t in (0, 32769, 2**32 - 1)),
+        *((label, 20000) for label in (labels.index("_silence_"), -1, len(labels))),
+    ):
+        assert c.kws_set_threshold(state, label, ctypes.c_uint32(threshold)) == THRESHOLD
+    assert bytes(state) == before
+    assert c.kws_set_threshold(None, 0, 1) == NULL
+    assert c.kws_set_threshold(ctypes.create_string_buffer(len(state)), 0, 1) == NOT_INITIALISED
 
 
 # Compilers

@@ -12,14 +12,20 @@
 /* kws_model.h says how large a state is; the compiler checks that it is no larger. */
 typedef char kws_state_is_as_small_as_promised[sizeof(kws_state) <= KWS_STATE_BYTES ? 1 : -1];
 
-/* Start anew, whatever the state holds. */
-static void clear(kws_state *state)
+/* Forget everything heard, down to the last sample; thresholds stay. */
+static void forget(kws_state *state)
 {
-    memset(state, 0, sizeof *state);
+    state->frames = 0;
+    state->steps = 0;
+    state->pcm_held = 0;
+    state->features_held = 0;
+    memset(state->mfcc_q16, 0, sizeof state->mfcc_q16);
+    memset(&state->work, 0, sizeof state->work);
+    memset(state->pcm, 0, sizeof state->pcm);
+    memset(state->features, 0, sizeof state->features);
     memset(state->posteriors, -128, sizeof state->posteriors);
     kws_model_reset(&state->model);
     kws_decide_reset(&state->decide);
-    state->mark = KWS_STATE_MARK;
 }
 
 /* The R frames of a step are there: run the network, decide, and keep what later steps need. */
@@ -65,7 +71,10 @@ int kws_init(kws_state *state)
     if (state == NULL) {
         return KWS_ERROR_NULL;
     }
-    clear(state);
+    memset(state, 0, sizeof *state);
+    kws_decide_init(&state->decide);
+    forget(state);
+    state->mark = KWS_STATE_MARK;
     return KWS_OK;
 }
 
@@ -77,8 +86,21 @@ int kws_reset(kws_state *state)
     if (state->mark != KWS_STATE_MARK) {
         return KWS_ERROR_NOT_INITIALISED;
     }
-    clear(state);
+    forget(state);
     return KWS_OK;
+}
+
+int kws_set_threshold(kws_state *state, int keyword, uint32_t threshold_q15)
+{
+    if (state == NULL) {
+        return KWS_ERROR_NULL;
+    }
+    if (state->mark != KWS_STATE_MARK) {
+        return KWS_ERROR_NOT_INITIALISED;
+    }
+    return kws_decide_set_threshold(&state->decide, keyword, threshold_q15) == 0
+               ? KWS_OK
+               : KWS_ERROR_THRESHOLD;
 }
 
 int kws_feed(kws_state *state, const int16_t *pcm, size_t n, kws_event *event)

@@ -54,7 +54,8 @@ enum {
     KWS_ERROR_NOT_INITIALISED = -3, /* kws_init was not called on this state, or it was overwritten */
     KWS_ERROR_FRONT_END = -4,       /* self-test: the features differ from the expected ones */
     KWS_ERROR_NETWORK = -5,         /* self-test: the posteriors differ */
-    KWS_ERROR_DECISION = -6         /* self-test: the events differ */
+    KWS_ERROR_DECISION = -6,        /* self-test: the events differ */
+    KWS_ERROR_THRESHOLD = -7        /* that label is no keyword, or the threshold not in 1 ... 32768 */
 };
 
 /* A keyword was spoken. */
@@ -91,10 +92,21 @@ typedef struct kws_state {
 int kws_init(kws_state *state);
 
 /*
- * Forget everything heard: the next sample is the first of a new stream. Call it when audio was
- * lost. Returns KWS_OK, KWS_ERROR_NULL or KWS_ERROR_NOT_INITIALISED.
+ * Forget everything heard: the next sample is the first of a new stream. Thresholds stay as they were
+ * set. Call it when audio was lost. Returns KWS_OK, KWS_ERROR_NULL or KWS_ERROR_NOT_INITIALISED.
  */
 int kws_reset(kws_state *state);
+
+/*
+ * Set how sure one keyword must be in this stream, in place of the model's threshold, until kws_init.
+ *
+ * keyword        index into kws_labels, one of enum kws_label
+ * threshold_q15  mean posterior from which on it fires, 1 to 32768: 0.8 is 26214. Lower fires more
+ *                often, rightly and wrongly. 32768 is never reached and switches the keyword off.
+ *
+ * Returns KWS_OK, KWS_ERROR_NULL, KWS_ERROR_NOT_INITIALISED or KWS_ERROR_THRESHOLD.
+ */
+int kws_set_threshold(kws_state *state, int keyword, uint32_t threshold_q15);
 
 /*
  * Take the next samples of the stream.

@@ -24,6 +24,8 @@ extern "C" {
 
 /* What decisions remember. Posteriors count in steps of 1/256: 0 to 255. */
 typedef struct kws_decide_state {
+    uint32_t fire_from[KWS_N_KEYWORDS];     /* sum from which on each keyword fires */
+    uint32_t release_below[KWS_N_KEYWORDS]; /* sum below which it may fire again */
     uint32_t sum[KWS_N_KEYWORDS];  /* over the window, for each keyword, 0 to 255 * KWS_WINDOW_STEPS */
     uint32_t next;                 /* row of window that the next step overwrites */
     uint32_t quiet_steps;          /* so many more steps in which nothing fires */
@@ -31,8 +33,19 @@ typedef struct kws_decide_state {
     uint8_t window[KWS_WINDOW_STEPS][KWS_N_KEYWORDS]; /* the posteriors that sum adds up */
 } kws_decide_state;
 
-/* Forget everything, as if the stream began anew (steps before its beginning count as 0). */
+/* Take the model's own limits, and begin a stream. */
+void kws_decide_init(kws_decide_state *state);
+
+/* Forget everything but the limits, as if the stream began anew (steps before its beginning count as
+ * 0). */
 void kws_decide_reset(kws_decide_state *state);
+
+/*
+ * Let the keyword of this label fire from a mean posterior of threshold_q15 on, 1 to 32768 (1.0, which
+ * none reaches), and be released at the model's share of it. Returns 0, or -1 where the label is no
+ * keyword or the threshold is none; then nothing changes.
+ */
+int kws_decide_set_threshold(kws_decide_state *state, int label, uint32_t threshold_q15);
 
 /*
  * Take the posteriors of the next step, int8 [KWS_N_LABELS], probability = (value + 128) / 256.

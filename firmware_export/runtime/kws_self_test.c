@@ -169,7 +169,7 @@ static int check_decisions(kws_decide_state *decide)
 {
     uint32_t events = 0, random = 1, step = 0, k, round, i;
 
-    kws_decide_reset(decide);
+    kws_decide_init(decide);
     for (k = 0; k < KWS_N_KEYWORDS; k++) {
         for (round = 0; round < KWS_GOLDEN_ROUNDS; round++) {
             for (i = 0; i < 2 * KWS_GOLDEN_STRETCH; i++, step++) {
