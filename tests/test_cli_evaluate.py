@@ -209,8 +209,56 @@ def test_the_time_line_begins_before_the_first_mistake(
     assert "0 to 6 s:" in picture.read_text()
     assert run([*common, "--span", "6", "--from", "30"]) == 0
     assert "30 to 36 s:" in picture.read_text()
-    assert run([*common, "--from", "61"]) == 1
-    assert "where there is no audio" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+@pytest.mark.parametrize("fault", ["no audio there", "a folder in the way"])
+def test_a_picture_that_cannot_be_made_does_not_cost_the_figures(
+    fault: str,
+    as_json: bool,
+    model: str,
+    clips: Path,
+    recording: tuple[str, str],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    pytest.importorskip("matplotlib")
+    picture = tmp_path / "line.png"
+    on_stream = ["--stream", recording[0], "--labels", recording[1], "--plot", str(picture)]
+    if fault == "no audio there":
+        commands = [[*on_stream, "--from", "61"]]
+        complaint = "61.00 to 81.00 s, where there is no audio. The audio is 0.00 to 60.00 s"
+    else:
+        picture.mkdir()
+        det = [*on_stream[:4], "--det", str(picture)]
+        commands = [on_stream, det, [str(clips), "--plot", str(picture)]]
+        complaint = "line.png"
+    for command in commands:
+        assert run(["evaluate", model, *command, *(["--json"] if as_json else [])]) == 1
+        captured = capsys.readouterr()
+        assert complaint in captured.err.splitlines()[-1]
+        if as_json:
+            assert "false_accepts" in json.loads(captured.out) or command[0] == str(clips)
+        else:
+            assert "95 % interval" in captured.out
+
+
+def test_one_thing_is_counted_in_the_singular(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pcm = np.concatenate([sound(seed, RATE) for seed in range(60)])
+    first = Spotter(model).feed(pcm)[0]
+    write_wav(tmp_path / "short.wav", pcm[: round((first.time_s + 0.05) * RATE)], RATE)
+    row = f"0\t{first.time_s}\t{first.keyword}"
+    (tmp_path / "one.tsv").write_text(f"start_s\tend_s\tkeyword\n{row}\n")
+    short = ["--stream", str(tmp_path / "short.wav"), "--labels", str(tmp_path / "one.tsv")]
+    assert run(["evaluate", model, *short]) == 0
+    shown = capsys.readouterr().out
+    assert "\n1 word: 1 heard, 0 missed" in shown
+    assert "\n1 event: 0 false accepts, " in shown
+    write_wav(tmp_path / "clips" / "yes" / "0.wav", pcm[:RATE], RATE)
+    assert run(["evaluate", model, str(tmp_path / "clips")]) == 0
+    assert ": 1 clip in " in capsys.readouterr().out
 
 
 def test_two_recordings_count_together_with_a_table_and_a_picture_of_the_trade_off(

@@ -343,6 +343,8 @@ def test_several_folders_of_clips_and_of_sentences_count_as_one(
         (["--hours", "0"], 1, "more than 0 hours. Received: 0"),
         (["--hours", "nan"], 1, "more than 0 hours"),
         (["--hours", "40"], 1, "holds 37.3 hours. Received: 40"),
+        (["--hours", "1e9"], 1, "holds 37.3 hours. Received: 1e+09"),
+        (["--hours", "inf"], 1, "holds 37.3 hours. Received: inf"),
         (["--words-per-hour", "5000"], 1, "single words with such pauses. Received: 5200"),
         (["--words-per-hour", "-1"], 1, "must be 0 or more"),
         (["--snr", "20", "10"], 1, "snr_db goes from a lower number to a higher"),
@@ -387,11 +389,38 @@ def test_digital_silence_among_the_noise_is_not_amplified(material: Material) ->
     dead = np.zeros(5 * RATE, np.int16)
     only = Material(words={}, others=(), sentences=(), noise=(dead,))
     plan = StreamPlan(hours=0.01, words_per_hour=0, others_per_hour=0, speech=0)
-    with pytest.raises(KwsError, match="none of a second that is not silent"):
+    with pytest.raises(KwsError, match=r"1 recording, none of a second .* with --noise-dir DIR"):
         list(lay_items(only, plan))
     both = Material(words={}, others=(), sentences=(), noise=(dead, material.noise[0]))
     pcm = np.concatenate([pcm for pcm, _ in lay_items(both, plan)])
     assert pcm.any()
+
+
+def test_without_noise_the_error_names_an_option_that_there_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for i in range(20):
+        write_wav(tmp_path / "clips" / "yes" / f"s{i}_nohash_0.wav", np.zeros(100, np.int16), RATE)
+    common = ["data", "stream", "clips", "--keywords", "yes", "-o", "s.wav"]
+    assert run(common) == 1
+    assert "Give recordings of noise with --noise-dir DIR" in capsys.readouterr().err
+    write_wav(tmp_path / "noise" / "n.wav", tone(300, 2.0).astype(np.int16), RATE)
+    few = ["--hours", "0.001", "--others-per-hour", "0", "--no-commands", "--speech", "0"]
+    assert run([*common, *few, "--noise-dir", "noise"]) == 0
+
+
+def test_one_of_a_kind_is_counted_in_the_singular(
+    folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clip, noise = Path("yes/a_nohash_0.wav"), (np.ones(RATE, np.int16),)
+    one = Material(words={"yes": (clip,)}, others=(), sentences=(clip,), noise=noise)
+    expected = "1 clip of 1 keyword, 0 of other words, 1 sentence, 1 recording of noise"
+    assert one.describe() == expected
+    stream = ["data", "stream", f"{folder}/clips", "--sentences", f"{folder}/talk", "--hours"]
+    rates = ["0.01", "--words-per-hour", "100", "--others-per-hour", "0", "--keywords", "yes"]
+    assert run([*stream, *rates, "-o", str(tmp_path / "s.wav")]) == 0
+    assert capsys.readouterr().out.endswith("s.tsv: 1 label\n")
 
 
 def test_items_say_what_they_are(material: Material) -> None:

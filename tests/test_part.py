@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from kws.audio.files import read_audio
+from kws.audio.files import read_audio, write_wav
 from kws.cli import run as kws
 from kws.data.scan import scan
 
@@ -33,6 +33,29 @@ def test_some_words_of_all_speakers_are_a_part_too(real_speech: Path, tmp_path: 
     assert kws([*arguments, "--word", "cat", "--word", "bed"]) == 0
     wanted = {p.relative_to(source) for word in ("cat", "bed") for p in source.glob(f"{word}/*")}
     assert wanted and {p.relative_to(target) for p in target.glob("*/*")} == wanted
+
+
+def test_another_part_is_answered_with_all_that_there_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = ["data", "part", str(tmp_path), "--part", "silly", "--to", str(tmp_path / "new")]
+    assert kws(arguments) == 1
+    assert capsys.readouterr().err == (
+        "kws: No such part of the data. Received: 'silly'. Use training, validation, testing, all\n"
+    )
+
+
+def test_help_says_that_clips_are_shared_with_the_data_set_and_so_they_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert kws(["data", "part", "--help"]) == 0
+    assert "hard links" in capsys.readouterr().out
+    clip, target = tmp_path / "clips" / "yes" / "a_nohash_0.wav", tmp_path / "new"
+    write_wav(clip, np.ones(16000, np.int16), 16000)
+    arguments = ["data", "part", str(tmp_path / "clips"), "--part", "all", "--to", str(target)]
+    assert kws(arguments) == 0
+    assert capsys.readouterr().out == f"{target}: 1 clip of 1 label\n"
+    assert (target / "yes" / clip.name).samefile(clip)
 
 
 @pytest.mark.parametrize("fault", ["there already", "no such part", "no such word", "no noise"])

@@ -288,13 +288,15 @@ def test_a_stretch_without_audio_is_refused(start_s: float, end_s: float, tmp_pa
         plot_timeline(pcm, posteriors, CARD, tmp_path / "t.png", start_s=start_s, end_s=end_s)
 
 
-def test_a_stretch_of_a_recording_is_the_same_as_from_memory(tmp_path: Path) -> None:
-    pcm, posteriors = stream()
-    write_wav(tmp_path / "long.wav", pcm, RATE)
-    matches = match_events(TRUTH, EVENTS, duration_s=10)
-    heard = Heard(audio=str(tmp_path / "long.wav"), seconds=10.0, posteriors=posteriors)
+def of_recording(
+    path: Path, pcm: np.ndarray, posteriors: np.ndarray, events: list[Event]
+) -> StreamEvaluation:
+    """The evaluation of a recording of `TRUTH`, which is written."""
+    write_wav(path, pcm, RATE)
+    matches = match_events(TRUTH, events, duration_s=10)
+    heard = Heard(audio=str(path), seconds=10.0, posteriors=posteriors)
     recording = RecordingResult(heard=heard, truth=tuple(TRUTH), matches=matches)
-    result = StreamEvaluation(
+    return StreamEvaluation(
         model="m",
         runtime="r",
         seconds=1.0,
@@ -303,6 +305,27 @@ def test_a_stretch_of_a_recording_is_the_same_as_from_memory(tmp_path: Path) -> 
         matches=matches,
         curves={},
     )
+
+
+def test_outside_a_recording_the_error_tells_the_whole_length_of_it(tmp_path: Path) -> None:
+    result = of_recording(tmp_path / "long.wav", *stream(), EVENTS)
+    for start_s in (9.99, 10.0, 10_000.0):
+        with pytest.raises(KwsError, match=r"The audio is 0\.00 to 10\.00 s$"):
+            plot_stretch(result, tmp_path / "a.png", start_s=start_s, end_s=start_s + 20)
+    assert not (tmp_path / "a.png").exists()
+
+
+def test_one_word_and_one_event_are_counted_in_the_singular(tmp_path: Path) -> None:
+    pcm, posteriors = stream()
+    plot_timeline(
+        pcm, posteriors, CARD, tmp_path / "t.svg", truth=TRUTH, events=EVENTS, start_s=0, end_s=2
+    )
+    assert any("1 of 1 word heard, 0 of 1 event wrong" in t for t in texts(tmp_path / "t.svg"))
+
+
+def test_a_stretch_of_a_recording_is_the_same_as_from_memory(tmp_path: Path) -> None:
+    pcm, posteriors = stream()
+    result = of_recording(tmp_path / "long.wav", pcm, posteriors, EVENTS)
     plot_stretch(result, tmp_path / "a.png", start_s=2.5, end_s=7.5)
     plot_timeline(
         pcm,

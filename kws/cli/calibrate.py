@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -61,6 +62,8 @@ def calibrate(
     """Set a model's thresholds by how often it may fire falsely.
 
     They are chosen on the recordings given, so measure the result on others (kws evaluate).
+    Without --positives, and on audio too short to show the wanted rate (fewer than three false
+    accepts at that rate), they are only raised.
 
     \b
     Examples:
@@ -75,6 +78,7 @@ def calibrate(
     from kws.processes import usable_cores
     from kws.progress import tell
     from kws.recordings.calibrate import calibrate as choose
+    from kws.recordings.calibrate import check_wanted
     from kws.recordings.hear import hear
     from kws.recordings.truth import check_fits, own_words
 
@@ -83,6 +87,8 @@ def calibrate(
         raise typer.BadParameter(
             f"Each --positives needs its --labels. Received: {len(spoken)} and {len(tables)}."
         )
+    check_wanted(per_hour, lowest)
+    _check_target(out)
     card = load_model(model)
     content = resolve_model(model).read_bytes()
     old = card.decision
@@ -124,6 +130,21 @@ def calibrate(
         typer.echo("\n".join([*_lines(result), f"{out}: written"]))
 
 
+def _check_target(out: Path) -> None:
+    """Make sure, before long listening, that the model can be written; folders are made then."""
+    from kws.errors import KwsError
+
+    if out.is_dir():
+        raise KwsError(f"The output must be a file. Received: {out}, which is a folder")
+    above = next(path for path in out.absolute().parents if path.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        what = "may not be written to" if above.is_dir() else "is a file"
+        raise KwsError(
+            f"The output needs a folder. Received: {out}, where {above} {what}. Choose another "
+            "place"
+        )
+
+
 def _lines(result: Calibration) -> list[str]:
     from kws.matching import poisson_interval
 
@@ -152,7 +173,7 @@ def _lines(result: Calibration) -> list[str]:
         p = result.positives
         rate = p.false_reject_rate or 0.0
         lines.append(
-            f"{p.words:,} words: {100 * rate:.1f} % missed or taken for another; "
+            f"{counted(p.words, 'word')}: {100 * rate:.1f} % missed or taken for another; "
             f"{counted(len(p.false_accepts), 'false accept')} among them in "
             f"{duration(p.duration_s)}"
         )

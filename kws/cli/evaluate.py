@@ -205,6 +205,8 @@ def _on_clips(
         )
     for note in result.notes:
         tell(note)
+    # Before the pictures: what was measured must not be lost if one cannot be drawn or stored.
+    typer.echo(_as_json(result.to_json()) if as_json else clip_report(result))
     if plot is not None:
         from kws.report.clips import plot_confusion
 
@@ -215,7 +217,6 @@ def _on_clips(
 
         plot_in_noise(result, noise_plot)
         tell(f"wrote {noise_plot}")
-    typer.echo(_as_json(result.to_json()) if as_json else clip_report(result))
 
 
 def _on_streams(
@@ -247,6 +248,8 @@ def _on_streams(
     )
     for note in result.notes:
         tell(note)
+    # Before the pictures, as above.
+    typer.echo(_as_json(result.to_json()) if as_json else stream_report(result))
     if plot is not None:
         from kws.report.timeline import plot_stretch
 
@@ -265,14 +268,14 @@ def _on_streams(
 
         plot_trade_off(result.curves, Path(result.model).name, det)
         tell(f"wrote {det}")
-    typer.echo(_as_json(result.to_json()) if as_json else stream_report(result))
 
 
 def clip_report(result: Evaluation) -> str:
     """Return the figures of an evaluation on clips for people."""
     low, high = result.interval
     lines = [
-        f"{result.model} on {result.runtime}: {result.clips:,} clips in {result.seconds:.1f} s",
+        f"{result.model} on {result.runtime}: {counted(result.clips, 'clip')} in "
+        f"{result.seconds:.1f} s",
         f"accuracy {_percent(result.accuracy)} (95 % interval {_percent(low)} to {_percent(high)})",
         "",
     ]
@@ -322,10 +325,10 @@ def stream_report(result: StreamEvaluation) -> str:
     lines = [
         f"{result.model} on {result.runtime}: {duration(m.duration_s)} in {result.seconds:.1f} s "
         f"({speed:,.0f} times real time)",
-        f"{m.words:,} words: {len(m.hits):,} heard, {len(m.misses):,} missed, "
+        f"{counted(m.words, 'word')}: {len(m.hits):,} heard, {len(m.misses):,} missed, "
         f"{len(m.substitutions):,} taken for another keyword "
         f"(false reject rate {_percent(m.false_reject_rate)})",
-        f"{m.events:,} events: {len(m.false_accepts):,} false accepts, "
+        f"{counted(m.events, 'event')}: {counted(len(m.false_accepts), 'false accept')}, "
         f"{m.false_accepts_per_hour:.2f} an hour (95 % interval {low:.2f} to {high:.2f})",
         f"command error rate {_percent(m.command_error_rate)}",
     ]

@@ -78,7 +78,8 @@ def _lines(facts: dict[str, Any]) -> list[str]:
         ("input", _tensor(facts["input"])),
         ("output", _tensor(facts["output"])),
     ]
-    rows += [(ascii(key)[1:-1], _text(value)) for key, value in card["provenance"].items()]
+    provenance = {ascii(key)[1:-1]: _text(value) for key, value in card["provenance"].items()}
+    rows += [(name, text) for name, text in provenance.items() if text]
     width = max(len(name) for name, _ in rows)
     return [f"{name:{width}}  {text}" for name, text in rows]
 
@@ -96,12 +97,15 @@ def _features(front_end: dict[str, Any]) -> str:
 
 
 def _text(value: Any) -> str:
-    """Return a piece of provenance for a terminal: printable, and of a table only its figures."""
+    """Return a piece of provenance for a terminal: printable, and of a table only its figures.
+
+    Nothing where there is nothing to say.
+    """
     if isinstance(value, str) and value.isprintable():
         return value
     if isinstance(value, dict):
-        figures = {k: v for k, v in value.items() if not isinstance(v, (dict, list))}
-        return ", ".join(f"{ascii(k)[1:-1]} {_text(v)}" for k, v in figures.items())
+        figures = {k: _text(v) for k, v in value.items() if not isinstance(v, (dict, list))}
+        return ", ".join(f"{ascii(k)[1:-1]} {text}" for k, text in figures.items() if text)
     if isinstance(value, float):
         return f"{value:.4g}"
     # ASCII-only JSON, so that nothing moves the cursor.

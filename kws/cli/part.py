@@ -8,6 +8,7 @@ import typer
 
 from kws.cli.data import data_app
 from kws.cli.options import DATA_SET
+from kws.wording import counted
 
 
 def register(app: typer.Typer) -> None:
@@ -35,11 +36,14 @@ def part(
 ) -> None:
     """Write one part of a data set to a folder, to measure models on.
 
-    Who is in which part is decided by the speaker, as in training.
+    Who is in which part is decided by the speaker, as in training. Clips are hard links where
+    possible: changing one in place changes it in the data set, too.
 
     Example: kws data part speech_commands --silence 260 --to validation
     """
     from kws.data.part import write_part
 
     counts = write_part(root, name, target, words=word, silence=silence)
-    typer.echo(f"{target}: {sum(counts.values()):,} clips of {len(counts)} labels")
+    typer.echo(
+        f"{target}: {counted(sum(counts.values()), 'clip')} of {counted(len(counts), 'label')}"
+    )

@@ -138,7 +138,7 @@ def stream(
     spoken = sum(built.words.values())
     parts = ", ".join(f"{kind} {share:.0%}" for kind, share in shares.items())
     typer.echo(f"{out}: {duration(built.seconds)}, {counted(spoken, 'keyword')}; {parts}")
-    typer.echo(f"{table}: {spoken:,} labels")
+    typer.echo(f"{table}: {counted(spoken, 'label')}")
 
 
 def _names(text: str) -> list[str]:

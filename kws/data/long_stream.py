@@ -32,6 +32,7 @@ from kws.errors import KwsError
 from kws.files import atomic_write
 from kws.matching import COLUMNS, SpokenWord
 from kws.progress import Progress
+from kws.wording import counted
 
 RATE_HZ = 16000
 SPEECH_DB = 30.0
@@ -80,15 +81,14 @@ class StreamPlan:
     """Of everything random."""
 
     def __post_init__(self) -> None:
-        samples = round(self.hours * 3600 * RATE_HZ) if 0 < self.hours < 1e9 else 0
-        if not samples:
-            raise KwsError(f"A stream lasts more than 0 hours. Received: {self.hours:g}")
-        if samples > MOST_WAV_SAMPLES:
-            most = MOST_WAV_SAMPLES / RATE_HZ / 3600
+        most = MOST_WAV_SAMPLES / RATE_HZ / 3600
+        if self.hours > most:
             raise KwsError(
                 f"A WAV file of 4 GB holds {most:.1f} hours. Received: {self.hours:g}. Build "
                 "several with different seeds"
             )
+        if not self.hours > 0 or not self.samples:
+            raise KwsError(f"A stream lasts more than 0 hours. Received: {self.hours:g}")
         for one in fields(self):
             value = getattr(self, one.name)
             if isinstance(value, tuple) and not -1e3 < value[0] <= value[1] < 1e3:
@@ -361,7 +361,9 @@ class _Choice:
         level, snr = rng.uniform(*plan.level_dbfs), rng.uniform(*plan.snr_db)
         pcm = read_audio(path, RATE_HZ)
         if len(pcm) < RATE_HZ // 10:
-            raise KwsError(f"{path} is too short for speech. Received: {len(pcm)} samples")
+            raise KwsError(
+                f"{path} is too short for speech. Received: {counted(len(pcm), 'sample')}"
+            )
         start, end = (
             sentence_span(pcm) if kind == "sentence" else map(int, word_spans(pcm[None])[0])
         )
@@ -406,8 +408,8 @@ class _Noise:
         if not self._recordings:
             raise KwsError(
                 "There is no noise to lay under the speech. Received: "
-                f"{len(recordings)} recordings, none of a second that is not silent. Give some "
-                "with --noise DIR"
+                f"{counted(len(recordings), 'recording')}, none of a second that is not silent. "
+                "Give some with --noise-dir DIR"
             )
         self._rng = rng
         self._fade = round(_FADE_S * RATE_HZ)

@@ -18,6 +18,7 @@ from kws.data.split import SPLITS, TRAINING, recording_speaker, split_of
 from kws.data.transcripts import free_sentences
 from kws.errors import KwsError, some
 from kws.labels import SILENCE, UNKNOWN, folded
+from kws.wording import counted
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,8 +38,9 @@ class Material:
         """Say in a line how much there is."""
         clips = sum(map(len, self.words.values()))
         return (
-            f"{clips:,} clips of {len(self.words)} keywords, {len(self.others):,} of other words, "
-            f"{len(self.sentences):,} sentences, {len(self.noise)} recordings of noise"
+            f"{counted(clips, 'clip')} of {counted(len(self.words), 'keyword')}, "
+            f"{len(self.others):,} of other words, {counted(len(self.sentences), 'sentence')}, "
+            f"{counted(len(self.noise), 'recording')} of noise"
         )
 
 
@@ -126,7 +128,7 @@ def gather(
         if not recordings:
             raise KwsError(
                 f"{where} has no _background_noise_ folder. Give recordings of noise with "
-                "--noise DIR"
+                "--noise-dir DIR"
             )
         recordings = split_noise(recordings)[set(parts) != {TRAINING}]
     return Material(

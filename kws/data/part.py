@@ -11,12 +11,14 @@ from kws.audio.files import write_wav
 from kws.data.archive import hidden_folder
 from kws.data.noise_recordings import read_noise, silence_clips, split_noise
 from kws.data.scan import scan
+from kws.data.split import SPLITS
 from kws.errors import KwsError
 from kws.labels import SILENCE, folded
 from kws.progress import Progress
 
 SILENCE_DBFS = (-60.0, -10.0)
 SILENCE_SEED = 0
+_ALL = "all"
 
 
 def write_part(
@@ -28,6 +30,8 @@ def write_part(
     silence: int = 0,
 ) -> dict[str, int]:
     """Write the clips of one part to `target`/<label>/, linked where possible, else copied.
+
+    A linked clip is the same file: changed in place, it changes in the data set as well.
 
     Args:
         root: the data set.
@@ -42,9 +46,13 @@ def write_part(
         Clips of each label.
 
     Raises:
-        KwsError: `target` exists, a word or the part has no clips, or there is no noise to cut
-            silence from.
+        KwsError: `target` exists, there is no such part, a word or the part has no clips, or
+            there is no noise to cut silence from.
     """
+    if part not in (*SPLITS, _ALL):
+        raise KwsError(
+            f"No such part of the data. Received: {part!r}. Use {', '.join((*SPLITS, _ALL))}"
+        )
     folder = Path(target)
     if folder.exists():
         raise KwsError(f"The folder must not exist yet. Received: {folder}. Choose another name")
@@ -56,7 +64,7 @@ def write_part(
             f"{whole.root} has no folder for a word. Received: {', '.join(unknown)}. "
             "Check the spelling"
         )
-    index = whole.select(split=None if part == "all" else part, words=words or None)
+    index = whole.select(split=None if part == _ALL else part, words=words or None)
     if not len(index):
         raise KwsError(f"No clip of {whole.root} falls to the {part} part: there is nothing to do")
     recordings = split_noise(read_noise(whole))[part != "training"]

@@ -4,7 +4,9 @@ Each keyword is first looked at alone: how often it fires falsely at each of man
 where recordings with keywords are given, how many of its words it misses. A false accept more or
 less is then given to the keyword that gains most words by it: all ways of sharing the allowance
 among the keywords are compared by dynamic programming, as in the multiple-choice knapsack problem.
-Without such recordings the allowance is shared evenly.
+Without such recordings the allowance is shared evenly; and where the audio is also too short to
+show the wanted rate (fewer than three false accepts would come in it), thresholds are only raised
+from the model's own, never lowered: that little fires in a few minutes is no reason to lower one.
 
 Thresholds that do equally well on the recordings form an interval; its middle is taken, since its
 ends lie as close as possible to a false accept on one side and to a missed word on the other.
@@ -27,7 +29,7 @@ from kws.model_file import ModelCard
 from kws.recordings.curve import match_all
 from kws.recordings.hear import Heard
 from kws.recordings.replay import Replay
-from kws.wording import duration, two_digits
+from kws.wording import counted, duration, two_digits
 
 LOWEST = 0.2
 """No threshold is set below this, however little fires falsely."""
@@ -35,6 +37,12 @@ _HIGHEST = 0.999
 _SETTINGS = 240
 _MOST_ALLOWED = 5000
 _STEP_UP = 0.02
+_ENOUGH = 3
+"""Audio can show a rate if so many false accepts come in it at that rate, or more.
+
+That tells the rate from its half or its double; and where none came the rate is lower, with 95 %
+confidence ("rule of three").
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,19 +101,15 @@ def calibrate(
         negatives: what it answered to audio in which no keyword is spoken.
         per_hour: false accepts that are wanted in an hour, all keywords together.
         positives: what it answered to recordings with keywords, and the words in them. Only
-            misses are counted on them.
+            misses are counted on them. Without any, and with audio too short to show `per_hour`,
+            no threshold is set below the card's.
         decision: settings other than the thresholds, in place of the card's.
         lowest: no threshold below this.
 
     Raises:
         KwsError: no audio, or numbers that make no sense.
     """
-    if not 0 <= per_hour < math.inf:
-        raise KwsError(f"False accepts per hour must be 0 or more. Received: {per_hour}")
-    if not 0 < lowest <= _HIGHEST:
-        raise KwsError(
-            f"The lowest threshold must be above 0 and at most {_HIGHEST}. Received: {lowest}"
-        )
+    check_wanted(per_hour, lowest)
     if not negatives:
         raise KwsError("Thresholds are chosen on audio without keywords. Received: none")
     settings = decision or card.decision
@@ -113,35 +117,56 @@ def calibrate(
     spoken = [(Replay(card, heard, settings), list(words)) for heard, words in positives]
     hours = math.fsum(replay.seconds for replay in quiet) / 3600
     allowed = min(math.floor(per_hour * hours + 1e-9), _MOST_ALLOWED)
-    grid = _grid(lowest)
+    before = card.decision.thresholds
+    only_raised = not spoken and per_hour * hours < _ENOUGH
+    least = {word: max(lowest, before[word]) if only_raised else lowest for word in card.keywords}
+    grids = {word: _grid(threshold) for word, threshold in least.items()}
 
-    false = {word: _false_accepts(quiet, word, grid) for word in card.keywords}
-    missed = {word: _missed(spoken, word, grid) for word in card.keywords} if spoken else {}
+    false = {word: _false_accepts(quiet, word, grid) for word, grid in grids.items()}
+    missed = {word: _missed(spoken, word, grid) for word, grid in grids.items()} if spoken else {}
     chosen = _shared(false, missed, allowed) if missed else _even(false, allowed)
-    thresholds = {word: float(grid[chosen[word]]) for word in card.keywords}
+    thresholds = {word: float(grid[chosen[word]]) for word, grid in grids.items()}
 
     # Alone and together are nearly the same: an event silences others for the refractory time.
     silent: list[tuple[Replay, Sequence[SpokenWord]]] = [(replay, ()) for replay in quiet]
     result = match_all(silent, thresholds)
     while len(result.false_accepts) > allowed:
-        raised = {word: min(t + _STEP_UP * (1 - t), _HIGHEST) for word, t in thresholds.items()}
+        raised = {
+            word: max(t, min(t + _STEP_UP * (1 - t), _HIGHEST)) for word, t in thresholds.items()
+        }
         if raised == thresholds:
             break
         thresholds, result = raised, match_all(silent, raised)
-    thresholds = {word: round(threshold, 4) for word, threshold in thresholds.items()}
+    thresholds = {word: max(round(t, 4), least[word]) for word, t in thresholds.items()}
     result = match_all(silent, thresholds)
     return Calibration(
         wanted_per_hour=per_hour,
-        before=dict(card.decision.thresholds),
+        before=dict(before),
         decision=replace(settings, thresholds=thresholds),
         negatives=result,
         positives=match_all(spoken, thresholds) if spoken else None,
-        notes=tuple(_notes(result, per_hour, allowed, spoken, card)),
+        notes=tuple(_notes(result, per_hour, allowed, spoken, card, only_raised=only_raised)),
     )
+
+
+def check_wanted(per_hour: float, lowest: float = LOWEST) -> None:
+    """Make sure, before long listening, that `calibrate` can work with these numbers.
+
+    Raises:
+        KwsError: one of them makes no sense.
+    """
+    if not 0 <= per_hour < math.inf:
+        raise KwsError(f"False accepts per hour must be 0 or more. Received: {per_hour}")
+    if not 0 < lowest <= _HIGHEST:
+        raise KwsError(
+            f"The lowest threshold must be above 0 and at most {_HIGHEST}. Received: {lowest}"
+        )
 
 
 def _grid(lowest: float) -> npt.NDArray[np.float64]:
     """Return thresholds to try, rising, evenly spread in log odds [settings]."""
+    if lowest >= _HIGHEST:
+        return np.array([lowest])
     first, last = (math.log(t / (1 - t)) for t in (lowest, _HIGHEST))
     odds = np.linspace(first, last, _SETTINGS)
     grid = 1 / (1 + np.exp(-odds))
@@ -258,22 +283,35 @@ def _notes(
     allowed: int,
     spoken: Sequence[tuple[Replay, Sequence[SpokenWord]]],
     card: ModelCard,
+    *,
+    only_raised: bool,
 ) -> list[str]:
     notes = []
     n, hours = len(result.false_accepts), result.hours
     if n > allowed:
         notes.append(
-            f"even the highest thresholds leave {n} false accepts, where {allowed} are allowed: "
-            "this model needs more training on such audio"
+            f"even the highest thresholds leave {counted(n, 'false accept')}, more than the "
+            f"{allowed:,} allowed: this model needs more training on such audio"
         )
-    # Three events or so are needed to tell a rate from its half or its double.
-    if per_hour * hours < 3:
-        most = poisson_interval(n)[1] / hours
-        needed = f"{duration(3600 * 3 / per_hour)} would tell more" if per_hour else "none would"
+    heard, most = duration(result.duration_s), two_digits(poisson_interval(n)[1] / hours)
+    enough = duration(3600 * _ENOUGH / per_hour) if per_hour else ""
+    if not per_hour:
         notes.append(
-            f"{duration(result.duration_s)} cannot show {per_hour:g} false accepts an hour: one is "
-            f"{two_digits(1 / hours)} an hour, and {n} seen mean up to {two_digits(most)} (95 %); "
-            f"{needed}"
+            "no recording is long enough to show that a model never fires falsely: after "
+            f"{counted(n, 'false accept')} in {heard} it may still be up to {most} an hour (95 %); "
+            "the longer the audio, the less"
+        )
+    elif per_hour * hours < _ENOUGH:
+        notes.append(
+            f"{heard} cannot show {per_hour:g} false accepts an hour: one is "
+            f"{two_digits(1 / hours)} an hour, and after {n:,} it may still be up to {most} "
+            f"(95 %); {enough} would tell more"
+        )
+    if only_raised:
+        notes.append(
+            "thresholds were only raised, never lowered, as such audio alone cannot show that "
+            f"a lower one is good enough; {f'{enough} of it or ' if enough else ''}recordings with "
+            "keywords (--positives) would allow it"
         )
     if spoken:
         said = {word.keyword for _, words in spoken for word in words}

@@ -16,6 +16,7 @@ from kws.frontend import log_mel, mel_energies, spectrum, split
 from kws.matching import Matches, SpokenWord, match_events
 from kws.model_file import ModelCard
 from kws.report.style import BLUE, INK, PALE, VERMILLION, legend_below, picture, title
+from kws.wording import counted
 
 if TYPE_CHECKING:
     from kws.evaluate.streams import StreamEvaluation
@@ -57,13 +58,9 @@ def plot_timeline(
     """
     rate = card.front_end.sample_rate_hz
     audio_end_s = offset_s + len(pcm) / rate
-    end_s = audio_end_s if end_s is None else min(end_s, audio_end_s)
-    start_s = max(start_s, offset_s)
-    if end_s - start_s < card.front_end.frame_length / rate:
-        raise KwsError(
-            f"The time line would show {start_s:.2f} to {end_s:.2f} s, where there is no audio. "
-            f"The audio is {offset_s:.2f} to {audio_end_s:.2f} s"
-        )
+    start_s, end_s = _within(
+        start_s, audio_end_s if end_s is None else end_s, offset_s, audio_end_s, card
+    )
     matches = match_events(truth, events, duration_s=max(audio_end_s, 1e-9))
     scores = np.asarray(posteriors, np.float64).reshape(-1, len(card.labels))
     times = np.array([card.step_time_s(k) for k in range(len(scores))])
@@ -128,6 +125,7 @@ def plot_stretch(
 
     result = evaluation.recordings[recording]
     rate = evaluation.card.front_end.sample_rate_hz
+    start_s, end_s = _within(start_s, end_s, 0.0, result.heard.seconds, evaluation.card)
     first, last = round(start_s * rate), round(end_s * rate)
     parts, at = [], 0
     for block in iter_audio(result.heard.audio, rate, rate):
@@ -147,6 +145,23 @@ def plot_stretch(
         end_s=end_s,
         offset_s=min(first, at) / rate,
     )
+
+
+def _within(
+    start_s: float, end_s: float, audio_start_s: float, audio_end_s: float, card: ModelCard
+) -> tuple[float, float]:
+    """Return what of a stretch lies in the audio.
+
+    Raises:
+        KwsError: not even one frame of it.
+    """
+    first_s, last_s = max(start_s, audio_start_s), min(end_s, audio_end_s)
+    if last_s - first_s < card.front_end.frame_length / card.front_end.sample_rate_hz:
+        raise KwsError(
+            f"The time line would show {start_s:.2f} to {end_s:.2f} s, where there is no audio. "
+            f"The audio is {audio_start_s:.2f} to {audio_end_s:.2f} s"
+        )
+    return first_s, last_s
 
 
 def _mel_panel(
@@ -315,8 +330,8 @@ def _counted(matches: Matches, start_s: float, end_s: float) -> str:
     heard = sum(id(word) in hits for word in words)
     wrong = sum(id(event) not in hits for event in events)
     return (
-        f"{round(start_s, 2):g} to {round(end_s, 2):g} s: {heard} of {len(words)} words heard, "
-        f"{wrong} of {len(events)} events wrong"
+        f"{round(start_s, 2):g} to {round(end_s, 2):g} s: {heard} of "
+        f"{counted(len(words), 'word')} heard, {wrong} of {counted(len(events), 'event')} wrong"
     )
 
 
