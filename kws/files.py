@@ -32,12 +32,12 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[
         mode: ``"wb"`` or ``"w"`` (text is UTF-8).
 
     Raises:
-        OSError: as the file system has it; a full disk names `path`.
+        OSError: as the file system has it, but it names `path`, not the temporary file.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
     # The name is chosen before the file is made, so that Ctrl-C between the two leaves nothing.
-    temporary = target.with_name(f".{target.name}.{secrets.token_hex(4)}.part")
+    temporary = target.parent / f".{target.name}.{secrets.token_hex(4)}.part"
     try:
         encoding = None if "b" in mode else "utf-8"
         with temporary.open(mode.replace("w", "x"), encoding=encoding) as file:
@@ -48,8 +48,12 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[
     except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
-        if isinstance(error, OSError) and error.errno in FULL_DISK and error.filename is None:
-            # A failed write does not say what was written; whoever reads the message wants to know.
+        # A failed write does not say what was written, and nobody knows the temporary file; whoever
+        # reads the message wants to know.
+        if isinstance(error, OSError) and (
+            str(error.filename) == str(temporary)
+            or (error.filename is None and error.errno in FULL_DISK)
+        ):
             raise OSError(error.errno, error.strerror, str(target)) from error
         raise
 

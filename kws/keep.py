@@ -14,11 +14,10 @@ from __future__ import annotations
 import hashlib
 import os
 import re
+import time
 from collections import deque
-from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timedelta
-from functools import partial
+from datetime import datetime
 from pathlib import Path
 
 import numpy as np
@@ -108,14 +107,12 @@ class Keeper:
         """Begin a new stream, as after `Spotter.reset`.
 
         Args:
-            source: the file that is heard, which clips are named after; by default they are named
-                after the time of day, the stream beginning now.
+            source: the file that is heard, which clips are named after; by default the sound is
+                live, and they are named after the time of day.
         """
-        self._stamp: Callable[[float], str]
-        if source is None:
-            self._stamp = partial(_time_of_day, datetime.now())
-        else:
-            self._stamp = partial(_time_in_file, _file_name(source))
+        self._file = None if source is None else _file_name(source)
+        # Live sound: the clock when the newest came, and the time of the last clip's name, in ms.
+        self._now_s, self._named_ms = time.time(), 0
         self._blocks: deque[Pcm] = deque()
         self._first = self._heard = 0
         # Moments that an event may still make void, and those whose clip is to be written.
@@ -146,6 +143,9 @@ class Keeper:
         if real and len(samples):
             self._blocks.append(np.array(samples))
             self._heard += len(samples)
+            before_s, self._now_s = self._now_s, time.time()
+            if self._now_s < before_s:  # the clock was set back, and names go back with it
+                self._named_ms = 0
         fired = {event.time_s: event for event in events}
         steps = zip(self._spotter.posteriors, self._spotter.step_times_s.tolist(), strict=True)
         for row, time_s in steps:
@@ -235,14 +235,19 @@ class Keeper:
         write_wav(path, pcm, self._rate)
         (self.clips if moment.fired else self.almost_clips).append(path)
 
+    def _stamp(self, time_s: float) -> str:
+        """Return what the clip of a moment is named after: its time of day, or its place in a file.
 
-def _time_of_day(start: datetime, time_s: float) -> str:
-    when = start + timedelta(seconds=time_s)
-    return f"{when:%Y%m%d-%H%M%S}.{when.microsecond // 1000:03}"
-
-
-def _time_in_file(name: str, time_s: float) -> str:
-    return f"{name}_{round(1000 * time_s):07}"
+        The time of day counts back from the newest sound: a sum of what was heard since the
+        beginning would lag by what was lost, and know nothing of clocks that are set meanwhile.
+        """
+        if self._file is not None:
+            return f"{self._file}_{round(1000 * time_s):07}"
+        at_ms = round(1000 * (self._now_s - self._heard / self._rate + time_s))
+        # Sound that waited comes faster than it was spoken; names keep its order all the same.
+        self._named_ms = max(at_ms, self._named_ms + 1)
+        when = datetime.fromtimestamp(self._named_ms // 1000)
+        return f"{when:%Y%m%d-%H%M%S}.{self._named_ms % 1000:03}"
 
 
 def _file_name(source: str | Path) -> str:

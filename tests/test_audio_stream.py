@@ -51,8 +51,10 @@ def test_a_lone_last_byte_is_dropped_and_said(capsys: pytest.CaptureFixture[str]
     assert captured.out == ""
 
 
-def test_an_empty_stream_gives_nothing() -> None:
-    assert list(pcm_chunks(io.BytesIO(b""))) == []
+@pytest.mark.parametrize("content", [b"", b"x"])
+def test_a_stream_without_a_sample_is_refused_as_an_empty_file_is(content: bytes) -> None:
+    with pytest.raises(KwsError, match="holds no sound"):
+        list(pcm_chunks(io.BytesIO(content)))
 
 
 @pytest.mark.parametrize("magic", [b"RIFF", b"fLaC", b"OggS"])

@@ -1,8 +1,12 @@
 from __future__ import annotations
 
+import _thread
 import json
+import os
 import re
+import signal
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -11,8 +15,9 @@ import pytest
 import tiny_model
 from fake_sounddevice import FakeInput, install
 
-from kws.cli import run
-from kws.decide import DecisionConfig
+from kws.cli import main, run
+from kws.cli.listen import _Commands
+from kws.decide import DecisionConfig, Event
 from kws.spotter import Spotter
 
 SHELL = pytest.mark.skipif(sys.platform == "win32", reason="commands in sh")
@@ -77,6 +82,29 @@ def test_ctrl_c_ends_it_well_with_a_summary(monkeypatch, capsys, model, babble):
     assert f"yes {sum(e['keyword'] == 'yes' for e in heard)}" in summary
     assert "0 overflows, 0.0 s dropped" in summary
     assert module.opened[0].closed
+
+
+def test_sigterm_ends_it_well_too(monkeypatch, capsys, model, babble):
+    install(monkeypatch, FakeInput(name="Mic", audio=babble))
+    start = time.monotonic()
+    timers = [
+        threading.Timer(after_s, _thread.interrupt_main, (number,))
+        for after_s, number in ((2.0, signal.SIGTERM), (15.0, signal.SIGINT))
+    ]
+    for timer in timers:
+        timer.start()
+    assert run(["listen", "--model", model]) == 0
+    assert time.monotonic() - start < 12
+    timers[1].cancel()
+    assert capsys.readouterr().err.splitlines()[-1].startswith("listened ")
+
+
+def test_without_a_stderr_it_listens_all_the_same(monkeypatch, capsys, model, babble):
+    install(monkeypatch, FakeInput(name="Mic", audio=babble, end="aborted"))
+    monkeypatch.setattr(sys, "stderr", None)
+    with pytest.raises(SystemExit):
+        main(["listen", "--model", model, "--json"])
+    assert parsed(capsys.readouterr().out) == expected(model, babble)
 
 
 def test_plain_output_is_one_line_for_an_event(monkeypatch, capsys, model, babble):
@@ -161,6 +189,32 @@ def test_what_the_command_prints_stays_out_of_the_events_and_its_failure_is_one_
     assert f"kws: the command for '{events[0]['keyword']}' failed with status 3" in failures
 
 
+def ended(command: str) -> list[str]:
+    """What is said of a command that one event starts."""
+    said: list[str] = []
+    commands = _Commands(command, said.append)
+    commands.start(Event(keyword="yes", score=1.0, time_s=1.0))
+    commands.finish()
+    return said
+
+
+@SHELL
+def test_ctrl_c_does_not_reach_the_commands(monkeypatch, tmp_path):
+    monkeypatch.setenv("LOG", str(tmp_path / "group"))
+    assert ended('ps -o pgid= -p $$ > "$LOG"') == []
+    assert int((tmp_path / "group").read_text()) != os.getpgrp()
+
+
+@SHELL
+def test_a_command_that_a_signal_ended_is_no_failure_with_a_negative_status():
+    assert ended("kill -9 $$") == ["kws: the command for 'yes' was ended by signal 9 (Killed)"]
+
+
+@SHELL
+def test_a_command_that_takes_longer_is_left_alone():
+    assert ended("sleep 3") == ["kws: 1 command is still running"]
+
+
 @pytest.mark.parametrize(
     ("device", "says"),
     [
@@ -214,11 +268,16 @@ def test_a_microphone_that_is_pulled_out_fails_after_the_summary(
 
 
 def test_devices_are_listed_for_people_and_for_machines(monkeypatch, capsys):
-    install(monkeypatch, FakeInput(name="Webcam"), FakeInput(name="USB", rates=(44100,)), default=2)
+    install(
+        monkeypatch,
+        FakeInput(name="Webcam"),
+        FakeInput(name="USB", rates=(44100,), channels=(1,)),
+        default=2,
+    )
     assert run(["listen", "--list-devices"]) == 0
     assert capsys.readouterr().out.splitlines() == [
         "    1  Webcam  (ALSA, 2 channels, 16 kHz)",
-        "*   2  USB  (ALSA, 2 channels, 44.1 kHz)",
+        "*   2  USB  (ALSA, 1 channel, 44.1 kHz)",
     ]
     assert run(["listen", "--list-devices", "--json"]) == 0
     assert [d["name"] for d in json.loads(capsys.readouterr().out)] == ["Webcam", "USB"]

@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import tiny_model
 from numpy.typing import NDArray
 
+from kws import cli
 from kws.audio.files import write_wav
 from kws.cli import run as kws
 from kws.decide import DecisionConfig
 from kws.model_file import load_model
 from kws.spotter import Spotter
+
+POSIX = pytest.mark.skipif(sys.platform == "win32", reason="signals and sh")
 
 
 @pytest.fixture(scope="module")
@@ -164,6 +170,59 @@ def test_events_are_printed_while_the_pipe_is_still_open(model: Path) -> None:
     assert still_running
 
 
+def test_a_source_that_gives_nothing_is_an_error(model: Path) -> None:
+    process = spawn("run", "-m", model, "--json", "-")
+    out, err = process.communicate(b"")
+    assert (process.returncode, out) == (1, b"")
+    assert err.startswith(b"kws: The stream holds no sound. ") and err.count(b"\n") == 1
+
+
+@POSIX
+def test_a_closed_stdin_is_an_empty_one(model: Path) -> None:
+    command = [sys.executable, "-m", "kws", "run", "-m", str(model), "-"]
+    ended = subprocess.run(["sh", "-c", 'exec "$@" <&-', "sh", *command], capture_output=True)
+    assert (ended.returncode, ended.stdout) == (1, b"")
+    assert ended.stderr.startswith(b"kws: The stream holds no sound. ")
+    assert ended.stderr.count(b"\n") == 1
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_only_a_terminal_is_told_that_samples_are_awaited(
+    terminal: bool,
+    model: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    stream = io.BytesIO(sound(1).tobytes())
+    monkeypatch.setattr(sys, "stdin", SimpleNamespace(isatty=lambda: terminal, buffer=stream))
+    assert kws(["run", "-m", str(model), "-"]) == 0
+    told = "kws: waiting for raw samples on stdin (16-bit, 16 kHz, one channel)"
+    assert (capsys.readouterr().err.splitlines()[0] == told) is terminal
+
+
+@POSIX
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_live_pipe_that_is_interrupted_keeps_its_last_clip_and_says_what_it_was(
+    number: signal.Signals, model: Path, tmp_path: Path
+) -> None:
+    pcm = sound(12, 0)
+    first_event_s = expected(model, pcm)[0][0]
+    process = spawn("run", "-m", model, "--keep", tmp_path / "kept", "-")
+    assert process.stdin is not None
+    assert process.stdout is not None
+    process.stdin.write(pcm[: int((first_event_s + 0.1) * 16_000)].tobytes())
+    process.stdin.flush()
+    assert process.stdout.readline().startswith(b"-  ")
+    process.send_signal(number)
+    assert process.wait(20) == 128 + number
+    assert process.stderr is not None
+    lines = process.stderr.read().decode().splitlines()
+    process.communicate()
+    assert lines[0].startswith("1 file, ") and lines[0].endswith("s of audio, 1 event")
+    assert lines[1:] == [f"kept 1 event in {tmp_path / 'kept'}", "kws: interrupted"]
+    assert len(list((tmp_path / "kept").rglob("*.wav"))) == 1
+
+
 def test_a_reader_that_goes_away_ends_it_quietly(model: Path, files: list[str]) -> None:
     process = spawn("run", "-m", model, *files * 5)
     assert process.stdout is not None
@@ -172,6 +231,33 @@ def test_a_reader_that_goes_away_ends_it_quietly(model: Path, files: list[str]) 
     _, err = process.communicate()
     assert b"Traceback" not in err
     assert b"Exception" not in err
+
+
+# SIGTERM
+
+
+@POSIX
+@pytest.mark.parametrize("ctrl_c", ["default_int_handler", "SIG_IGN"])
+def test_sigterm_interrupts_as_ctrl_c_does_with_a_status_of_its_own(ctrl_c: str) -> None:
+    code = (
+        f"import signal\nsignal.signal(signal.SIGINT, signal.{ctrl_c})\nfrom kws import cli\n"
+        "cli.app = lambda **_: signal.raise_signal(signal.SIGTERM)\nstatus = cli.run([])\n"
+        "assert signal.getsignal(signal.SIGTERM) is signal.SIG_DFL\nraise SystemExit(status)"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (143, "kws: interrupted\n")
+
+
+@POSIX
+def test_who_handles_sigterm_already_goes_on_doing_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    came = []
+    monkeypatch.setattr(cli, "app", lambda **_: signal.raise_signal(signal.SIGTERM))
+    before = signal.signal(signal.SIGTERM, lambda number, _: came.append(number))
+    try:
+        assert kws([]) == 0
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert came == [signal.SIGTERM]
 
 
 # kws info

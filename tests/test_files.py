@@ -45,6 +45,26 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("name", ["folder", ".", "n" * 250])
+def test_what_cannot_be_written_is_named_not_the_temporary_file(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("folder").mkdir()
+    with pytest.raises(OSError) as caught, atomic_write(name) as file:
+        file.write(b"content")
+    error = caught.value
+    assert error.filename == name and error.filename2 is None
+    assert error.errno and error.strerror == os.strerror(error.errno)
+    assert [path.name for path in tmp_path.rglob("*")] == ["folder"]
+
+
+def test_an_error_about_another_file_keeps_its_name(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as caught, atomic_write(tmp_path / "a"):
+        (tmp_path / "missing").read_bytes()
+    assert caught.value.filename == str(tmp_path / "missing")
+
+
 def test_settings_are_read_also_with_a_byte_order_mark(tmp_path: Path) -> None:
     path = tmp_path / "a.toml"
     path.write_bytes('\ufeffname = "Ä"'.encode())

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import struct
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -182,6 +184,78 @@ def test_the_command_says_what_it_found(here: Path, capsys: pytest.CaptureFixtur
     assert f"{facts['clips']} false activations in 42 s" in shown
     assert run([*command, "--threshold", "1"]) == 0
     assert "nothing fired falsely" in capsys.readouterr().err
+
+
+def bad_late(path: Path) -> None:
+    """Write a sound file that only its last sample spoils."""
+    samples = np.zeros(9 * RATE, "<f4")
+    samples[-1] = np.nan
+    data = samples.tobytes()
+    form = struct.pack("<4sIHHIIHH", b"fmt ", 16, 3, 1, RATE, 4 * RATE, 4, 32)
+    chunks = b"WAVE" + form + struct.pack("<4sI", b"data", len(data)) + data
+    path.write_bytes(struct.pack("<4sI", b"RIFF", len(chunks)) + chunks)
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_recordings_that_cannot_be_used_are_reported_and_the_others_still_heard(
+    workers: str, here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(["mine", "m.tflite", "0.wav", "1.wav", "-o", "alone", "--json"]) == 0
+    alone = json.loads(capsys.readouterr().out)["clips"]
+    (here / "text.wav").write_text("not a sound\n")
+    bad_late(here / "late.wav")
+    names = ["text.wav", "0.wav", "late.wav", "none.wav", "2.wav", "1.wav"]
+    tables = []
+    for name in names:
+        table = here / f"{name}.tsv"
+        # Nothing is said in any but the one that the labels are not of.
+        words = "500\t501\tyes\n" if name == "2.wav" else ""
+        table.write_text(f"start_s\tend_s\tkeyword\n{words}")
+        tables += ["--labels", str(table)]
+    command = ["mine", "m.tflite", *names, *tables, "-o", "out", "--workers", workers]
+    for again in ("", " (done before)"):
+        assert run(command) == 1
+        out, err = capsys.readouterr()
+        *recordings, total = out.splitlines()
+        assert sorted(line.split(":")[0] for line in recordings) == ["0.wav", "1.wav"]
+        assert all(line.endswith(f"clips{again}") for line in recordings)
+        assert total == f"out: {alone} false activations in 42 s, 4 recordings not usable"
+        complaints = [line for line in err.splitlines() if line.startswith("kws: ")]
+        assert sorted(line.split()[1] for line in complaints) == [
+            *("2.wav", "late.wav", "none.wav", "text.wav"),
+        ]
+
+
+def test_what_is_no_fault_of_a_recording_ends_the_run(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dying(*_: object, **__: object) -> Iterator[object]:
+        raise KwsError("A worker process ended without a word")
+        yield
+
+    monkeypatch.setattr(mining, "hear_each", dying)
+    with pytest.raises(KwsError, match="without a word"):
+        list(mine("m.tflite", [("0.wav", [])], "out"))
+
+
+def test_clips_that_were_removed_since_are_not_counted(
+    here: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = ["mine", "m.tflite", "0.wav", "-o", "out"]
+    assert run(command) == 0
+    clips = sorted((here / "out" / "_unknown_").iterdir())
+    clips[0].unlink()
+    capsys.readouterr()
+    assert run([*command, "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    left = [f"_unknown_/{clip.name}" for clip in clips[1:]]
+    assert (facts["clips"], facts["recordings"][0]["clips"]) == (len(left), left)
+    for clip in clips[1:]:
+        clip.unlink()
+    assert run(command) == 0
+    out, err = capsys.readouterr()
+    assert out.splitlines()[0] == f"0.wav: 30 s, 0 clips (done before, {len(clips)} removed since)"
+    assert "nothing fired falsely" not in err
 
 
 @pytest.mark.parametrize(

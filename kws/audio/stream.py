@@ -32,8 +32,8 @@ def pcm_chunks(stream: IO[bytes], chunk_samples: int = 1600) -> Iterator[Pcm]:
         int16 [chunk_samples], native byte order.
 
     Raises:
-        KwsError: `chunk_samples` is less than 1, the stream is not binary, begins like a sound
-            file, or cannot be read.
+        KwsError: `chunk_samples` is less than 1, or the stream is not binary, begins like a sound
+            file, cannot be read, or ends without one sample.
 
     Example::
 
@@ -42,21 +42,25 @@ def pcm_chunks(stream: IO[bytes], chunk_samples: int = 1600) -> Iterator[Pcm]:
     """
     if chunk_samples < 1:
         raise KwsError(f"A block needs samples. Received: {chunk_samples}. Use 1 or more")
-    first = True
+    empty = True
     while True:
         block = _read(stream, 2 * chunk_samples)
-        if first:
+        if empty:
             _refuse_sound_files(block)
-            first = False
         if len(block) % 2:
             tell(
                 "the stream ended in the middle of a sample; its last byte is dropped (raw 16-bit "
                 "samples are expected)"
             )
         if len(block) >= 2:
+            empty = False
             yield np.frombuffer(block, "<i2", count=len(block) // 2).astype(np.int16)
         if len(block) < 2 * chunk_samples:
-            return
+            break
+    if empty:
+        raise KwsError(
+            "The stream holds no sound. Received: 0 samples. Check the program that writes it"
+        )
 
 
 def _read(stream: IO[bytes], size: int) -> bytes:

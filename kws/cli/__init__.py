@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 import sys
+import threading
+from collections.abc import Iterator
 from importlib import import_module
+from pathlib import Path
+from types import FrameType
 
 import typer
 from typer.core import TyperGroup
@@ -70,12 +76,22 @@ for _room in _ROOMS:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line and exit: 0 good, 1 the work failed, 2 bad usage, 130 interrupted."""
+    """Run the command line and exit: 0 good, 1 the work failed, 2 bad usage, 130 interrupted.
+
+    SIGTERM interrupts as Ctrl-C does, with status 143.
+    """
+    _open_closed_streams()
     sys.exit(run(arguments))
 
 
 def run(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit status; an expected error is one line on stderr."""
+    with _interrupted_by_sigterm() as numbers:
+        return _run(arguments, numbers)
+
+
+def _run(arguments: list[str] | None, numbers: list[int]) -> int:
+    """Run the command line; the last of the numbers is the signal that an interruption comes of."""
     try:
         # Typer ends quietly, with status 1, where the reader goes away (`kws run … | head`).
         result = app(args=arguments, prog_name="kws", standalone_mode=False)
@@ -101,7 +117,7 @@ def run(arguments: list[str] | None = None) -> int:
         # while TensorFlow is being imported), `python -m` remembers that it went out of there and
         # ends by the signal, whatever the status. The next exec() of text makes it forget.
         exec("")
-        return 128 + signal.SIGINT
+        return 128 + numbers[-1]
     except KwsError as error:
         _complain(str(error))
         return 1
@@ -116,6 +132,48 @@ def run(arguments: list[str] | None = None) -> int:
         else:
             raise
         return 1
+
+
+@contextlib.contextmanager
+def _interrupted_by_sigterm() -> Iterator[list[int]]:
+    """Let SIGTERM (systemd, `kill`) do what Ctrl-C does, so that work ends in the same good order.
+
+    Yields:
+        SIGINT, and SIGTERM behind it once that has come.
+    """
+    numbers: list[int] = [signal.SIGINT]
+    if (
+        threading.current_thread() is not threading.main_thread()
+        or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
+    ):
+        yield numbers  # signals are not ours to handle, or somebody does already
+        return
+
+    def interrupt(number: int, frame: FrameType | None) -> None:
+        numbers.append(number)
+        pressed = signal.getsignal(signal.SIGINT)
+        if callable(pressed):  # who watches for Ctrl-C (`kws.native`) sees this as well
+            pressed(number, frame)
+        else:  # Ctrl-C is ignored: the shell started us in the background
+            raise KeyboardInterrupt
+
+    signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield numbers
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+def _open_closed_streams() -> None:
+    """Let a standard stream that is closed (`2>&-`) lead nowhere: None, it trips who uses it.
+
+    The next file that is opened would take its number besides, and hold what libraries print.
+    """
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            stream = Path(os.devnull).open(mode)  # noqa: SIM115
+            os.set_inheritable(stream.fileno(), True)
+            setattr(sys, name, stream)
 
 
 def _complain(message: str) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -164,7 +165,7 @@ class _Session:
         """Say what the session was."""
         heard = ", ".join(f"{keyword} {n}" for keyword, n in self._counts.most_common())
         events = sum(self._counts.values())
-        lost = f"{microphone.overflows} overflows, {microphone.lost_s:.1f} s dropped"
+        lost = f"{counted(microphone.overflows, 'overflow')}, {microphone.lost_s:.1f} s dropped"
         self._display.say(
             f"listened {self._heard_s:.1f} s, {counted(events, 'event')}"
             f"{f' ({heard})' if heard else ''}, {lost}"
@@ -201,6 +202,9 @@ class _Commands:
                 stdin=subprocess.DEVNULL,
                 stdout=2,
                 env=environment,
+                # Ctrl-C reaches us alone.
+                start_new_session=True,
+                creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
             )
         except OSError as error:
             self._say(f"kws: the command cannot be started: {error}")
@@ -208,13 +212,17 @@ class _Commands:
         self._running.append((event.keyword, process))
 
     def check(self) -> None:
-        """Collect commands that have ended and say which of them failed."""
+        """Collect commands that have ended and say which of them failed, and how."""
         ended = [(k, process) for k, process in self._running if process.poll() is not None]
         for keyword, process in ended:
             self._running.remove((keyword, process))
-            if process.returncode:
+            status = process.returncode
+            if status > 0:
+                self._say(f"kws: the command for {keyword!r} failed with status {status}")
+            elif status < 0:
+                name = signal.strsignal(-status) or "unknown"
                 self._say(
-                    f"kws: the command for {keyword!r} failed with status {process.returncode}"
+                    f"kws: the command for {keyword!r} was ended by signal {-status} ({name})"
                 )
 
     def finish(self) -> None:
@@ -224,7 +232,8 @@ class _Commands:
             self.check()
             time.sleep(0.01)
         if self._running:
-            self._say(f"kws: {len(self._running)} commands are still running")
+            are = "is" if len(self._running) == 1 else "are"
+            self._say(f"kws: {counted(len(self._running), 'command')} {are} still running")
 
 
 class _Meter:
@@ -288,5 +297,5 @@ def _print_devices(as_json: bool) -> None:
         mark = "*" if device.is_default else " "
         typer.echo(
             f"{mark} {device.index:3}  {device.name}  ({device.host_api}, "
-            f"{device.channels} channels, {device.default_rate_hz / 1000:g} kHz)"
+            f"{counted(device.channels, 'channel')}, {device.default_rate_hz / 1000:g} kHz)"
         )

@@ -47,8 +47,9 @@ def mine(
 ) -> None:
     """Save what a model wrongly fires on, to train it against.
 
-    A recording that is done is not run again, so an interrupted run goes on where it was. Put the
-    clips into the data set, for example with -o speech_commands, and train again.
+    A recording that is done is not run again, so an interrupted run goes on where it was. One that
+    cannot be used is reported and the others still run; the exit status is then 1. Put the clips
+    into the data set, for example with -o speech_commands, and train again.
 
     \b
     Examples:
@@ -68,6 +69,7 @@ def mine(
         )
     truths = [read_truth(table) for table in tables] or [[] for _ in audio]
     found = []
+    failed = 0
     for one in run(
         model,
         list(zip(audio, truths, strict=True)),
@@ -78,12 +80,19 @@ def mine(
         workers=workers or usable_cores(),
         progress=True,
     ):
+        if one.fault is not None:
+            failed += 1
+            tell(one.fault)
+            continue
         found.append(one)
         if not as_json:
-            again = " (done before)" if one.done_before else ""
+            since = f", {one.removed:,} removed since" if one.removed else ""
+            again = f" (done before{since})" if one.done_before else ""
             typer.echo(
                 f"{one.audio}: {duration(one.seconds)}, {counted(len(one.clips), 'clip')}{again}"
             )
+    if not found:
+        raise typer.Exit(1)
     clips = sum(len(one.clips) for one in found)
     seconds = sum(one.seconds for one in found)
     if as_json:
@@ -98,6 +107,9 @@ def mine(
         ]
         typer.echo(json.dumps({"clips": clips, "hours": seconds / 3600, "recordings": facts}))
     else:
-        typer.echo(f"{out}: {counted(clips, 'false activation')} in {duration(seconds)}")
-    if not clips:
+        unusable = f", {counted(failed, 'recording')} not usable" if failed else ""
+        typer.echo(f"{out}: {counted(clips, 'false activation')} in {duration(seconds)}{unusable}")
+    if not clips and not any(one.removed for one in found):
         tell("nothing fired falsely; a lower --threshold finds what nearly did")
+    if failed:
+        raise typer.Exit(1)

@@ -59,7 +59,8 @@ KEEP: Any = typer.Option(
     None,
     "--keep",
     metavar="DIR",
-    help="Keep the sound around each event, 2 s: DIR/<keyword>/<time>_<score>.wav.",
+    help="Keep the sound around each event, 2 s or more: DIR/<keyword>/<when>_<score>.wav. <when> "
+    "is the time of day; for a sound file it is <file>-<hash>_<ms>.",
     show_default=False,
 )
 KEEP_ALMOST: Any = typer.Option(

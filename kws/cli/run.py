@@ -59,30 +59,38 @@ def run(
     keeper = keeper_for(spotter, keep, keep_almost)
     feed = keeper.feed if keeper else spotter.feed
     rate = spotter.card.front_end.sample_rate_hz
-    failed = 0
+    begun = failed = 0
     heard_samples = 0
     events = 0
-    for file in files:
-        spotter.reset()
-        if keeper:
-            keeper.begin(None if file == "-" else file)
-        try:
-            for block in _blocks(file, rate):
-                heard_samples += len(block)
-                events += _report(file, feed(block), as_json)
-            if file != "-":  # a pipe just ends
-                silence = np.zeros(TAIL_SAMPLES, np.int16)
-                found = keeper.feed(silence, real=False) if keeper else feed(silence)
-                events += _report(file, found, as_json)
-        except KwsError as error:
-            failed += 1
-            typer.echo(f"kws: {error}", err=True)
-        finally:
+    interrupted = None
+    try:
+        for file in files:
+            begun += 1
+            spotter.reset()
             if keeper:
-                keeper.finish()
-    if failed < len(files):
+                keeper.begin(None if file == "-" else file)
+            try:
+                for block in _blocks(file, rate):
+                    heard_samples += len(block)
+                    found = feed(block)
+                    events += len(found)
+                    _report(file, found, as_json)
+                if file != "-":  # a pipe just ends
+                    silence = np.zeros(TAIL_SAMPLES, np.int16)
+                    found = keeper.feed(silence, real=False) if keeper else feed(silence)
+                    events += len(found)
+                    _report(file, found, as_json)
+            except KwsError as error:
+                failed += 1
+                typer.echo(f"kws: {error}", err=True)
+            finally:
+                if keeper:
+                    keeper.finish()
+    except KeyboardInterrupt as error:  # the way to end a live pipe
+        interrupted = error
+    if failed < begun:
         typer.echo(
-            f"{counted(len(files) - failed, 'file')}, {heard_samples / rate:.1f} s of audio, "
+            f"{counted(begun - failed, 'file')}, {heard_samples / rate:.1f} s of audio, "
             f"{counted(events, 'event')}{f', {failed} not readable' if failed else ''}",
             err=True,
         )
@@ -90,6 +98,8 @@ def run(
         typer.echo(kept_line(keeper, keep), err=True)
         if keeper.failed:
             raise KwsError(keeper.failed)
+    if interrupted:
+        raise interrupted
     if failed:
         raise typer.Exit(1)
 
@@ -97,15 +107,20 @@ def run(
 def _blocks(file: str, sample_rate_hz: int) -> Iterable[Any]:
     if file == "-":
         from kws.audio.stream import pcm_chunks
+        from kws.progress import tell
 
+        if sys.stdin.isatty():
+            tell(
+                f"waiting for raw samples on stdin (16-bit, {sample_rate_hz / 1000:g} kHz, one "
+                "channel)"
+            )
         return pcm_chunks(sys.stdin.buffer, _PIPE_BLOCK)
     from kws.audio.files import iter_audio
 
     return iter_audio(file, _FILE_BLOCK, sample_rate_hz)
 
 
-def _report(file: str, events: Sequence[Event], as_json: bool) -> int:
-    """Print the events (echo flushes each line) and return their number."""
+def _report(file: str, events: Sequence[Event], as_json: bool) -> None:
+    """Print the events; echo flushes each line."""
     for event in events:
         typer.echo(event_line(event, as_json=as_json, file=file))
-    return len(events)

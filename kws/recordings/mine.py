@@ -8,7 +8,7 @@ training part.
 
 What was done is recorded for each recording after its last clip, under ``DIR/.mined/``; with the
 same model, settings, labels and recording it is not done again. Clips are written whole or not at
-all.
+all. A recording that cannot be used does not keep the others from being heard.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -53,8 +53,12 @@ class Mined:
     """Its length."""
     clips: tuple[str, ...]
     """The false activations, relative to the folder."""
-    done_before: bool
+    done_before: bool = False
     """Whether this was known from an earlier run."""
+    removed: int = 0
+    """How many clips of that run are not in the folder any more."""
+    fault: str | None = None
+    """Why the recording cannot be used, in a line; then nothing was found."""
 
 
 def mine(
@@ -86,7 +90,7 @@ def mine(
         What was found, recording by recording, in the order in which they are done.
 
     Raises:
-        KwsError: no such model, or a recording or its labels cannot be used.
+        KwsError: no such model, the labels name none of its keywords, or a worker process died.
     """
     card = load_model(model)
     if before_s is None:
@@ -113,19 +117,64 @@ def mine(
     ]
     todo = []
     for i, record in enumerate(records):
-        known = _known(record)
+        known = _known(str(paths[i]), target, record)
         if known is None:
             todo.append(i)
         else:
-            yield Mined(audio=str(paths[i]), done_before=True, **known)
-    if not todo:
-        return
-    hearing = hear_each(model, [paths[i] for i in todo], workers=workers, progress=progress)
+            yield known
+    rate = card.front_end.sample_rate_hz
+    hearing = _hear_readable(model, paths, todo, rate, workers=workers, progress=progress)
     with closing(hearing):
-        for position, heard in hearing:
-            i = todo[position]
-            check_fits(heard, truths[i])
-            yield _save(card, heard, truths[i], target, records[i], before_s, after_s)
+        for i, heard in hearing:
+            try:
+                if isinstance(heard, KwsError):
+                    raise heard
+                check_fits(heard, truths[i])
+                found = _save(card, heard, truths[i], target, records[i], before_s, after_s)
+            except KwsError as error:
+                found = Mined(audio=str(paths[i]), seconds=0.0, clips=(), fault=str(error))
+            yield found
+
+
+def _hear_readable(
+    model: str | Path,
+    paths: Sequence[Path],
+    todo: Sequence[int],
+    rate: int,
+    *,
+    workers: int,
+    progress: bool,
+) -> Generator[tuple[int, Heard | KwsError], None, None]:
+    """Yield the position of each recording and what was heard, or why it cannot be read.
+
+    One that cannot be read ends the hearing. Then those that are left are read to their ends, which
+    is much faster, and those that can be read are heard.
+    """
+    left = list(todo)
+    while left:
+        order = list(left)
+        hearing = hear_each(model, [paths[i] for i in order], workers=workers, progress=progress)
+        try:
+            with closing(hearing):
+                for position, heard in hearing:
+                    left.remove(order[position])
+                    yield order[position], heard
+        except KwsError:
+            faults = {i: fault for i in left if (fault := _fault(paths[i], rate))}
+            if not faults:
+                raise
+            left = [i for i in left if i not in faults]
+            yield from faults.items()
+
+
+def _fault(path: Path, rate: int) -> KwsError | None:
+    """Return why a recording cannot be read; None where it can."""
+    try:
+        for _ in iter_audio(path, rate, rate):
+            pass
+    except KwsError as error:
+        return error
+    return None
 
 
 def _save(
@@ -153,7 +202,7 @@ def _save(
     facts: dict[str, Any] = {"seconds": heard.seconds, "clips": names}
     with atomic_write(record, "w") as file:
         json.dump({"audio": os.fspath(heard.audio), **facts}, file, indent=1)
-    return Mined(audio=heard.audio, seconds=heard.seconds, clips=tuple(names), done_before=False)
+    return Mined(audio=heard.audio, seconds=heard.seconds, clips=tuple(names))
 
 
 def clip_name(audio: str | Path, event: Event) -> str:
@@ -206,8 +255,8 @@ def _record_of(
     )
 
 
-def _known(record: Path) -> Mapping[str, Any] | None:
-    """Return what an earlier run found; None if there was none.
+def _known(audio: str, folder: Path, record: Path) -> Mined | None:
+    """Return what is left of what an earlier run found; None if there was none.
 
     Clips that were removed since stay removed: somebody found that they hold the keyword.
     """
@@ -217,4 +266,6 @@ def _known(record: Path) -> Mapping[str, Any] | None:
         seconds = float(stored["seconds"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
-    return {"clips": clips, "seconds": seconds}
+    there = tuple(clip for clip in clips if (folder / clip).exists())
+    removed = len(clips) - len(there)
+    return Mined(audio=audio, seconds=seconds, clips=there, done_before=True, removed=removed)
