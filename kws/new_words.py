@@ -125,14 +125,14 @@ def check_words(words: Sequence[str]) -> tuple[str, ...]:
 
 
 def check_device(device: str) -> str:
-    """Return the device if it is one of `DEVICES`.
+    """Return the device as it stands in `DEVICES`; capital letters are as good.
 
     Raises:
         KwsError: it is none.
     """
-    if device not in DEVICES:
+    if device.casefold() not in DEVICES:
         raise KwsError(f"No such device. Received: {device!r}. Choose one of: {', '.join(DEVICES)}")
-    return device
+    return device.casefold()
 
 
 def check_spoken(

@@ -14,7 +14,7 @@ from test_find_words import recording
 from kws.audio.files import read_audio, write_wav
 from kws.cli import run
 from kws.data.lengths import word_lengths
-from kws.data.own_words import cut_other_speech, cut_words
+from kws.data.own_words import WordFolder, cut_other_speech, cut_words
 from kws.data.scan import scan
 from kws.data.split import TRAINING, speaker_of, split_of
 from kws.errors import KwsError
@@ -95,6 +95,65 @@ def test_dry_run_writes_nothing_and_names_the_clips_that_there_would_be(here, ca
     assert add("computer", "session.wav", "--several") == 0
     written = capsys.readouterr().out.splitlines()
     assert [line.replace("would add", "added") for line in said] == written
+
+
+def test_the_same_recordings_are_not_added_again_under_another_speakers_name(here, capsys):
+    write_wav("session.wav", SESSION)
+    assert add("computer", "session.wav", "--several") == 0
+    before = clips(here)
+    capsys.readouterr()
+    for dry_run in (["--dry-run"], []):
+        assert add("computer", "session.wav", "--several", "--speaker", "ada", *dry_run) == 0
+        out, err = capsys.readouterr()
+        for line, clip in zip(out.splitlines(), before, strict=True):
+            assert line.startswith(f"there already: {clip.relative_to(here)} (")
+        (note,) = [line for line in err.splitlines() if line.startswith("note: there already")]
+        assert "under another speaker's name" in note and "4 clips in words/computer" in note
+        assert before[0].name in note and "keep" in note and "delete" in note
+        assert clips(here) == before
+    for clip in before:
+        clip.unlink()
+    assert add("computer", "session.wav", "--several", "--speaker", "ada") == 0
+    assert [clip.name for clip in clips(here)] == [f"ada_nohash_{n}.wav" for n in range(4)]
+    capsys.readouterr()
+    assert add("computer", "session.wav", "--several", "--speaker", "ada") == 0
+    assert "another speaker" not in capsys.readouterr().err
+
+
+def test_a_clip_that_is_there_twice_under_two_speakers_names_is_said(here, capsys):
+    write_wav("words/computer/ada_nohash_0.wav", recording((1.2, 0.6, 6000)))
+    write_wav("words/computer/bob_nohash_3.wav", recording((1.2, 0.6, 6000)))
+    write_wav("a.wav", recording((1.2, 0.6, 6000)))
+    assert add("computer", "a.wav", "--whole", "--speaker", "ada") == 0
+    assert "(bob_nohash_3.wav)" in capsys.readouterr().err
+    assert len(clips(here)) == 2
+
+
+def test_a_dry_run_counts_equal_recordings_once_like_the_run_itself(here, capsys):
+    write_wav("a.wav", recording((1.2, 0.6, 6000)))
+    write_wav("b.wav", recording((1.2, 0.6, 6000)))
+    for dry_run, first in ((["--dry-run"], "would add"), ([], "added")):
+        assert add("computer", "a.wav", "b.wav", "--speaker", "ada", *dry_run) == 0
+        said = capsys.readouterr().out.splitlines()
+        assert [line.split(":")[0] for line in said] == [first, "there already"]
+    assert len(clips(here)) == 1
+
+
+def test_clips_that_are_there_are_read_once_at_most_and_only_where_the_size_fits(
+    tmp_path, monkeypatch
+):
+    for i in range(20):
+        write_wav(tmp_path / f"go/s{i}_nohash_0.wav", np.full(16000 + i // 10, i, np.int16))
+    read = []
+    original = Path.read_bytes
+    monkeypatch.setattr(Path, "read_bytes", lambda path: read.append(path) or original(path))
+    folder = WordFolder(tmp_path, "go")
+    for i in range(100, 150):
+        assert folder.holding(np.full(16001, i, np.int16)) == []
+        folder.add(np.full(16001, i, np.int16), "ada")
+    assert folder.holding(np.full(16001, 120, np.int16)) == [tmp_path / "go/ada_nohash_20.wav"]
+    assert folder.holding(np.full(16001, 12, np.int16)) == [tmp_path / "go/s12_nohash_0.wav"]
+    assert sorted(read) == [tmp_path / f"go/s{i}_nohash_0.wav" for i in range(10, 20)]
 
 
 def test_the_picture_is_drawn_also_of_a_dry_run_and_of_what_was_refused(here, capsys):

@@ -16,10 +16,10 @@ from test_find_words import recording
 
 from kws import new_words
 from kws.audio.files import write_wav
-from kws.cli import app, run
+from kws.cli import app, main, run
 from kws.data.lengths import word_lengths
 from kws.data.scan import scan
-from kws.data.split import TRAINING, split_of
+from kws.data.split import TRAINING, speaker_of, split_of
 from kws.errors import KwsError
 from kws.recipe import TrainingRecipe, load_recipe
 from kws.verdict.advice import Facts, advise_word
@@ -123,6 +123,43 @@ def test_what_is_not_given_is_asked_and_a_wrong_answer_asked_again(here, mute, m
     assert commands(out)[-1] == "kws firmware lamp/lamp.tflite -o lamp/firmware"
 
 
+@pytest.mark.parametrize(
+    ("answers", "speakers"),
+    [
+        (["yes", "Anne Smith", "y", "anne"], {"anne"}),
+        (["Y", "anne"], {"anne"}),
+        (["anne"], {"anne"}),
+        (["No"], None),
+        (["n"], None),
+        (["yes", "no"], None),
+        ([""], None),
+    ],
+)
+def test_yes_and_no_are_no_speakers_names(here, mute, monkeypatch, answers, speakers):
+    record("mine/a.wav", "mine/b.wav")
+    monkeypatch.setattr("sys.stdin", Terminal("lamp", "mine", *answers, "en", "pi"))
+    assert run(["new"]) == 0
+    found = {speaker_of(clip.name) for clip in (here / "lamp/recordings/lamp").iterdir()}
+    assert found == speakers if speakers else len(found) == 2
+
+
+@pytest.mark.parametrize("answer", ["none", "No", "N", ""])
+def test_no_is_no_folder_of_recordings(here, mute, monkeypatch, answer):
+    monkeypatch.setattr("sys.stdin", Terminal("lamp", answer, "en", "laptop"))
+    assert run(["new"]) == 0
+    assert not (here / "lamp/recordings").exists()
+
+
+def test_a_device_may_have_capital_letters(mute, monkeypatch, capsys):
+    monkeypatch.setattr("sys.stdin", Terminal("none", "Pi"))
+    assert run(["new", "--word", "lamp", "-l", "en"]) == 0
+    asked = capsys.readouterr()
+    assert "on the Pi" in asked.out and "No such device" not in asked.err
+    given = ["--replace", "--yes", "--device", "PI"]
+    assert run(["new", "--word", "lamp", *given]) == 0
+    assert capsys.readouterr().out == asked.out
+
+
 def test_what_is_given_is_not_asked(mute, monkeypatch, capsys):
     monkeypatch.setattr("sys.stdin", Terminal())
     assert run(["new", "--word", "lamp", "--yes"]) == 0
@@ -145,8 +182,11 @@ def test_who_leaves_in_the_middle_of_the_questions_leaves_nothing_behind(
 
 
 @pytest.mark.parametrize("arguments", [[], ["--yes"]])
-def test_without_a_terminal_a_missing_word_is_bad_usage(arguments, capsys):
-    assert run(["new", *arguments]) == 2
+@pytest.mark.parametrize("stdin", [io.StringIO(), None])
+def test_without_a_terminal_a_missing_word_is_bad_usage(arguments, stdin, monkeypatch, capsys):
+    monkeypatch.setattr("sys.stdin", stdin)  # None where it was closed (`<&-`)
+    with pytest.raises(SystemExit, match="2"):
+        main(["new", *arguments])
     assert "--word" in capsys.readouterr().err
 
 
@@ -202,6 +242,36 @@ def test_recordings_of_one_person_are_all_hers_and_most_are_learnt_from(here, mu
     assert len(clips.select(split=TRAINING)) >= 6
     assert run([*given, "--replace"]) == 2
     assert "--recordings" in capsys.readouterr().err
+
+
+def test_a_speaker_who_was_forgotten_and_is_given_then_has_the_recordings_once(here, mute, capsys):
+    record(*(f"mine/{i}.wav" for i in range(3)))
+    given = ["new", "--word", "lamp", "--recordings", "mine"]
+    assert run(given) == 0
+    place = here / "lamp/recordings/lamp"
+    before = sorted(clip.read_bytes() for clip in place.iterdir())
+    names = [clip.name for clip in place.iterdir()]
+    capsys.readouterr()
+    assert run([*given, "--speaker", "me", "--replace"]) == 0
+    assert sorted(clip.name for clip in place.iterdir()) == [f"me_nohash_{n}.wav" for n in range(3)]
+    assert sorted(clip.read_bytes() for clip in place.iterdir()) == before
+    err = capsys.readouterr().err
+    assert "without a speaker's name, which they have now: 3 clips" in err
+    assert all(f"{name} is me_nohash_" in err for name in names)
+    assert "lamp: 3 clips by 1 speaker," in err
+
+
+def test_recordings_that_somebody_had_named_keep_their_name_and_it_is_said(here, mute, capsys):
+    record("mine/a.wav", "mine/b.wav")
+    given = ["new", "--word", "lamp", "--recordings", "mine", "--replace"]
+    assert run([*given, "--speaker", "anna"]) == 0
+    capsys.readouterr()
+    for speaker in (["--speaker", "me"], []):
+        assert run([*given, *speaker]) == 0
+        names = sorted(clip.name for clip in (here / "lamp/recordings/lamp").iterdir())
+        assert names == ["anna_nohash_0.wav", "anna_nohash_1.wav"]
+        err = capsys.readouterr().err
+        assert "not added again: 2 clips in lamp/recordings/lamp (anna_nohash_0.wav, anna" in err
 
 
 def test_recordings_lie_in_a_folder_for_each_word_or_of_one_word(here, mute, capsys):

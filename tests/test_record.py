@@ -13,8 +13,8 @@ import pytest
 from fake_sounddevice import FakeInput, install
 
 from kws.audio.files import read_audio
-from kws.cli import run
-from kws.data.record import clip_of, judge_take, save_clip, speaker_id
+from kws.cli import main, run
+from kws.data.record import clip_of, judge_take, record_word, save_clip, speaker_id
 from kws.data.scan import scan
 from kws.data.split import speaker_of
 from kws.errors import KwsError
@@ -258,10 +258,66 @@ def test_somebody_elses_table_is_not_written_into(monkeypatch, capsys, tmp_path)
     assert table.read_text() == "my\town\n" and not list(tmp_path.rglob("*.wav"))
 
 
+def test_a_table_whose_last_line_somebody_left_open_gets_a_new_line(monkeypatch, tmp_path):
+    install(monkeypatch, FakeInput(name="Mic", audio=after_the_count_in(take())))
+    arguments = ("go", "--to", str(tmp_path), "-n", "1", "--speaker", "Ada")
+    table = tmp_path / "go" / "recordings.tsv"
+    assert record(monkeypatch, "\n\n", *arguments) == 0
+    mark = "\ufeff"
+    for n, begin in ((2, ""), (3, mark)):
+        table.write_text(begin + table.read_text("utf-8").rstrip("\n"), "utf-8")
+        assert record(monkeypatch, "\n\n", *arguments) == 0
+        with table.open(encoding="utf-8-sig") as file:
+            rows = list(csv.DictReader(file, delimiter="\t"))
+        assert [row["clip"] for row in rows] == [
+            f"{speaker_id('Ada')}_nohash_{i}.wav" for i in range(n)
+        ]
+
+
+def test_a_table_in_another_encoding_is_one_line_before_anybody_speaks(
+    monkeypatch, capsys, tmp_path
+):
+    install(monkeypatch, FakeInput(name="Mic", audio=after_the_count_in(take())))
+    arguments = ("go", "--to", str(tmp_path), "-n", "1", "--session", "Küche")
+    assert record(monkeypatch, "\n\n", *arguments) == 0
+    table = tmp_path / "go" / "recordings.tsv"
+    latin = table.read_text("utf-8").encode("latin-1")
+    table.write_bytes(latin)
+    capsys.readouterr()
+    assert record(monkeypatch, "\n\n", *arguments) == 1
+    err = capsys.readouterr().err
+    assert "is not UTF-8 text. Received: the byte 0xfc in line 2" in err and err.count("\n") == 1
+    assert table.read_bytes() == latin and len(list(tmp_path.rglob("*.wav"))) == 1
+
+
+def test_a_take_is_noted_also_in_a_table_that_was_spoilt_meanwhile(monkeypatch, tmp_path):
+    install(monkeypatch, FakeInput(name="Mic", audio=after_the_count_in(take())))
+    table = tmp_path / "go" / "recordings.tsv"
+
+    def ask(question: str) -> str:
+        if table.exists():
+            table.write_bytes(table.read_bytes().rstrip(b"\n") + " Küche".encode("latin-1"))
+        return "\n"
+
+    told = {"count": 2, "speaker": "ada", "session": "x", "ask": ask, "say": lambda _: None}
+    kept = record_word("go", tmp_path, **told)
+    lines = table.read_bytes().splitlines()
+    assert [line.split(b"\t")[0].decode() for line in lines[1:]] == [path.name for path in kept]
+    assert b" K\xfcche" in lines[1]
+
+
 def test_nobody_at_the_keyboard_ends_it_with_what_was_kept(monkeypatch, capsys, tmp_path):
     install(monkeypatch, FakeInput(name="Mic", audio=after_the_count_in(take())))
     assert record(monkeypatch, "\n\n", "go", "--to", str(tmp_path)) == 0
     assert len(list(tmp_path.rglob("*.wav"))) == 1
+    assert "nobody answers" in capsys.readouterr().err
+
+
+def test_a_closed_stdin_is_nobody_at_the_keyboard(monkeypatch, capsys, tmp_path):
+    install(monkeypatch, FakeInput(name="Mic"))
+    monkeypatch.setattr("sys.stdin", None)
+    with pytest.raises(SystemExit, match="0"):
+        main(["data", "record", "go", "--to", str(tmp_path)])
     assert "nobody answers" in capsys.readouterr().err
 
 

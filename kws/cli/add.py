@@ -30,16 +30,27 @@ def add_files(
     pause_s: float,
     plot: Path | None,
     dry_run: bool,
+    rename: bool = False,
     show: Callable[[str], object] = typer.echo,
 ) -> None:
     """Cut the files, add the clips and `show` a line for each; the options are the command's.
+
+    What is there already under another speaker's name is not added again. It is named, with what
+    to do; with `rename` it takes the speaker's name where nobody had said who speaks.
 
     Raises:
         KwsError: a bad word, speaker, model or picture, or at least one file was refused.
     """
     from kws.data.find_words import find_utterances
     from kws.data.home import own_words
-    from kws.data.own_words import add_cuts, check_speaker, check_word, cut_other_speech, cut_words
+    from kws.data.own_words import (
+        WordFolder,
+        add_cuts,
+        check_speaker,
+        check_word,
+        cut_other_speech,
+        cut_words,
+    )
     from kws.data.own_words import uncut as whole
     from kws.labels import UNKNOWN
     from kws.recordings.word_times import check_keyword
@@ -57,7 +68,8 @@ def add_files(
     target = own_words(folder)
     work = _Files(files)
     drawn = []
-    planned: set[Path] | None = set() if dry_run else None
+    clips = WordFolder(target, word, dry_run=dry_run)
+    all_added: list[AddedClip] = []
     for path, pcm, heard in work.readable() if model is None else work.heard(model, word):
         found: list[Utterance] = []
         try:
@@ -74,9 +86,10 @@ def add_files(
         except KwsError as error:
             work.refuse(path, error)
             cuts = []
-        added = add_cuts(word, path, pcm, cuts, target, speaker=speaker, planned=planned)
+        added = add_cuts(clips, path, pcm, cuts, speaker=speaker, rename=rename)
         for clip in added:
             show(_line(clip, path, dry_run))
+        all_added += added
         if cuts and found and model is None:
             _say_what_is_left(path, found, cuts, several)
         if plot is not None:
@@ -84,6 +97,7 @@ def add_files(
     if plot is not None and drawn:
         plot_cuts(drawn, plot)
         typer.echo(str(plot), err=True)
+    _say_other_names(all_added, clips.path)
     _say_lengths(target, word)
     if work.refused:
         raise KwsError(
@@ -144,7 +158,10 @@ def _times(path: Path, word: str, heard: WordTimes, several: bool) -> Sequence[f
 def _line(clip: AddedClip, source: Path, dry_run: bool) -> str:
     from kws.audio.samples import SAMPLE_RATE_HZ
 
-    what = "there already" if clip.already else "would add" if dry_run else "added"
+    if clip.before is None:
+        what = "would add" if dry_run else "added"
+    else:
+        what = "there already" if clip.path == clip.before else f"was {clip.before.name}"
     start_s, end_s = clip.cut.start / SAMPLE_RATE_HZ, clip.cut.end / SAMPLE_RATE_HZ
     word = (
         f"word {clip.cut.word.length_s:.2f} s at"
@@ -173,6 +190,33 @@ def _say_what_is_left(
         where = some([f"{one.start_s:.2f}-{one.end_s:.2f} s" for one in left], 4)
         hint = "they are not like the others" if several else "--several takes all that are alike"
         typer.echo(f"note: left out of {path}: {where}; {hint}", err=True)
+
+
+def _say_other_names(added: Sequence[AddedClip], folder: Path) -> None:
+    """Name the clips that were there under another speaker's name, and what became of them."""
+    from kws.data.split import speaker_of
+    from kws.errors import some
+    from kws.wording import counted
+
+    renamed = [
+        f"{clip.before.name} is {clip.path.name}"
+        for clip in added
+        if clip.before is not None and clip.before != clip.path
+    ]
+    left = {clip.path.name: None for clip in added if speaker_of(clip.path.name) != clip.speaker}
+    if renamed:
+        typer.echo(
+            f"note: there already without a speaker's name, which they have now: "
+            f"{counted(len(renamed), 'clip')} in {folder} ({some(renamed, 4)})",
+            err=True,
+        )
+    if left:
+        typer.echo(
+            f"note: there already under another speaker's name, and not added again: "
+            f"{counted(len(left), 'clip')} in {folder} ({some(list(left), 4)}); keep what is "
+            "named rightly, or delete it and run this again",
+            err=True,
+        )
 
 
 def _say_lengths(folder: Path, word: str) -> None:

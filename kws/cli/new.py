@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from kws.new_words import NewWords, Step
 
 Answer = TypeVar("Answer")
+_YES, _NONE = ("yes", "y"), ("no", "n", "none", "-")
 
 
 def register(app: typer.Typer) -> None:
@@ -82,6 +83,9 @@ def new(
 
     Asks for what is not given, writes DIR/recipe.toml, and prints the commands that come next.
 
+    With --replace it can be run again with other answers. Recordings from before stay, and none is
+    added twice: of those that are given again with --speaker, what had no speaker's name takes it.
+
     Example: kws new --word computer --recordings my_recordings --device pi
     """
     from kws.data.own_words import check_speaker
@@ -109,8 +113,10 @@ def new(
     _check_place(place, replace)
     found = find_recordings(recordings, chosen)
     texts = _texts(say, chosen)
-    if device is not None and device not in DEVICES:
-        raise typer.BadParameter(f"--device: unknown {device!r}. Use: {', '.join(DEVICES)}.")
+    if device is not None:
+        if device.casefold() not in DEVICES:
+            raise typer.BadParameter(f"--device: unknown {device!r}. Use: {', '.join(DEVICES)}.")
+        device = check_device(device)
     if languages:
         spoken_in = check_spoken(chosen, texts, languages)
     if speaker is not None:
@@ -223,17 +229,23 @@ def _split_words(answer: str) -> tuple[str, ...]:
 
 
 def _folders(answer: str) -> list[Path]:
-    return [] if answer in ("none", "-") else [Path(answer.strip("'\"")).expanduser()]
+    return [] if answer.casefold() in _NONE else [Path(answer.strip("'\"")).expanduser()]
 
 
 def _speaker(answer: str) -> str | None:
+    """Read who speaks in all recordings: a name, no for nobody; yes is asked for the name."""
     from kws.data.own_words import check_speaker
 
-    return None if answer in ("no", "none", "-") else check_speaker(answer)
+    if answer.casefold() in _YES:
+        return _ask("The speaker's name", "", _speaker)
+    return None if answer.casefold() in _NONE else check_speaker(answer)
 
 
 def _bring(found: dict[str, list[Path]], new: NewWords, speaker: str | None) -> None:
     """Cut recordings to their words and add them to the folder.
+
+    Who writes the recipe anew and now says who speaks means the same recordings: clips of them
+    that are there take the name, rather than being added under it once more.
 
     Raises:
         KwsError: none of a word's recordings holds it.
@@ -262,6 +274,7 @@ def _bring(found: dict[str, list[Path]], new: NewWords, speaker: str | None) -> 
                     pause_s=0.25,
                     plot=None,
                     dry_run=False,
+                    rename=True,
                     show=lambda _: progress.advance(),
                 )
             except KwsError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import os
@@ -24,7 +25,7 @@ from kws.data.find_words import (
     strongest,
     utterance_at,
 )
-from kws.data.split import training_speaker
+from kws.data.split import speaker_of, training_speaker
 from kws.errors import KwsError
 from kws.labels import UNKNOWN
 
@@ -41,7 +42,6 @@ OTHER_CLIPS_S = (1.0, 4.0)
 a longer clip what is loudest, which need not be what fooled a model, so there are short ones; and a
 network for phrases must hear such a thing whole, so there are long ones, as `kws.keep` leaves for
 the longest."""
-_HEADER_BYTES = len(wav_header(1))
 _PAUSE_DB = 25.0
 """A clip so much weaker than the loudest of its recording holds a pause."""
 
@@ -68,12 +68,81 @@ class AddedClip:
 
     path: Path
     """The clip in the data set."""
+    speaker: str
+    """Who speaks, by what is known of the recording; `path` says another where it was there."""
+    before: Path | None
+    """What a clip of the same samples was called before; None where there was none, and the clip
+    was written."""
     cut: Cut
     """Which part of the recording it is."""
     level_dbfs: float
     """RMS of its word's loudest syllable, or of the clip where no word was looked for."""
-    already: bool
-    """The same clip was there before, and nothing was written."""
+
+
+class WordFolder:
+    """The clips of a word in a data set, found by what they hold, whatever they are called."""
+
+    def __init__(
+        self, folder: str | os.PathLike[str], label: str, *, dry_run: bool = False
+    ) -> None:
+        """Look at which clips there are; each is read once at most, when its size matters.
+
+        Args:
+            folder: the data set.
+            label: the word, as `check_word` allows it, or ``_unknown_``.
+            dry_run: write and rename nothing; what would be added counts as there.
+
+        Raises:
+            KwsError: a bad label.
+        """
+        self.label = label if label == UNKNOWN else check_word(label)
+        self.path = Path(folder) / label
+        self._dry_run = dry_run
+        self._planned: set[Path] = set()
+        self._unread: dict[int, list[Path]] = {}
+        self._read: dict[bytes, list[Path]] = {}
+        for path in sorted(self.path.iterdir()) if self.path.is_dir() else []:
+            if path.suffix.lower() == ".wav" and not path.name.startswith(".") and path.is_file():
+                self._unread.setdefault(path.stat().st_size, []).append(path)
+
+    def holding(self, pcm: Pcm) -> list[Path]:
+        """Return the clips that hold these samples, int16 [n], as `write_wav` writes them."""
+        content = _wav(pcm)
+        for path in self._unread.pop(len(content), []):
+            with contextlib.suppress(OSError):  # somebody's broken file: leave it alone
+                self._same_as(path.read_bytes()).append(path)
+        return list(self._same_as(content))
+
+    def add(self, pcm: Pcm, speaker: str, first: int = 0) -> Path:
+        """Write a clip under the first number, from `first` on, that is free."""
+        path = self._free(speaker, first)
+        if self._dry_run:
+            self._planned.add(path)
+        else:
+            write_wav(path, pcm, SAMPLE_RATE_HZ)
+        self._same_as(_wav(pcm)).append(path)
+        return path
+
+    def rename(self, clip: Path, pcm: Pcm, speaker: str, first: int = 0) -> Path:
+        """Give a clip that holds `pcm` to another speaker, under a number as `add` chooses it."""
+        path = self._free(speaker, first)
+        if self._dry_run:
+            self._planned.add(path)
+        else:
+            clip.rename(path)
+        same = self._same_as(_wav(pcm))
+        same[same.index(clip)] = path
+        return path
+
+    def _free(self, speaker: str, first: int) -> Path:
+        for number in itertools.count(first):
+            path = self.path / f"{speaker}_nohash_{number}.wav"
+            if path not in self._planned and not path.exists():
+                break
+        return path
+
+    def _same_as(self, content: bytes) -> list[Path]:
+        return self._read.setdefault(hashlib.sha256(content).digest(), [])
 
 
 def check_word(word: str) -> str:
@@ -220,38 +289,35 @@ def cut_other_speech(path: str | os.PathLike[str], pcm: Pcm) -> list[Cut]:
 
 
 def add_cuts(
-    label: str,
+    clips: WordFolder,
     source: str | os.PathLike[str],
     pcm: Pcm,
     cuts: Sequence[Cut],
-    folder: str | os.PathLike[str],
     *,
     speaker: str | None = None,
-    planned: set[Path] | None = None,
+    rename: bool = False,
 ) -> list[AddedClip]:
-    """Write ``folder/<label>/<speaker>_nohash_<n>.wav`` for each cut, 16 kHz mono 16 bit.
+    """Write ``<folder>/<label>/<speaker>_nohash_<n>.wav`` for each cut, 16 kHz mono 16 bit.
 
     The speaker decides in which part (training, validation, testing) a clip lands. Without
     `speaker` it is taken from a name that has this form already; else it is the first eight digits
     of the SHA-256 of the file, so the same recording always gets the same name. ``_unknown_``, what
     a model should not fire on, is all for training then. Nothing is ever overwritten: the number
-    counts up until the name is free, or the clip there is the same.
+    counts up until the name is free. What is there already under any speaker's name is not written
+    again, or a model would be measured on what it was trained on.
 
     Args:
-        label: the word, as `check_word` allows it, or ``_unknown_``.
+        clips: the word's clips in the data set.
         source: the file that the samples are from.
         pcm: its samples.
         cuts: which parts of them.
-        folder: the data set; made if need be.
         speaker: who speaks.
-        planned: write nothing; the names that clips would get are added here, and one that is
-            here already is taken.
+        rename: a clip of this file from before, when nobody had said who speaks, takes the
+            speaker's name. One that somebody had named keeps its own.
 
     Raises:
-        KwsError: a bad label or speaker.
+        KwsError: a bad speaker.
     """
-    if label != UNKNOWN:
-        check_word(label)
     named = _CLIP_NAME.fullmatch(Path(source).stem)
     first = 0
     if speaker is not None:
@@ -259,26 +325,31 @@ def add_cuts(
     elif named is not None and _SPEAKER.fullmatch(named["speaker"]):
         speaker, first = named["speaker"], int(named["number"])
     else:
-        speaker = hashlib.sha256(Path(source).read_bytes()).hexdigest()[:8]
-        if label == UNKNOWN:
-            speaker = training_speaker(speaker)
+        speaker = _nobody(source, clips.label)
     added = []
     for cut in cuts:
         samples = pcm[cut.start : cut.end]
-        for number in itertools.count(first):
-            path = Path(folder) / label / f"{speaker}_nohash_{number}.wav"
-            if planned and path in planned:
-                continue
-            already = path.exists()
-            if not already or _same(path, samples):
-                break
-        if planned is not None:
-            planned.add(path)
-        elif not already:
-            write_wav(path, samples, SAMPLE_RATE_HZ)
+        there = clips.holding(samples)
+        others = [clip for clip in there if speaker_of(clip.name) != speaker]
+        # Of what is there twice, the one that somebody may want to delete is named.
+        before = next(iter(others or there), None)
+        if before is None:
+            path = clips.add(samples, speaker, first)
+        elif rename and others == there and speaker_of(before.name) == _nobody(source, clips.label):
+            path = clips.rename(before, samples, speaker, first)
+        else:
+            path = before
         level = cut.word.level_dbfs if cut.word else level_dbfs(samples)
-        added.append(AddedClip(path=path, cut=cut, level_dbfs=level, already=already))
+        added.append(
+            AddedClip(path=path, speaker=speaker, before=before, cut=cut, level_dbfs=level)
+        )
     return added
+
+
+def _nobody(source: str | os.PathLike[str], label: str) -> str:
+    """Return what stands for the speaker of a recording where nobody says who it is."""
+    digits = hashlib.sha256(Path(source).read_bytes()).hexdigest()[:8]
+    return training_speaker(digits) if label == UNKNOWN else digits
 
 
 def _check_recording(path: Path, pcm: Pcm) -> None:
@@ -298,10 +369,6 @@ def _check_recording(path: Path, pcm: Pcm) -> None:
         )
 
 
-def _same(clip: Path, pcm: Pcm) -> bool:
-    if clip.stat().st_size != _HEADER_BYTES + 2 * len(pcm):  # the usual case, without reading
-        return False
-    try:
-        return bool(np.array_equal(read_audio(clip), pcm))
-    except KwsError:  # somebody's broken file: leave it alone
-        return False
+def _wav(pcm: Pcm) -> bytes:
+    """Return what `write_wav` writes."""
+    return wav_header(len(pcm), SAMPLE_RATE_HZ) + pcm.astype("<i2").tobytes()

@@ -187,25 +187,39 @@ def save_clip(pcm: Pcm, word: str, out_dir: str | os.PathLike[str], speaker: str
 def _check_table(folder: Path) -> None:
     """Make sure, before anybody speaks, that clips can be noted in the table."""
     table = folder / TABLE
-    if table.exists() and table.read_text("utf-8", "replace").split("\n", 1)[0].split("\t") != list(
-        _COLUMNS
-    ):
+    if not table.exists():
+        return
+    content = table.read_bytes()
+    # Some editors begin a file with a byte order mark.
+    lines = content.decode("utf-8-sig", "replace").splitlines()
+    if not lines or lines[0].split("\t") != list(_COLUMNS):
         raise KwsError(
             f"{table} is another table. Received: a first line other than "
             f"{' '.join(_COLUMNS)!r}. Move it away"
         )
+    try:
+        content.decode()
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise KwsError(
+            f"{table} is not UTF-8 text. Received: the byte 0x{content[error.start]:02x} in line "
+            f"{line}. Save it as UTF-8, or move it away"
+        ) from error
 
 
 def _note_clip(path: Path, speaker: str, session: str, report: TakeReport) -> None:
     """Add a line to the table of the clip's folder."""
     table = path.parent / TABLE
-    text = table.read_text("utf-8") if table.exists() else "\t".join(_COLUMNS) + "\n"
+    # Kept byte by byte, whatever somebody may have made of it by now: the take is on disk.
+    content = table.read_bytes() if table.exists() else "\t".join(_COLUMNS).encode()
+    if not content.endswith(b"\n"):
+        content += b"\n"
     values = (
         *(path.name, speaker, session, f"{report.level_dbfs:.1f}", f"{report.noise_dbfs:.1f}"),
         *(f"{report.length_s:.2f}", datetime.now().astimezone().isoformat(timespec="seconds")),
     )
-    with atomic_write(table, "w") as file:
-        file.write(text + "\t".join(values) + "\n")
+    with atomic_write(table) as file:
+        file.write(content + "\t".join(values).encode() + b"\n")
 
 
 def record_word(
