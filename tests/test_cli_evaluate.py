@@ -127,7 +127,7 @@ def test_noise_adds_a_table_a_curve_and_a_key_and_leaves_the_rest_alone(
     result = json.loads(captured.out)
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert f"wrote {picture}" in captured.err
-    assert "the last 20 % of 1 recordings, 2 s" in captured.err
+    assert "the last 20 % of 1 recording, 2 s" in captured.err
     for key in without.keys() - {"seconds", "notes", "in_noise"}:
         assert result[key] == without[key]
     assert [noisy["snr_db"] for noisy in result["in_noise"]] == [20, 10, 5, 0]

@@ -544,7 +544,7 @@ def test_notes_say_what_was_mixed_in_and_what_not(model: Path, tmp_path: Path) -
     noise = write_noise(tmp_path / "noise", sound(77, 3 * RATE))
     write_wav(noise / "click.wav", sound(1, RATE), RATE)
     assert evaluate_folder(model, data, noise=noise).notes == (
-        "noise mixed in: the last 20 % of 1 recordings, 3 s",
+        "noise mixed in: the last 20 % of 1 recording, 3 s",
         "noise passed over, too short or silent: click.wav",
         "no noise is mixed into _silence_: its 4 clips count as they are",
     )

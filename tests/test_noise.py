@@ -156,7 +156,7 @@ def test_stretches_of_silence_in_a_recording_are_not_drawn(tmp_path: Path) -> No
     ("seconds", "level", "complaint"),
     [
         (2.0, 1000.0, r"shorter than a clip.*longest 0\.40 s.*needed are 1\.00 s.*5 s or more"),
-        (10.0, 0.0, "is silent.*1 recordings"),
+        (10.0, 0.0, "is silent.*1 recording"),
     ],
 )
 def test_noise_that_cannot_be_used_says_why(

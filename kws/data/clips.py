@@ -110,7 +110,9 @@ class ClipIndex:
         chosen = np.ones(len(self), bool)
         if split is not None:
             if split not in SPLITS:
-                raise KwsError(f"No such part of the data. Received: {split!r}. Use {SPLITS}")
+                raise KwsError(
+                    f"No such part of the data. Received: {split!r}. Use {', '.join(SPLITS)}"
+                )
             chosen &= self.splits == SPLITS.index(split)
         if words is not None:
             wanted = {folded(word) for word in words}

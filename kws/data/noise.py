@@ -27,6 +27,7 @@ from kws.data.clips import NOISE_FOLDER
 from kws.data.material import audio_in
 from kws.data.noise_recordings import HELD_OUT_SHARE, draw_noise, read_held_out
 from kws.errors import KwsError, some
+from kws.wording import counted
 
 SNRS_DB = (20.0, 10.0, 5.0, 0.0)
 """Ratios of speech to noise to measure at."""
@@ -107,14 +108,16 @@ def held_out_noise(
     if not any(long):
         needed_s, longest_s = (n / sample_rate_hz for n in (length, max(map(len, read))))
         raise KwsError(
-            f"The noise in {root} is shorter than a clip. Received: {len(read):,} recordings, and "
+            f"The noise in {root} is shorter than a clip. Received: "
+            f"{counted(len(read), 'recording')}, and "
             f"of the longest {longest_s:.2f} s that are not for training; needed are "
             f"{needed_s:.2f} s. Give recordings of {math.ceil(needed_s / HELD_OUT_SHARE)} s or more"
         )
     usable = [enough and rms(pcm) >= 1 for enough, pcm in zip(long, read, strict=True)]
     if not any(usable):
         raise KwsError(
-            f"The noise in {root} is silent. Received: {sum(long):,} recordings, each with an RMS "
+            f"The noise in {root} is silent. Received: "
+            f"{counted(sum(long), 'recording')}, each with an RMS "
             "below one step of 16 bits. Give recordings of noise"
         )
     ends = [pcm for pcm, good in zip(read, usable, strict=True) if good]

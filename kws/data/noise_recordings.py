@@ -14,6 +14,7 @@ from kws.data.array_cache import Clips
 from kws.data.clips import ClipIndex
 from kws.errors import KwsError
 from kws.processes import in_threads
+from kws.wording import counted
 
 HELD_OUT_SHARE = 0.2
 """The end of each noise recording that training never hears."""
@@ -93,7 +94,8 @@ def silence_clips(
     if not usable:
         longest = max((len(recording) for recording in recordings), default=0)
         raise KwsError(
-            f"No noise to cut silence from. Received: {len(recordings)} recordings, the longest "
+            f"No noise to cut silence from. Received: "
+            f"{counted(len(recordings), 'recording')}, the longest "
             f"of {longest} samples; needed is one of {clip_samples}. "
             "Put longer recordings into _background_noise_"
         )

@@ -29,6 +29,7 @@ from kws.labels import SILENCE, UNKNOWN, folded
 from kws.model_file import ModelCard, load_model
 from kws.network import Network
 from kws.runtime import which_runtime
+from kws.wording import counted
 
 _MISTAKES = 20
 """So many single clips are kept for a closer look."""
@@ -447,7 +448,8 @@ def _clips_to_hear(
 def _about_noise(noise: HeldOutNoise, sample_rate_hz: int, silence: int) -> list[str]:
     """Say what is mixed in, and what it is not mixed into."""
     notes = [
-        f"noise mixed in: the last {100 * HELD_OUT_SHARE:.0f} % of {len(noise.ends):,} recordings, "
+        f"noise mixed in: the last {100 * HELD_OUT_SHARE:.0f} % of "
+        f"{counted(len(noise.ends), 'recording')}, "
         f"{len(noise.samples) / sample_rate_hz:,.0f} s"
     ]
     if noise.passed_over:
