@@ -206,7 +206,7 @@ def test_other_rates_and_channels_are_converted(model: str, babble: np.ndarray) 
         *chunks_of(stereo, rate_hz=48_000, channels=2),
         AudioStop().event(),
     ]
-    converter = LiveConverter(48_000, extra="wyoming")
+    converter = LiveConverter(48_000)
     pcm = np.concatenate(
         [converter.feed(stereo[k : k + 1440]) for k in range(0, len(stereo), 1440)]
     )

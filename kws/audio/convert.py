@@ -17,19 +17,18 @@ class LiveConverter:
     The resampler keeps its state between blocks, so that where they were cut is not heard.
     """
 
-    def __init__(self, rate_hz: int, *, extra: str) -> None:
+    def __init__(self, rate_hz: int) -> None:
         """Get ready for the first block.
 
         Args:
             rate_hz: of the samples that come.
-            extra: the extra that installs soxr for the caller's users.
 
         Raises:
             KwsError: the rate is not 16 kHz and soxr is not installed.
         """
         self._resampler: Any = None
         if rate_hz != SAMPLE_RATE_HZ:
-            soxr = require("soxr", extra=extra)
+            soxr = require("soxr", extra="audio")
             self._resampler = soxr.ResampleStream(rate_hz, SAMPLE_RATE_HZ, 1, dtype="float32")
 
     def feed(self, block: NDArray[np.int16]) -> Pcm:

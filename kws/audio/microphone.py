@@ -128,7 +128,7 @@ class Microphone:
         self._overflows = 0
         self._lost_frames = 0
         self._stopped = threading.Event()
-        self._converter = LiveConverter(capture_rate_hz, extra="listen")
+        self._converter = LiveConverter(capture_rate_hz)
 
     @property
     def overflows(self) -> int:

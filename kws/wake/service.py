@@ -181,7 +181,7 @@ class Conversation:
 
     def _begin(self, start: AudioStart | AudioChunk) -> None:
         """Get ready for a stream: nothing of one before it is remembered."""
-        self._converter = LiveConverter(start.rate, extra="wyoming")
+        self._converter = LiveConverter(start.rate)
         self._format = (start.rate, start.width, start.channels)
         if not self._spotters:
             self._spotters = self._service.open()
