@@ -20,7 +20,7 @@ URL = "https://example.org/kws"
 """Arduino wants an address for a person to visit; a generated library has none of its own."""
 
 CODE_KB = 6
-"""Machine code of the whole library without self-test: 5.8 kB on a Cortex-M4 at -Os."""
+"""Machine code of the whole library without self-test: 5.9 kB on a Cortex-M4 at -Os."""
 
 _BEGIN, _END = "<!-- measured: begin -->", "<!-- measured: end -->"
 _NOT_MEASURED = (
