@@ -58,6 +58,23 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[
         raise
 
 
+def check_output(path: Path) -> None:
+    """Make sure, before long work, that a file can be written; missing folders are made then.
+
+    Raises:
+        KwsError: it is a folder, or where it is to lie nothing can be written.
+    """
+    if path.is_dir():
+        raise KwsError(f"The output must be a file. Received: {path}, which is a folder")
+    above = next(folder for folder in path.absolute().parents if folder.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        what = "may not be written to" if above.is_dir() else "is a file"
+        raise KwsError(
+            f"The output needs a folder. Received: {path}, where {above} {what}. Choose another "
+            "place"
+        )
+
+
 def read_toml(path: Path) -> dict[str, Any]:
     """Read a TOML file.
 

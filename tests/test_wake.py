@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import sounds
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tiny_model import write_tiny
@@ -47,14 +48,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 @pytest.fixture(scope="module")
 def babble() -> np.ndarray:
-    """Four seconds of noise whose colour and level change, int16 at 16 kHz."""
-    rng = np.random.default_rng(5)
-    pieces = []
-    for _ in range(20):
-        white = rng.normal(0, 1, 3200)
-        smooth = np.convolve(white, np.ones(rng.integers(1, 30)), mode="same")
-        pieces.append(smooth / smooth.std() * rng.uniform(200, 5000))
-    return np.clip(np.concatenate(pieces), -32768, 32767).astype(np.int16)
+    return sounds.babble()
 
 
 def heard_by_spotter(model: str, pcm: np.ndarray) -> list[Event]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -72,7 +71,7 @@ def calibrate(
     """
     from dataclasses import replace
 
-    from kws.files import atomic_write
+    from kws.files import atomic_write, check_output
     from kws.matching import read_truth
     from kws.model_file import load_model, resolve_model, write_card
     from kws.processes import usable_cores
@@ -88,7 +87,7 @@ def calibrate(
             f"Each --positives needs its --labels. Received: {len(spoken)} and {len(tables)}."
         )
     check_wanted(per_hour, lowest)
-    _check_target(out)
+    check_output(out)
     card = load_model(model)
     content = resolve_model(model).read_bytes()
     old = card.decision
@@ -128,21 +127,6 @@ def calibrate(
         typer.echo(json.dumps({"model": str(out), **facts}, allow_nan=False))
     else:
         typer.echo("\n".join([*_lines(result), f"{out}: written"]))
-
-
-def _check_target(out: Path) -> None:
-    """Make sure, before long listening, that the model can be written; folders are made then."""
-    from kws.errors import KwsError
-
-    if out.is_dir():
-        raise KwsError(f"The output must be a file. Received: {out}, which is a folder")
-    above = next(path for path in out.absolute().parents if path.exists())
-    if not above.is_dir() or not os.access(above, os.W_OK):
-        what = "may not be written to" if above.is_dir() else "is a file"
-        raise KwsError(
-            f"The output needs a folder. Received: {out}, where {above} {what}. Choose another "
-            "place"
-        )
 
 
 def _lines(result: Calibration) -> list[str]:

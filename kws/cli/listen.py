@@ -138,9 +138,7 @@ class _Session:
     def _tell(self, event: Event) -> None:
         self._counts[event.keyword] += 1
         self._display.clear()
-        typer.echo(event_line(event, as_json=self._as_json))
-        # A pipe would hold the line back until its buffer is full.
-        sys.stdout.flush()
+        typer.echo(event_line(event, as_json=self._as_json))  # which flushes each line
         if self._commands:
             self._commands.start(event)
 

@@ -63,6 +63,13 @@ def run(
     heard_samples = 0
     events = 0
     interrupted = None
+
+    def tell_of(file: str, found: Sequence[Event]) -> None:
+        nonlocal events
+        events += len(found)  # before it is printed, which an interruption may cut short
+        for event in found:
+            typer.echo(event_line(event, as_json=as_json, file=file))  # which flushes each line
+
     try:
         for file in files:
             begun += 1
@@ -72,14 +79,10 @@ def run(
             try:
                 for block in _blocks(file, rate):
                     heard_samples += len(block)
-                    found = feed(block)
-                    events += len(found)
-                    _report(file, found, as_json)
+                    tell_of(file, feed(block))
                 if file != "-":  # a pipe just ends
                     silence = np.zeros(TAIL_SAMPLES, np.int16)
-                    found = keeper.feed(silence, real=False) if keeper else feed(silence)
-                    events += len(found)
-                    _report(file, found, as_json)
+                    tell_of(file, keeper.feed(silence, real=False) if keeper else feed(silence))
             except KwsError as error:
                 failed += 1
                 typer.echo(f"kws: {error}", err=True)
@@ -118,9 +121,3 @@ def _blocks(file: str, sample_rate_hz: int) -> Iterable[Any]:
     from kws.audio.files import iter_audio
 
     return iter_audio(file, _FILE_BLOCK, sample_rate_hz)
-
-
-def _report(file: str, events: Sequence[Event], as_json: bool) -> None:
-    """Print the events; echo flushes each line."""
-    for event in events:
-        typer.echo(event_line(event, as_json=as_json, file=file))

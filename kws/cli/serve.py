@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import sys
 from typing import TYPE_CHECKING
 
 import typer
@@ -61,8 +60,7 @@ def serve(
         typer.echo(f"serving {', '.join(service.keywords)} at {uri} (Ctrl-C ends)", err=True)
 
     def heard(event: Event) -> None:
-        typer.echo(event_line(event, as_json=as_json))
-        sys.stdout.flush()  # a pipe would hold the line back until its buffer is full
+        typer.echo(event_line(event, as_json=as_json))  # which flushes each line
 
     with contextlib.suppress(KeyboardInterrupt):  # where the loop takes no signal handlers
         served = asyncio.run(serve_until_interrupted(service, uri, on_ready=ready, on_event=heard))

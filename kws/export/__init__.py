@@ -151,12 +151,11 @@ def export_run(
     output = Path(output)
     if form not in (None, *FORMS):
         raise KwsError(f"Unknown form. Received: {form!r}. Use: {' or '.join(FORMS)}")
-    if output.is_dir():
-        raise KwsError(f"The output must be a file. Received: {output}, which is a folder")
-    from kws.files import atomic_write
+    from kws.files import atomic_write, check_output
     from kws.native import heed_interrupts
     from kws.train.run_folder import write_json
 
+    check_output(output)
     with heed_interrupts():
         report, content = convert_run(
             run_dir,

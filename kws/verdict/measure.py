@@ -14,7 +14,6 @@ Up to five streams are built and listened to, each with noise and pauses as in a
 
 from __future__ import annotations
 
-import math
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -28,13 +27,13 @@ from kws.data.long_stream import Built, LaidItem
 from kws.data.split import TRAINING, speaker_of
 from kws.errors import KwsError
 from kws.export import convert_run
-from kws.files import atomic_write
+from kws.files import atomic_write, check_output
 from kws.matching import TOLERANCE_S, Matches, match_events
 from kws.model_file import write_card
 from kws.native import heed_interrupts
 from kws.processes import usable_cores
 from kws.recipe import TrainingRecipe
-from kws.recordings.calibrate import calibrate
+from kws.recordings.calibrate import calibrate, check_wanted
 from kws.recordings.curve import trace_curves
 from kws.recordings.hear import hear
 from kws.recordings.replay import Replay
@@ -97,10 +96,8 @@ def judge(
             not there any more or not enough.
     """
     output = Path(output)
-    if not 0 <= per_hour < math.inf:  # calibration would say so, too, but minutes later
-        raise KwsError(f"False accepts per hour must be 0 or more. Received: {per_hour}")
-    if output.is_dir():
-        raise KwsError(f"The output must be a file. Received: {output}, which is a folder")
+    check_wanted(per_hour)
+    check_output(output)
     recipe = load_run(run_dir).recipe
     if whole_clip := recipe.model.create().whole_clip:
         raise KwsError(

@@ -9,7 +9,7 @@ here is what they mean. Sockets are `kws.wake.server`'s: this can be read and te
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -219,9 +219,8 @@ class Conversation:
         self._detections += len(events)
         return sorted(events, key=lambda event: event.time_s)
 
-    def _told(self, events: Iterable[Event]) -> Reply:
+    def _told(self, events: Sequence[Event]) -> Reply:
         """Put events into messages. The protocol's time is that of the chunk, by the client."""
-        events = list(events)
         messages = [
             Detection(
                 name=event.keyword, timestamp=self._timestamp_ms, context=self._context
