@@ -68,13 +68,22 @@ def hear(
     runtime: str = "litert",
     progress: bool = False,
 ) -> list[Heard]:
-    """Run a model over recordings; see `hear_each`."""
-    found: list[Heard | None] = [None] * len(recordings)
-    for i, heard in hear_each(
-        model, recordings, workers=workers, runtime=runtime, progress=progress
-    ):
-        found[i] = heard
-    return [heard for heard in found if heard is not None]
+    """Run a model over recordings that can all be read; see `hear_each`.
+
+    Returns:
+        What was heard in each, in the order given.
+
+    Raises:
+        KwsError: as `hear_each`, or a recording cannot be read.
+    """
+    found: dict[int, Heard] = {}
+    hearing = hear_each(model, recordings, workers=workers, runtime=runtime, progress=progress)
+    with closing(hearing):
+        for i, heard in hearing:
+            if isinstance(heard, KwsError):
+                raise heard
+            found[i] = heard
+    return [found[i] for i in range(len(recordings))]
 
 
 def hear_each(
@@ -84,7 +93,7 @@ def hear_each(
     workers: int = 1,
     runtime: str = "litert",
     progress: bool = False,
-) -> Generator[tuple[int, Heard], None, None]:
+) -> Generator[tuple[int, Heard | KwsError], None, None]:
     """Run a model over recordings, each from its beginning to its end.
 
     Args:
@@ -95,11 +104,11 @@ def hear_each(
         progress: report on stderr.
 
     Yields:
-        The position of a recording and what was heard, in the order in which they are done.
+        The position of a recording, and what was heard or why it cannot be read, in the order in
+        which they are done.
 
     Raises:
-        KwsError: no such model or one in clip form, a recording that cannot be read, or a worker
-            process died.
+        KwsError: no such model or one in clip form, or a worker process died.
     """
     network = open_network(model, runtime)
     network.require_stream_form()
@@ -125,12 +134,21 @@ def hear_each(
             yield from work
 
 
-_Hearing = Generator[tuple[int, Heard], None, None]
-
-
-def _hear_here(network: Network, paths: Sequence[str], advance: Callable[[int], None]) -> _Hearing:
+def _hear_here(
+    network: Network, paths: Sequence[str], advance: Callable[[int], None]
+) -> Generator[tuple[int, Heard | KwsError], None, None]:
     for i, path in enumerate(paths):
-        yield i, _hear_one(network, path, advance, ahead=usable_cores() > 1)
+        yield i, _heard_or_fault(network, path, advance, ahead=usable_cores() > 1)
+
+
+def _heard_or_fault(
+    network: Network, path: str, advance: Callable[[int], None], *, ahead: bool
+) -> Heard | KwsError:
+    """As `_hear_one`, but return what is wrong with a recording that cannot be read."""
+    try:
+        return _hear_one(network, path, advance, ahead=ahead)
+    except KwsError as fault:
+        return fault
 
 
 def _hear_one(network: Network, path: str, advance: Callable[[int], None], *, ahead: bool) -> Heard:
@@ -212,7 +230,7 @@ def _ahead(items: Iterable[_T]) -> Iterator[_T]:
 
 def _ask(
     process: subprocess.Popen[bytes], path: str, n_labels: int, advance: Callable[[int], None]
-) -> Heard:
+) -> Heard | KwsError:
     """Give a worker a recording and read its answer: lines of JSON, then the posteriors."""
     assert process.stdin is not None and process.stdout is not None
     with suppress(BrokenPipeError):  # A worker that died is seen below.
@@ -221,7 +239,7 @@ def _ask(
     while (line := process.stdout.readline()).endswith(b"\n"):
         answer = json.loads(line)
         if "fault" in answer:
-            raise KwsError(answer["fault"])
+            return KwsError(answer["fault"])
         if "advanced" in answer:
             advance(answer["advanced"])
             continue
@@ -257,10 +275,9 @@ def _serve() -> None:
 
     for line in sys.stdin:
         with suppress(BrokenPipeError):  # The parent has gone, and stdin will end.
-            try:
-                heard = _hear_one(network, json.loads(line), advance, ahead=False)
-            except KwsError as error:
-                tell({"fault": str(error)})
+            heard = _heard_or_fault(network, json.loads(line), advance, ahead=False)
+            if isinstance(heard, KwsError):
+                tell({"fault": str(heard)})
                 continue
             tell({"advanced": held})
             held = 0

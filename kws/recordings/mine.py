@@ -17,7 +17,7 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Generator, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -122,10 +122,10 @@ def mine(
             todo.append(i)
         else:
             yield known
-    rate = card.front_end.sample_rate_hz
-    hearing = _hear_readable(model, paths, todo, rate, workers=workers, progress=progress)
+    hearing = hear_each(model, [paths[i] for i in todo], workers=workers, progress=progress)
     with closing(hearing):
-        for i, heard in hearing:
+        for position, heard in hearing:
+            i = todo[position]
             try:
                 if isinstance(heard, KwsError):
                     raise heard
@@ -134,47 +134,6 @@ def mine(
             except KwsError as error:
                 found = Mined(audio=str(paths[i]), seconds=0.0, clips=(), fault=str(error))
             yield found
-
-
-def _hear_readable(
-    model: str | Path,
-    paths: Sequence[Path],
-    todo: Sequence[int],
-    rate: int,
-    *,
-    workers: int,
-    progress: bool,
-) -> Generator[tuple[int, Heard | KwsError], None, None]:
-    """Yield the position of each recording and what was heard, or why it cannot be read.
-
-    One that cannot be read ends the hearing. Then those that are left are read to their ends, which
-    is much faster, and those that can be read are heard.
-    """
-    left = list(todo)
-    while left:
-        order = list(left)
-        hearing = hear_each(model, [paths[i] for i in order], workers=workers, progress=progress)
-        try:
-            with closing(hearing):
-                for position, heard in hearing:
-                    left.remove(order[position])
-                    yield order[position], heard
-        except KwsError:
-            faults = {i: fault for i in left if (fault := _fault(paths[i], rate))}
-            if not faults:
-                raise
-            left = [i for i in left if i not in faults]
-            yield from faults.items()
-
-
-def _fault(path: Path, rate: int) -> KwsError | None:
-    """Return why a recording cannot be read; None where it can."""
-    try:
-        for _ in iter_audio(path, rate, rate):
-            pass
-    except KwsError as error:
-        return error
-    return None
 
 
 def _save(

@@ -79,6 +79,8 @@ def word_times(
     card = check_keyword(model, word)
     with closing(hear_each(model, recordings, progress=progress)) as hearing:
         for _, heard in hearing:
+            if isinstance(heard, KwsError):
+                raise heard
             yield _times(card, heard, word)
 
 
