@@ -20,6 +20,7 @@ from kws.data.lengths import word_lengths
 from kws.data.own_words import check_word
 from kws.errors import KwsError, some
 from kws.files import atomic_write
+from kws.labels import folded
 from kws.recipe import load_recipe, toml_value
 from kws.train.folders import find_folder
 from kws.wording import byte_size, counted
@@ -162,7 +163,7 @@ def find_recordings(folders: Sequence[Path], words: Sequence[str]) -> dict[str, 
     """Find the recordings of each word: word → sound files, without words that have none.
 
     A folder holds a folder for each word, or recordings of one word; then it is named like the
-    word, or there is only one.
+    word, in any case, or there is only one.
 
     Raises:
         KwsError: no such folder, no sound files in it, or nobody knows which word they hold.
@@ -175,17 +176,20 @@ def find_recordings(folders: Sequence[Path], words: Sequence[str]) -> dict[str, 
                 f"Recordings must be a folder of sound files. Received: {folder}, {what}. Check "
                 "the path; one long recording is cut with `kws data add WORD FILE --several`"
             )
-        below = {_composed(path.name): path for path in folder.iterdir() if path.is_dir()}
-        of_words = {word: sounds_in(below[word]) for word in words if word in below}
+        below = [path for path in sorted(folder.iterdir()) if path.is_dir()]
+        of_words = {
+            word: [sound for path in below if _named(path, word) for sound in sounds_in(path)]
+            for word in words
+        }
         files = sounds_in(folder)
         if files and not any(of_words.values()):
-            named = _composed(folder.absolute().name)
-            if len(words) > 1 and named not in words:
+            named = [word for word in words if _named(folder.absolute(), word)]
+            if len(words) > 1 and not named:
                 raise KwsError(
                     f"Which word do the recordings hold? Received: {folder}, for "
                     f"{', '.join(words)}. Put them into folders named like the words"
                 )
-            of_words = {named if named in words else words[0]: files}
+            of_words = {(named or words)[0]: files}
         if not any(of_words.values()):
             has = some(sorted(path.name for path in folder.iterdir()), 4) or "an empty folder"
             raise KwsError(
@@ -357,9 +361,9 @@ def _shell(*words: str | os.PathLike[str]) -> str:
     return shlex.join([os.fspath(word) for word in words])
 
 
-def _composed(name: str) -> str:
-    """Some file systems hand out accents as characters of their own."""
-    return unicodedata.normalize("NFC", name)
+def _named(folder: Path, word: str) -> bool:
+    """Whether a folder is called like a word, in any case, with "_" for its spaces or not."""
+    return folded(folder_of(folder.name)) == folded(folder_of(word))
 
 
 def _can_speak() -> bool:

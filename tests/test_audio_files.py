@@ -308,17 +308,86 @@ def test_a_missing_file_a_folder_and_a_pipe_are_one_line(tmp_path: Path) -> None
         assert "not a file" in complaint(Path(os.devnull))
 
 
-@pytest.mark.parametrize("name", ["clip.flac", "clip.ogg", "clip.opus"])
-def test_a_compressed_file_that_is_cut_off_is_refused(tmp_path: Path, name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "settings"),
+    [
+        ("clip.flac", {}),
+        ("clip.ogg", {}),
+        ("clip.opus", {"format": "OGG", "subtype": "OPUS"}),
+        ("clip.mp3", {}),
+        ("clip.aiff", {"subtype": "PCM_16"}),
+        ("clip.wav", {"subtype": "PCM_16", "endian": "BIG"}),
+    ],
+)
+def test_a_file_that_is_cut_off_is_refused_whatever_its_format(
+    tmp_path: Path, name: str, settings: dict[str, str]
+) -> None:
     soundfile = pytest.importorskip("soundfile")
     path = tmp_path / name
-    settings = {"format": "OGG", "subtype": "OPUS"} if name.endswith("opus") else {}
     soundfile.write(path, 0.1 * noise(48000)[:, 0], 16000, **settings)
+    assert len(read_audio(path)) == 48000
     content = path.read_bytes()
     for share in (0.3, 0.7, 0.95):
         path.write_bytes(content[: int(share * len(content))])
         line = complaint(path)
         assert "cut off" in line or "decoded" in line
+
+
+def mp3(tmp_path: Path, samples: np.ndarray, rate: int = 16000) -> tuple[bytes, list[int]]:
+    """Return an MP3 file of variable bit rate and where its frames begin."""
+    soundfile = pytest.importorskip("soundfile")
+    path = tmp_path / "made.mp3"
+    settings = {"bitrate_mode": "VARIABLE", "compression_level": 0.4}
+    soundfile.write(path, samples, rate, format="MP3", **settings)
+    content = path.read_bytes()
+    return content, [at for at in range(len(content)) if content[at : at + 2] == content[:2]]
+
+
+@pytest.mark.parametrize("rate", [8000, 16000, 22050, 32000, 44100, 48000])
+@pytest.mark.parametrize("channels", [1, 2])
+def test_an_mp3_file_cut_off_at_any_byte_is_refused_and_a_whole_one_is_not(
+    tmp_path: Path, rate: int, channels: int
+) -> None:
+    path = tmp_path / "clip.mp3"
+    content, starts = mp3(tmp_path, 0.1 * noise(rate, channels), rate)
+    path.write_bytes(content)
+    assert len(read_audio(path, rate)) == rate
+    for end in (len(content) - 1, starts[-5] - 1, *range(starts[-5], starts[-5] + 6)):
+        path.write_bytes(content[:end])
+        assert "cut off" in complaint(path)
+        path.write_bytes(content[starts[1] : end])  # without the header that counts the frames
+        if end != starts[-5]:
+            assert "cut off" in complaint(path)
+
+
+def test_what_stands_before_and_behind_the_frames_of_an_mp3_file_does_not_matter(
+    tmp_path: Path,
+) -> None:
+    path = tmp_path / "clip.mp3"
+    content, _ = mp3(tmp_path, 0.1 * noise(16000))
+    tag = b"ID3\x04\0\0\0\0\x02\x01" + bytes(257)  # 2 * 128 + 1 bytes
+    for before in (b"", tag, tag + tag):
+        for after in (b"", b"TAG" + bytes(125), bytes(1000), b"\xff\xfejunk"):
+            path.write_bytes(before + content + after)
+            assert len(read_audio(path)) == 16000
+
+
+def test_an_mp3_file_that_the_decoder_would_leave_before_its_end_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "clip.mp3"
+    content, starts = mp3(tmp_path, np.concatenate([noise(48000)[:, 0], np.zeros(96000)]))
+    path.write_bytes(content[starts[1] :])  # its length would be guessed by the loud beginning
+    assert "not be read to its end" in complaint(path)
+    path.write_bytes(content + content)
+    assert "not be read to its end" in complaint(path)
+
+
+def test_an_aiff_file_from_a_pipe_does_not_know_its_length_and_is_read(tmp_path: Path) -> None:
+    soundfile = pytest.importorskip("soundfile")
+    path = tmp_path / "clip.aiff"
+    soundfile.write(path, noise(1000)[:, 0], 16000, subtype="PCM_16")
+    content = path.read_bytes()
+    path.write_bytes(content[:4] + b"\xff\xff\xff\xff" + content[8:])
+    assert len(read_audio(path)) == 1000
 
 
 def test_a_flac_file_damaged_in_the_middle_is_refused(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from loopback import Site, serve
 
 from kws.audio.files import read_audio, write_wav
 from kws.cli import run
+from kws.data.own_words import speaker_id
 from kws.data.scan import scan
 from kws.data.split import SPLITS, speaker_of, split_of
 
@@ -215,6 +216,17 @@ def test_a_mirror_is_used_instead_as_address_folder_or_variable(
     assert files_in(local) == ["mine.tar.gz"]
 
 
+def test_a_mirror_has_archives_whose_names_are_no_addresses(
+    home: Path, site: Site, tmp_path: Path
+) -> None:
+    recipe = str(recipe_file(tmp_path, "https://example.invalid/my%20data%23%C3%BC.tar.gz"))
+    mirror = f"http://127.0.0.1:{site.port}"
+    assert run(["data", "fetch", recipe, "--mirror", mirror, "--to", str(tmp_path / "a")]) == 0
+    assert [request["path"] for request in site.requests] == ["/my%20data%23%C3%BC.tar.gz"]
+    (tmp_path / "my data#ü.tar.gz").write_bytes(ARCHIVE)
+    assert run(["data", "fetch", recipe, "--mirror", str(tmp_path)]) == 0
+
+
 def test_an_archive_that_the_user_has_is_verified_used_and_left_alone(
     home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -358,6 +370,18 @@ def test_a_clip_with_a_speaker_in_its_name_keeps_it(home: Path, tmp_path: Path) 
     write_wav(source, tone(1.0), RATE)
     assert run(["data", "add", "yes", "--whole", str(source), "--to", str(tmp_path / "w")]) == 0
     assert files_in(tmp_path / "w" / "yes") == ["0a7c2a8d_nohash_3.wav"]
+
+
+@pytest.mark.parametrize("name", ["John Smith", "Zoë", "ann@home", "x" * 70])
+def test_a_speakers_name_that_cannot_stand_in_a_clips_name_becomes_a_code_of_it(
+    home: Path, tmp_path: Path, name: str
+) -> None:
+    for number in (1, 2):
+        write_wav(tmp_path / f"{name}_nohash_{number}.wav", tone(1.0 + number), RATE)
+    files = map(str, sorted(tmp_path.glob("*.wav")))
+    assert run(["data", "add", "yes", "--whole", *files, "--to", str(tmp_path / "w")]) == 0
+    expected = [f"{speaker_id(name)}_nohash_{number}.wav" for number in (1, 2)]
+    assert files_in(tmp_path / "w" / "yes") == expected
 
 
 def test_silent_short_and_broken_recordings_are_refused_by_name_and_the_others_added(

@@ -215,6 +215,14 @@ def test_people_of_other_parts_are_not_heard(folder: Path) -> None:
     assert {path.parent.name for path in chosen.sentences} == {"s1", "s2"}
 
 
+def test_a_list_of_speakers_may_begin_with_a_byte_order_mark(folder: Path, tmp_path: Path) -> None:
+    who = tmp_path / "who.txt"
+    who.write_bytes(b"\xef\xbb\xbfs1\r\ns2\r\n")
+    stream = ["data", "stream", f"{folder}/clips", "--sentences", f"{folder}/talk", "--hours"]
+    options = ["0.01", "--no-commands", "--others-per-hour", "0", "--speakers", f"@{who}"]
+    assert run([*stream, *options, "-o", str(tmp_path / "s.wav")]) == 0
+
+
 def test_sentences_that_may_hold_a_keyword_are_left_out(folder: Path) -> None:
     found = gather(folder / "clips", ["yes", "no"], sentences=folder / "talk", speakers=["s1"])
     # "i know", "say yes" and "no-one" are not; "he won't" is, as nobody listens for "one".
@@ -361,6 +369,9 @@ def test_several_folders_of_clips_and_of_sentences_count_as_one(
         (["--noise-dir", "nowhere"], 1, "The folder nowhere does not exist"),
         (["--keywords", ","], 2, "separated by commas"),
         (["-o", "stream.mp3"], 2, "--out must end in .wav"),
+        (["--labels", "./s.wav"], 2, "--labels must be another file than --out"),
+        (["-o", "{talk}/transcripts.tsv/s.wav"], 1, "is a file"),
+        (["--labels", "{clips}"], 1, "The output must be a file"),
         (["--seed", "-1"], 2, "--seed"),
     ],
 )

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from fake_sounddevice import FakeInput, install
 
+from kws.audio.convert import LiveConverter
 from kws.audio.microphone import (
     InputWatch,
     find_device,
@@ -58,6 +59,18 @@ def test_other_rates_are_resampled_so_that_a_tone_keeps_its_pitch_and_level(monk
     assert level_dbfs(middle) == pytest.approx(
         20 * math.log10(8000 / math.sqrt(2) / 32768), abs=0.1
     )
+
+
+@pytest.mark.parametrize("rate_hz", [8000, 16000, 44100, 48000])
+def test_live_sound_is_converted_to_its_last_sample_as_in_one_piece(rate_hz):
+    soxr = pytest.importorskip("soxr")
+    said = tone(440, 0.5, rate_hz)
+    converter = LiveConverter(rate_hz)
+    blocks = [converter.feed(block[:, None]) for block in np.array_split(said, 50)]
+    heard = np.concatenate([*blocks, converter.finish()])
+    oracle = np.rint(soxr.resample(said.astype(np.float32), rate_hz, 16000, quality="HQ"))
+    assert len(heard) == len(oracle) == 8000
+    assert np.abs(heard - oracle).max() <= 1
 
 
 def test_channels_are_averaged_where_a_device_has_no_mono(monkeypatch):

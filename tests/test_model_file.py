@@ -377,6 +377,20 @@ def test_an_unknown_name_lists_the_pretrained_models(tmp_path: Path) -> None:
             assert name in str(caught.value)
 
 
+def test_a_pretrained_models_name_means_it_whatever_lies_in_the_current_folder(
+    model: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("commands_en").write_bytes(write_card(model, CARD))
+    assert load_model("commands_en").name == "commands_en"
+    for file in ("./commands_en", Path("commands_en"), str(tmp_path / "commands_en")):
+        assert load_model(file) == CARD
+        # Also for whoever gets what was found as a text, such as a worker process.
+        assert load_model(str(resolve_model(file))) == CARD
+    Path("commands_en").unlink()
+    assert load_model(Path("commands_en")).name == "commands_en"
+
+
 def test_every_pretrained_model_is_found_by_its_name_and_has_a_card() -> None:
     for name in pretrained_models():
         assert load_model(name).name == name

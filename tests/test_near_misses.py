@@ -246,6 +246,12 @@ def test_how_words_were_generated_is_noted_beside_them(tmp_path) -> None:
     assert read_spoken(tmp_path) == noted
 
 
+def test_near_misses_never_lie_among_the_clips_of_another_word(tmp_path) -> None:
+    with pytest.raises(KwsError, match=r"clips of another word\. Received: 'not_computer'"):
+        synthesise(["computer", "Not_Computer"], tmp_path, clips_per_word=1, near_misses=1)
+    assert not list(tmp_path.iterdir())
+
+
 def test_the_command_says_where_near_misses_are(tmp_path, capsys) -> None:
     line = ["data", "synth", "computer", "--to", str(tmp_path), "--near-misses", "3"]
     assert run([*line, "--count", "0"]) == 0

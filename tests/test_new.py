@@ -286,6 +286,14 @@ def test_recordings_lie_in_a_folder_for_each_word_or_of_one_word(here, mute, cap
     assert not Path("other").exists()
 
 
+def test_folders_of_recordings_are_named_like_the_words_in_any_case(here, mute):
+    record("mine/Hey Lamp/a.wav", "mine/FAN/a.wav", "mine/fan/b.wav", "hey_lamp/b.wav")
+    words = ["--word", "hey lamp", "--word", "fan"]
+    assert run(["new", "house", *words, "--recordings", "mine", "--recordings", "hey_lamp"]) == 0
+    names = {w: len(list((here / "house/recordings" / w).iterdir())) for w in ("hey lamp", "fan")}
+    assert names == {"hey lamp": 2, "fan": 2}
+
+
 def test_recordings_that_are_in_place_are_left_alone(here, mute):
     record("lamp/recordings/lamp/ann_nohash_0.wav")
     before = (here / "lamp/recordings/lamp/ann_nohash_0.wav").read_bytes()

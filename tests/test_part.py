@@ -35,6 +35,40 @@ def test_some_words_of_all_speakers_are_a_part_too(real_speech: Path, tmp_path: 
     assert wanted and {p.relative_to(target) for p in target.glob("*/*")} == wanted
 
 
+@pytest.mark.parametrize("rule", ["lists", "speaker", "clip", "recipe"])
+def test_every_clip_stays_in_its_part_however_that_was_decided(rule: str, tmp_path: Path) -> None:
+    source, target = tmp_path / "clips", tmp_path / "new"
+    people = 5 if rule == "clip" else 60
+    for i in range(60):
+        name = f"s{i % people}_nohash_{i}.wav"
+        write_wav(source / "yes" / name, np.full(9, i, np.int16), 16000)
+    if rule == "lists":
+        listed = sorted(path.name for path in (source / "yes").iterdir())[:20]
+        (source / "testing_list.txt").write_text("".join(f"yes/{name}\n" for name in listed))
+    if rule == "recipe":
+        (source / ".kws_dataset.json").write_text('{"split": "testing"}')
+    before = scan(source)
+    assert before.split_rule == rule
+    for part in ("all", "testing"):
+        arguments = ["data", "part", str(source), "--part", part, "--to", str(target / part)]
+        assert kws(arguments) == 0
+        after = scan(target / part)
+        parts = {before.path(i): before.split(i) for i in range(len(before))}
+        assert {after.path(i): after.split(i) for i in range(len(after))} == {
+            path: split for path, split in parts.items() if part in ("all", split)
+        }
+
+
+def test_a_broken_recording_of_noise_matters_only_where_silence_is_wanted(tmp_path: Path) -> None:
+    source = tmp_path / "clips"
+    write_wav(source / "yes" / "a_nohash_0.wav", np.ones(16000, np.int16), 16000)
+    (source / "_background_noise_").mkdir()
+    (source / "_background_noise_" / "hum.wav").write_bytes(b"RIFF")
+    arguments = ["data", "part", str(source), "--part", "all", "--to"]
+    assert kws([*arguments, str(tmp_path / "new")]) == 0
+    assert kws([*arguments, str(tmp_path / "other"), "--silence", "1"]) == 1
+
+
 def test_another_part_is_answered_with_all_that_there_are(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -49,13 +83,25 @@ def test_help_says_that_clips_are_shared_with_the_data_set_and_so_they_are(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert kws(["data", "part", "--help"]) == 0
-    assert "hard links" in capsys.readouterr().out
+    assert "hard links" in " ".join(capsys.readouterr().out.split())
     clip, target = tmp_path / "clips" / "yes" / "a_nohash_0.wav", tmp_path / "new"
     write_wav(clip, np.ones(16000, np.int16), 16000)
     arguments = ["data", "part", str(tmp_path / "clips"), "--part", "all", "--to", str(target)]
     assert kws(arguments) == 0
     assert capsys.readouterr().out == f"{target}: 1 clip of 1 label\n"
     assert (target / "yes" / clip.name).samefile(clip)
+
+
+def test_clips_that_are_links_themselves_are_found_from_the_new_folder_too(tmp_path: Path) -> None:
+    store, word = tmp_path / "store" / "1.wav", tmp_path / "clips" / "yes"
+    write_wav(store, np.ones(16000, np.int16), 16000)
+    word.mkdir(parents=True)
+    (word / "a_nohash_0.wav").symlink_to("../../store/1.wav")
+    target = tmp_path / "somewhere" / "else" / "new"
+    arguments = ["data", "part", str(tmp_path / "clips"), "--part", "all", "--to", str(target)]
+    assert kws(arguments) == 0
+    assert (target / "yes" / "a_nohash_0.wav").samefile(store)
+    assert len(read_audio(target / "yes" / "a_nohash_0.wav")) == 16000
 
 
 @pytest.mark.parametrize("fault", ["there already", "no such part", "no such word", "no noise"])

@@ -14,7 +14,8 @@ from fake_sounddevice import FakeInput, install
 
 from kws.audio.files import read_audio
 from kws.cli import main, run
-from kws.data.record import clip_of, judge_take, record_word, save_clip, speaker_id
+from kws.data.own_words import speaker_id
+from kws.data.record import clip_of, judge_take, record_word, save_clip
 from kws.data.scan import scan
 from kws.data.split import speaker_of
 from kws.errors import KwsError
@@ -304,6 +305,16 @@ def test_a_take_is_noted_also_in_a_table_that_was_spoilt_meanwhile(monkeypatch, 
     lines = table.read_bytes().splitlines()
     assert [line.split(b"\t")[0].decode() for line in lines[1:]] == [path.name for path in kept]
     assert b" K\xfcche" in lines[1]
+
+
+def test_a_user_without_a_name_is_asked_for_one(monkeypatch, capsys, tmp_path):
+    def nobody() -> str:
+        raise KeyError("getpwuid(): uid not found: 4711")
+
+    monkeypatch.setattr("getpass.getuser", nobody)
+    assert run(["data", "record", "yes", "--to", str(tmp_path)]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "uid not found: 4711" in line and "--speaker" in line
 
 
 def test_nobody_at_the_keyboard_ends_it_with_what_was_kept(monkeypatch, capsys, tmp_path):

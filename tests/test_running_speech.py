@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from kws.errors import KwsError
+from kws.wording import counted
 
 pytest.importorskip("espeakng_loader")
 pytest.importorskip("soxr")
@@ -166,7 +167,7 @@ def test_the_command_writes_speech(tmp_path, capsys) -> None:
     line = ["data", "synth", "computer", "--to", str(tmp_path)]
     assert run([*line, "--speech", "0.1", "--avoid", "marvin"]) == 0
     out, err = capsys.readouterr()
-    assert out == f"{tmp_path}: {len(spoken(tmp_path))} sentences\n"
+    assert out == f"{tmp_path}: {counted(len(spoken(tmp_path)), 'sentence')}\n"
     assert "no substitute for real" in err
     for wrong in (["--avoid", "x"], ["--text", "f"], ["--speech", "1", "--near-misses", "2"]):
         assert run([*line, *wrong]) == 2

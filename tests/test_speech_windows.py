@@ -45,6 +45,13 @@ def test_sentences_with_a_keyword_or_what_sounds_like_it_are_left_out(tmp_path: 
     assert len(cut_speech(root, clip_samples=1000)) == 5
 
 
+def test_a_table_of_transcripts_may_begin_with_a_byte_order_mark(tmp_path: Path) -> None:
+    root = speech(tmp_path / "speech", {"a/1": ("fine", hiss(1000)), "a/2": ("no", hiss(1000))})
+    table = root / "transcripts.tsv"
+    table.write_bytes(b"\xef\xbb\xbf" + table.read_bytes())
+    assert cut_speech(root, ["no"], clip_samples=1000).recordings == ("a/1.wav",)
+
+
 def test_training_leaves_out_what_a_verdict_leaves_out_phrases_and_inflections_too(
     tmp_path: Path,
 ) -> None:

@@ -76,7 +76,9 @@ def test_the_speaker_is_the_name_up_to_the_marker(name: str, speaker: str) -> No
 
 def test_lists_are_read_whatever_their_line_ends_and_absent_lists_are_none(tmp_path: Path) -> None:
     assert read_lists(tmp_path) is None
-    (tmp_path / "validation_list.txt").write_bytes(b"yes/a_nohash_0.wav\r\n\r\nno\\b.wav\r\n")
+    (tmp_path / "validation_list.txt").write_bytes(
+        b"\xef\xbb\xbfyes/a_nohash_0.wav\r\n\r\nno\\b.wav\r\n"  # as Windows' editors write it
+    )
     (tmp_path / "testing_list.txt").write_text("no/c.wav\n")
     assert read_lists(tmp_path) == {
         "yes/a_nohash_0": "validation",

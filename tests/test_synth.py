@@ -233,7 +233,7 @@ def test_a_fault_in_a_worker_reaches_the_caller_as_the_same_line(tmp_path):
 
 def test_labels_may_have_another_text_but_must_be_names_of_folders():
     assert labelled_texts(["yes", " hello=[[h@l'oU]]"]) == {"yes": "yes", "hello": "[[h@l'oU]]"}
-    for bad in (["a/b"], [".."], [""], ["_silence_"], [], ["yes", "yes"], ["[[h@l'oU]]"]):
+    for bad in (["a/b"], [".."], [""], ["_silence_"], [], ["yes", "Yes"], ["[[h@l'oU]]"]):
         with pytest.raises(KwsError):
             labelled_texts(bad)
 
@@ -304,6 +304,10 @@ def test_the_command_writes_clips_and_says_what_they_are_worth(tmp_path, capsys)
     assert out.splitlines() == [f"{tmp_path / word}: 3 clips" for word in ("yes", "no")]
     assert "6 clips" in err and "no substitute for real" in err
     assert len(list(tmp_path.rglob("*.wav"))) == 6
+    assert run(["data", "synth", "go", "--to", str(tmp_path), "--count", "1"]) == 0
+    out, err = capsys.readouterr()
+    assert out == f"{tmp_path / 'go'}: 1 clip\n"
+    assert err.startswith("wrote 1 clip by 1 voice in ")
 
 
 def test_the_command_tells_bad_usage_from_failed_work(tmp_path, capsys):

@@ -177,6 +177,19 @@ def test_a_word_at_the_very_end_is_still_told(model: str, babble: np.ndarray) ->
     assert [d.name for d in detections(answers)] == [event.keyword for event in expected]
 
 
+def test_the_end_of_a_stream_of_another_rate_is_heard_to_its_last_sample(
+    model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[int] = []
+    feed = Spotter.feed
+    monkeypatch.setattr(
+        Spotter, "feed", lambda spotter, pcm: heard.append(len(pcm)) or feed(spotter, pcm)
+    )
+    sound = np.ones(8000, np.int16)
+    talk(model, [start(8000), *chunks_of(sound, rate_hz=8000), AudioStop().event()])
+    assert sum(heard) == 16_000 + TAIL_SAMPLES
+
+
 def test_a_second_stream_remembers_nothing_of_the_first(model: str, babble: np.ndarray) -> None:
     once = [start(), *chunks_of(babble), AudioStop().event()]
     alone, twice = talk(model, once), talk(model, once + once)
@@ -201,9 +214,8 @@ def test_other_rates_and_channels_are_converted(model: str, babble: np.ndarray) 
         AudioStop().event(),
     ]
     converter = LiveConverter(48_000)
-    pcm = np.concatenate(
-        [converter.feed(stereo[k : k + 1440]) for k in range(0, len(stereo), 1440)]
-    )
+    pcm = np.concatenate([converter.feed(stereo), converter.finish()])
+    assert len(pcm) == len(babble)
     expected = [event.keyword for event in heard_by_spotter(model, pcm)]
     assert len(expected) > 2
     assert [d.name for d in detections(talk(model, messages))] == expected
@@ -246,9 +258,17 @@ def test_a_message_that_makes_no_sense_is_refused_in_a_line(
     assert "\n" not in str(error.value)
 
 
-def test_two_models_with_one_word_are_refused(model: str) -> None:
+def test_two_models_with_one_word_are_refused_in_any_case(model: str, tmp_path: Path) -> None:
     with pytest.raises(KwsError, match=r"'yes' in .*tiny.tflite and .*tiny.tflite"):
         WakeService([model, model])
+    other = write_tiny(
+        tmp_path / "other.tflite",
+        labels=("_silence_", "_unknown_", "Yes", "mouse"),
+        keywords=("Yes",),
+        decision=DecisionConfig(thresholds={"Yes": 0.5}),
+    )
+    with pytest.raises(KwsError, match=r"'Yes' in .*tiny.tflite and .*other.tflite"):
+        WakeService([model, other])
 
 
 def test_a_threshold_replaces_those_of_the_model(model: str, babble: np.ndarray) -> None:
@@ -439,6 +459,22 @@ def test_a_refused_client_is_told_why(served: Served) -> None:
     served.talk(speak)
     _, err = served.end()
     assert err.count("kws: a client was refused: Audio must have 8000") == 1  # said once
+
+
+@POSIX
+@pytest.mark.parametrize("what", ["data_length", "payload_length"])
+def test_a_client_that_announces_gigabytes_is_refused_before_it_sends_them(
+    served: Served, what: str
+) -> None:
+    host, port = served.uri.removeprefix("tcp://").split(":")
+    with socket.create_connection((host, int(port)), timeout=20) as client:
+        client.sendall(b'{"type": "audio-chunk", "%s": 5000000000}\n' % what.encode())
+        answer = b""
+        while received := client.recv(4096):
+            answer += received
+    assert b"16,777,216 bytes at most. Received: a header that announces 5,000,000,000" in answer
+    _, err = served.end()
+    assert err.startswith("kws: a client was refused: A message may hold 16,777,216 bytes")
 
 
 @POSIX

@@ -38,4 +38,14 @@ class LiveConverter:
         mono = block.mean(axis=1, dtype=np.float32)
         if self._resampler is not None:
             mono = self._resampler.resample_chunk(mono)
-        return np.clip(np.rint(mono), -32768, 32767).astype(np.int16)
+        return _rounded(mono)
+
+    def finish(self) -> Pcm:
+        """Return what the resampler still holds when the stream is over, 10 to 50 ms: int16 [n]."""
+        if self._resampler is None:
+            return np.empty(0, np.int16)
+        return _rounded(self._resampler.resample_chunk(np.empty(0, np.float32), last=True))
+
+
+def _rounded(samples: NDArray[np.float32]) -> Pcm:
+    return np.clip(np.rint(samples), -32768, 32767).astype(np.int16)

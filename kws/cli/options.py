@@ -6,7 +6,7 @@ from typing import Any
 
 import typer
 
-_MODEL = "A .tflite file or the name of a pretrained model."
+_MODEL = "A .tflite file or the name of a pretrained model. A file called like one is ./NAME."
 
 
 def _share(value: float | None) -> float | None:

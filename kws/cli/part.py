@@ -36,8 +36,9 @@ def part(
 ) -> None:
     """Write one part of a data set to a folder, to measure models on.
 
-    Who is in which part is decided by the speaker, as in training. Clips are hard links where
-    possible: changing one in place changes it in the data set, too.
+    Who is in which part is decided by the speaker, as in training, and stays so: the new folder has
+    lists of what is not for training. Clips are hard links where possible: changing one in place
+    changes it in the data set, too.
 
     Example: kws data part speech_commands --silence 260 --to validation
     """

@@ -100,11 +100,16 @@ def stream(
     from kws.data.labels import COMMANDS
     from kws.data.long_stream import StreamPlan, build_stream
     from kws.data.material import gather
+    from kws.files import check_output
     from kws.progress import tell
 
     table = labels or out.with_suffix(".tsv")
-    if out.suffix.lower() != ".wav" or table == out:
+    if out.suffix.lower() != ".wav":
         raise typer.BadParameter(f"--out must end in .wav. Received: {out}.")
+    if table.absolute() == out.absolute():
+        raise typer.BadParameter(f"--labels must be another file than --out. Received: {table}.")
+    check_output(out)
+    check_output(table)
     words = COMMANDS if keywords is None else tuple(_names(keywords))
     plan = StreamPlan(
         hours=hours,
@@ -154,7 +159,7 @@ def _speakers(text: str) -> list[str]:
     from kws.errors import KwsError
 
     try:
-        content = Path(text[1:]).read_text(encoding="utf-8")
+        content = Path(text[1:]).read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or error
         raise KwsError(f"Cannot read the list of speakers {text[1:]}: {reason}") from error

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from kws.cli.data import data_app
+from kws.wording import counted
 
 if TYPE_CHECKING:
     from kws.data.rooms import Rooms
@@ -123,7 +124,8 @@ def synth(
         paths = _speech(to, speech, text, [*words, *avoid], rooms, language, seed)
         speakers = {path.parent.name for path in paths}
     typer.echo(
-        f"wrote {len(paths)} clips by {len(speakers)} voices in {time.monotonic() - start:.1f} s. "
+        f"wrote {counted(len(paths), 'clip')} by {counted(len(speakers), 'voice')} in "
+        f"{time.monotonic() - start:.1f} s. "
         f"Generated voices are no substitute for real ones: measure on recordings of people.",
         err=True,
     )
@@ -159,9 +161,9 @@ def _words(
         )
     for label in texts:
         if count:
-            typer.echo(f"{to / label}: {count} clips")
+            typer.echo(f"{to / label}: {counted(count, 'clip')}")
         if near_misses:
-            typer.echo(f"{to / f'not_{label}'}: {near_misses} clips")
+            typer.echo(f"{to / f'not_{label}'}: {counted(near_misses, 'clip')}")
     return paths
 
 
@@ -196,5 +198,5 @@ def _speech(
             rooms=rooms,
             on_speech=advance,
         )
-    typer.echo(f"{to}: {len(paths)} sentences")
+    typer.echo(f"{to}: {counted(len(paths), 'sentence')}")
     return paths

@@ -9,6 +9,7 @@ import typer
 
 from kws.cli.data import OWN_WORDS, data_app
 from kws.cli.options import DEVICE
+from kws.wording import counted
 
 
 def register(app: typer.Typer) -> None:
@@ -47,15 +48,15 @@ def record(
 
     Example: kws data record marvin --to my_words --count 20 --speaker Ada --session kitchen
     """
-    import getpass
     from datetime import datetime
 
     from kws.data.home import own_words
     from kws.data.lengths import word_lengths
-    from kws.data.record import record_word, speaker_id
+    from kws.data.own_words import speaker_id
+    from kws.data.record import record_word
 
     to = own_words(folder)
-    person = speaker_id(getpass.getuser() if speaker is None else speaker)
+    person = speaker_id(_user() if speaker is None else speaker)
     meter = _LevelLine()
     kept = record_word(
         word,
@@ -71,9 +72,24 @@ def record(
     )
     for path in kept:
         typer.echo(str(path))
-    meter.say(f"kept {len(kept)} clips of {word!r} by speaker {person} in {to / word}")
+    clips = counted(len(kept), "clip")
+    meter.say(f"kept {clips} of {word!r} by speaker {person} in {to / word}")
     if kept:
         meter.say(str(word_lengths(to, word)))
+
+
+def _user() -> str:
+    import getpass
+
+    from kws.errors import KwsError
+
+    try:
+        return getpass.getuser()
+    except (ImportError, KeyError, OSError) as error:  # in a container, users may have no names
+        raise KwsError(
+            f"A speaker needs a name, and this computer has none for its user. Received: {error}. "
+            "Give one with --speaker"
+        ) from error
 
 
 class _LevelLine:

@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 from kws.cache import cache_folder
 from kws.data.archive import BadArchiveError, hidden_folder, safe_extract
@@ -200,7 +201,7 @@ def _missing(recipe: DatasetRecipe, folder: Path) -> list[str]:
 
 def _from_mirror(mirror: str, archive_name: str) -> str:
     base = mirror if "://" in mirror else Path(mirror).expanduser().absolute().as_uri()
-    return f"{base.rstrip('/')}/{archive_name}"
+    return f"{base.rstrip('/')}/{quote(archive_name)}"
 
 
 def _copy_part(recipe: DatasetRecipe, whole: Path, folder: Path) -> int:

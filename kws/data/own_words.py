@@ -7,6 +7,7 @@ import hashlib
 import itertools
 import os
 import re
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +26,7 @@ from kws.data.find_words import (
     strongest,
     utterance_at,
 )
-from kws.data.split import speaker_of, training_speaker
+from kws.data.split import hash_key, speaker_of, training_speaker
 from kws.errors import KwsError
 from kws.labels import UNKNOWN
 
@@ -186,6 +187,20 @@ def check_speaker(speaker: str) -> str:
     return speaker
 
 
+def speaker_id(name: str) -> str:
+    """Eight hexadecimal digits for a person, the same for the same name however it is typed.
+
+    Only the digits are written to disk. They keep a person's clips on one side of the split.
+
+    Raises:
+        KwsError: the name is empty.
+    """
+    plain = " ".join(unicodedata.normalize("NFKC", name).casefold().split())
+    if not plain:
+        raise KwsError(f"A speaker needs a name. Received: {name!r}. Give one with --speaker")
+    return hash_key(plain).hex()[:8]
+
+
 def open_recording(path: str | os.PathLike[str]) -> Pcm:
     """Read a recording in any format that `read_audio` reads; int16 [n] at 16 kHz.
 
@@ -300,9 +315,10 @@ def add_cuts(
     """Write ``<folder>/<label>/<speaker>_nohash_<n>.wav`` for each cut, 16 kHz mono 16 bit.
 
     The speaker decides in which part (training, validation, testing) a clip lands. Without
-    `speaker` it is taken from a name that has this form already; else it is the first eight digits
-    of the SHA-256 of the file, so the same recording always gets the same name. ``_unknown_``, what
-    a model should not fire on, is all for training then. Nothing is ever overwritten: the number
+    `speaker` it is taken from a name that has this form already, as its `speaker_id` where it could
+    not stand in every file system ("Zoë", "John Smith"); else it is the first eight digits of the
+    SHA-256 of the file, so the same recording always gets the same name. ``_unknown_``, what a
+    model should not fire on, is all for training then. Nothing is ever overwritten: the number
     counts up until the name is free. What is there already under any speaker's name is not written
     again, or a model would be measured on what it was trained on.
 
@@ -322,8 +338,9 @@ def add_cuts(
     first = 0
     if speaker is not None:
         check_speaker(speaker)
-    elif named is not None and _SPEAKER.fullmatch(named["speaker"]):
-        speaker, first = named["speaker"], int(named["number"])
+    elif named is not None and (name := named["speaker"]).strip():
+        speaker = name if _SPEAKER.fullmatch(name) else speaker_id(name)
+        first = int(named["number"])
     else:
         speaker = _nobody(source, clips.label)
     added = []

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from kws.audio.files import write_wav
+from kws.audio.samples import Pcm
 from kws.data.archive import hidden_folder
 from kws.data.noise_recordings import read_noise, silence_clips, split_noise
 from kws.data.scan import scan
-from kws.data.split import SPLITS
+from kws.data.split import SPLITS, TESTING, TESTING_LIST, VALIDATION, VALIDATION_LIST
 from kws.errors import KwsError
 from kws.labels import SILENCE, folded
 from kws.progress import Progress
@@ -31,7 +32,8 @@ def write_part(
 ) -> dict[str, int]:
     """Write the clips of one part to `target`/<label>/, linked where possible, else copied.
 
-    A linked clip is the same file: changed in place, it changes in the data set as well.
+    A linked clip is the same file: changed in place, it changes in the data set as well. Lists keep
+    each clip in its part, so that nobody trains on what was kept for measuring.
 
     Args:
         root: the data set.
@@ -67,8 +69,10 @@ def write_part(
     index = whole.select(split=None if part == _ALL else part, words=words or None)
     if not len(index):
         raise KwsError(f"No clip of {whole.root} falls to the {part} part: there is nothing to do")
-    recordings = split_noise(read_noise(whole))[part != "training"]
-    quiet = silence_clips(recordings, silence, 16000, SILENCE_DBFS, SILENCE_SEED) if silence else ()
+    quiet: Iterable[Pcm] = ()
+    if silence:
+        recordings = split_noise(read_noise(whole))[part != "training"]
+        quiet = silence_clips(recordings, silence, 16000, SILENCE_DBFS, SILENCE_SEED)
     folder.parent.mkdir(parents=True, exist_ok=True)
     hidden = hidden_folder(folder)
     try:
@@ -76,11 +80,17 @@ def write_part(
         with Progress(len(index), f"collecting {part} clips", unit="clips") as progress:
             for name in index.paths:
                 (hidden / name).parent.mkdir(exist_ok=True)
+                clip = (whole.root / name).resolve()  # of a symbolic link, which may be relative
                 try:
-                    (hidden / name).hardlink_to(whole.root / name)
+                    (hidden / name).hardlink_to(clip)
                 except OSError:  # another file system, or one without links
-                    shutil.copyfile(whole.root / name, hidden / name)
+                    shutil.copyfile(clip, hidden / name)
                 progress.advance()
+        for split, name in ((VALIDATION, VALIDATION_LIST), (TESTING, TESTING_LIST)):
+            # A name with a line break, or not in UTF-8, cannot stand in a list.
+            paths = [path for path in index.select(split=split).paths if path.isprintable()]
+            if paths:
+                (hidden / name).write_text("\n".join([*paths, ""]), encoding="utf-8")
         for i, pcm in enumerate(quiet):
             write_wav(hidden / SILENCE / f"background_nohash_{i}.wav", pcm, 16000)
         hidden.replace(folder)

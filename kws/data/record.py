@@ -8,10 +8,8 @@ time of each clip stand in a table beside the clips.
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import math
 import os
-import unicodedata
 from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
@@ -145,20 +143,6 @@ def clip_of(pcm: Pcm, report: TakeReport) -> Pcm:
     return pcm[start:end]
 
 
-def speaker_id(name: str) -> str:
-    """Eight hexadecimal digits for a person, the same for the same name however it is typed.
-
-    Only the digits are written to disk. They keep a person's clips on one side of the split.
-
-    Raises:
-        KwsError: the name is empty.
-    """
-    plain = " ".join(unicodedata.normalize("NFKC", name).casefold().split())
-    if not plain:
-        raise KwsError(f"A speaker needs a name. Received: {name!r}. Give one with --speaker")
-    return hashlib.sha1(plain.encode(), usedforsecurity=False).hexdigest()[:8]
-
-
 def check_session(name: str) -> str:
     """Return a session's name if it fits into a table.
 
@@ -244,7 +228,7 @@ def record_word(
         word: the label, and what to say.
         out_dir: the data folder; other clips in it are never overwritten.
         count: how many clips to keep.
-        speaker: an id as from `speaker_id`.
+        speaker: an id as from `kws.data.own_words.speaker_id`.
         session: what the takes have in common, such as the room; for the table.
         seconds: length of a take.
         device: as for `kws.audio.microphone.find_device`.

@@ -114,7 +114,8 @@ def read_lists(root: Path) -> dict[str, str] | None:
             continue
         found = {} if found is None else found
         try:
-            lines = path.read_text("utf-8").splitlines()
+            # Some editors begin a file with a byte order mark, which is no part of the first name.
+            lines = path.read_text("utf-8-sig").splitlines()
         except UnicodeDecodeError as error:
             raise KwsError(
                 f"{path} is not a list of clips. Received: a file that is not UTF-8 text. "

@@ -24,6 +24,7 @@ from kws.data.rooms import Rooms
 from kws.data.synth import check_phonemes, check_sayable, render, render_each
 from kws.data.voices import random_utterance, voices
 from kws.errors import KwsError
+from kws.labels import folded
 
 _FADE_SAMPLES = SAMPLE_RATE_HZ // 50
 _SHORTEST_S, _LONGEST_S = 0.2, 60.0
@@ -227,7 +228,7 @@ def labelled_texts(words: Sequence[str] | Mapping[str, str]) -> dict[str, str]:
     """Label → text for words as the user writes them: ``"yes"``, ``"hello=[[h@l'oU]]"``.
 
     Raises:
-        KwsError: no words, a label twice, or one that cannot be the name of a folder.
+        KwsError: no words, a label twice (in any case), or one that cannot be the name of a folder.
     """
     if isinstance(words, Mapping):
         pairs = list(words.items())
@@ -245,8 +246,8 @@ def labelled_texts(words: Sequence[str] | Mapping[str, str]) -> dict[str, str]:
     texts: dict[str, str] = {}
     for name, text in pairs:
         label = check_word(name.strip())
-        if label in texts:
-            raise KwsError(f"A label is there twice. Received: {label!r}")
+        if folded(label) in map(folded, texts):
+            raise KwsError(f"A label is there twice. Received: {label!r}. Give each word once")
         texts[label] = text.strip()
     return texts
 

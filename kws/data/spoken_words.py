@@ -27,6 +27,7 @@ from kws.data.spoken_record import Spoken, note_spoken
 from kws.data.voices import random_utterance, voices
 from kws.errors import KwsError
 from kws.files import atomic_write
+from kws.labels import folded
 
 TEXTS = "texts.tsv"
 """Says what is said in the near-misses of a folder."""
@@ -78,7 +79,8 @@ def synthesise(
 
     Raises:
         KwsError: as `kws.data.synth.speak` and `kws.data.near_misses.near_miss`; nothing to write;
-            two words with one label, or a label that cannot be a folder.
+            two words with one label, one with the label of another's near-misses, or a label that
+            cannot be a folder.
     """
     texts = labelled_texts(words)
     plan = functools.partial(
@@ -169,6 +171,11 @@ def _plan_near_misses(
     for label, text in texts.items():
         others = [other for other in texts.values() if other != text]
         folder = out_dir / check_word(f"not_{label}")
+        if folded(folder.name) in map(folded, texts):
+            raise KwsError(
+                f"The near-misses of {label!r} would lie among the clips of another word. "
+                f"Received: {folder.name!r}. Give it another label, or speak it in another call"
+            )
         for number in range(clips_per_word):
             rng = np.random.default_rng([seed, zlib.crc32(folder.name.encode()), number])
             # The speakers of the words, so that who speaks tells nothing.

@@ -57,7 +57,8 @@ def read_transcripts(table: Path) -> dict[str, str]:
         KwsError: no text in UTF-8, or a column is missing.
     """
     try:
-        with table.open(encoding="utf-8", newline="") as file:
+        # Spreadsheets begin a file with a byte order mark.
+        with table.open(encoding="utf-8-sig", newline="") as file:
             rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
             if not {"utterance", "transcript"} <= set(rows.fieldnames or ()):
                 raise KwsError(

@@ -230,7 +230,7 @@ def load_model(path_or_name: str | Path) -> ModelCard:
     """Read what a model file says about itself; no interpreter is started.
 
     Args:
-        path_or_name: a .tflite, or the name of a pretrained model.
+        path_or_name: a .tflite, or the name of a pretrained model (as for `resolve_model`).
 
     Raises:
         KwsError: no such model, no .tflite, or one without a (readable) card.
@@ -261,17 +261,20 @@ def pretrained_models() -> list[str]:
 
 
 def resolve_model(path_or_name: str | Path) -> Path:
-    """Find a model: an existing file, or the name of a pretrained model.
+    """Find a model: the pretrained one of this name, else an existing file.
+
+    A pretrained model's bare name means that model whatever lies in the current folder; a file that
+    is called like it is given with a folder (``./commands_en``) or as a `Path`.
 
     Raises:
         KwsError: neither; lists the names there are.
     """
-    path = Path(path_or_name)
-    if path.is_file():
-        return path
-    names = pretrained_models()
-    if str(path_or_name) in names:
-        return _PRETRAINED / f"{path_or_name}.tflite"
+    path, names = Path(path_or_name), pretrained_models()
+    if path_or_name not in names and path.is_file():
+        # Its bare name would mean the pretrained model to whoever it is handed on to.
+        return path.absolute() if str(path) in names else path
+    if str(path) in names:
+        return _PRETRAINED / f"{path}.tflite"
     what = (
         "is a folder, not a model file" if path.is_dir() else "is neither a file nor a known name"
     )

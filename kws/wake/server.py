@@ -24,6 +24,10 @@ from kws.errors import KwsError
 from kws.progress import tell
 from kws.wake.service import Conversation, WakeService
 
+MOST_MESSAGE_BYTES = 16 << 20
+"""No part of a client's message may be larger: nine minutes of 16 kHz mono, two seconds of the most
+that is taken."""
+
 
 @dataclasses.dataclass
 class Served:
@@ -150,6 +154,22 @@ class _Desk:
             tell(line)
 
 
+class _BoundedReader:
+    """What `async_read_event` wants of a stream; a header cannot make us hold all that it says."""
+
+    def __init__(self, reader: asyncio.StreamReader) -> None:
+        self.readline = reader.readline  # which has a limit of its own
+        self._readexactly = reader.readexactly
+
+    async def readexactly(self, n: int) -> bytes:
+        if n > MOST_MESSAGE_BYTES:
+            raise KwsError(
+                f"A message may hold {MOST_MESSAGE_BYTES:,} bytes at most. Received: a header that "
+                f"announces {n:,}. Send audio in shorter chunks"
+            )
+        return await self._readexactly(n)
+
+
 class _Client(AsyncEventHandler):
     """A connection: reads messages, lets the conversation answer, sends the answers."""
 
@@ -186,7 +206,7 @@ class _Client(AsyncEventHandler):
     async def _next(self) -> Message | None:
         """Read a message; None at the end, and after what is no JSON at all."""
         try:
-            return await async_read_event(self.reader)
+            return await async_read_event(_BoundedReader(self.reader))  # type: ignore[arg-type]
         except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as error:
             raise KwsError(
                 "This is no message of the Wyoming protocol. Received: JSON of another form"

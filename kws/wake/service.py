@@ -56,13 +56,14 @@ class WakeService:
         owners: dict[str, str | Path] = {}
         for model, card in zip(self._models, self._cards, strict=True):
             for keyword in card.keywords:
-                if keyword in owners:
+                name = folded(keyword)  # as `_wait_for` finds it
+                if name in owners:
                     raise KwsError(
                         f"Two models listen for one word, and clients could not tell them apart. "
-                        f"Received: {keyword!r} in {owners[keyword]} and {model}. Serve one of them"
+                        f"Received: {keyword!r} in {owners[name]} and {model}. Serve one of them"
                     )
-                owners[keyword] = model
-        self.keywords = tuple(owners)
+                owners[name] = model
+        self.keywords = tuple(keyword for card in self._cards for keyword in card.keywords)
 
     def open(self) -> list[Spotter]:
         """Return a spotter of each model, for one client's audio.
@@ -201,7 +202,10 @@ class Conversation:
 
     def _end(self) -> Reply:
         """Decide on a word at the very end, too, and say so if there was none at all."""
-        heard = [] if self._format is None else self._spot(np.zeros(TAIL_SAMPLES, np.int16))
+        heard: list[Event] = []
+        if self._format is not None:
+            silence = np.zeros(TAIL_SAMPLES, np.int16)
+            heard = self._spot(np.concatenate([self._converter.finish(), silence]))
         self._format = None
         if self._detections:
             self._detections = 0
