@@ -22,7 +22,8 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[
     """Open a temporary file beside `path` and rename it to `path` when the block ends well.
 
     If the block raises (a full disk, Ctrl-C, anything), the temporary file is removed and
-    `path` is left as it was. Parent folders are made. Use as::
+    `path` is left as it was. Parent folders are made. A device or a pipe, such as ``/dev/null``,
+    is written to and not replaced. Use as::
 
         with atomic_write("model.tflite") as file:
             file.write(content)
@@ -35,11 +36,15 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[
         OSError: as the file system has it, but it names `path`, not the temporary file.
     """
     target = Path(path)
+    encoding = None if "b" in mode else "utf-8"
+    if _is_device(target):
+        with target.open(mode, encoding=encoding) as file:
+            yield file
+        return
     target.parent.mkdir(parents=True, exist_ok=True)
     # The name is chosen before the file is made, so that Ctrl-C between the two leaves nothing.
     temporary = target.parent / f".{target.name}.{secrets.token_hex(4)}.part"
     try:
-        encoding = None if "b" in mode else "utf-8"
         with temporary.open(mode.replace("w", "x"), encoding=encoding) as file:
             yield file
             file.flush()
@@ -67,12 +72,17 @@ def check_output(path: Path) -> None:
     if path.is_dir():
         raise KwsError(f"The output must be a file. Received: {path}, which is a folder")
     above = next(folder for folder in path.absolute().parents if folder.exists())
-    if not above.is_dir() or not os.access(above, os.W_OK):
+    if not _is_device(path) and (not above.is_dir() or not os.access(above, os.W_OK)):
         what = "may not be written to" if above.is_dir() else "is a file"
         raise KwsError(
             f"The output needs a folder. Received: {path}, where {above} {what}. Choose another "
             "place"
         )
+
+
+def _is_device(path: Path) -> bool:
+    """Tell whether a path is that of a device or a pipe, which no file may take the place of."""
+    return path.exists() and not path.is_file() and not path.is_dir()
 
 
 def read_toml(path: Path) -> dict[str, Any]:

@@ -26,7 +26,7 @@ def duration(seconds: float) -> str:
 def byte_size(n: float) -> str:
     """Return a number of bytes for people, in powers of 1,000: ``"1.5 kB"``, ``"2.3 GB"``."""
     for unit in ("B", "kB", "MB", "GB"):
-        if n < 1000 or unit == "GB":
+        if round(n, 1) < 1000 or unit == "GB":  # 999.96 kB would be 1000.0 kB
             break
         n /= 1000
     return f"{n:.0f} {unit}" if unit == "B" else f"{n:.1f} {unit}"
@@ -35,4 +35,6 @@ def byte_size(n: float) -> str:
 def two_digits(value: float) -> str:
     """Return a number to two digits, without powers of ten: ``"0.61"``, ``"3.6"``, ``"1,300"``."""
     rounded = float(f"{value:.2g}")
-    return f"{rounded:,.0f}" if rounded >= 10 else f"{rounded:g}"
+    if rounded >= 10:
+        return f"{rounded:,.0f}"
+    return f"{rounded:.10f}".rstrip("0").rstrip(".")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from kws.spotter import TAIL_SAMPLES
+
 RNG = np.random.default_rng(2)
 
 
@@ -21,3 +23,8 @@ def babble() -> np.ndarray:
         smooth = np.convolve(white, np.ones(rng.integers(1, 30)), mode="same")
         pieces.append(smooth / smooth.std() * rng.uniform(200, 5000))
     return np.clip(np.concatenate(pieces), -32768, 32767).astype(np.int16)
+
+
+def with_tail(pcm: np.ndarray) -> np.ndarray:
+    """A recording and the silence that whoever hears it to its end feeds behind it: int16."""
+    return np.concatenate([pcm, np.zeros(TAIL_SAMPLES, np.int16)])

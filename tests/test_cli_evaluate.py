@@ -14,9 +14,11 @@ import numpy as np
 import pytest
 import tiny_model
 
-from kws.audio.files import write_wav
+from kws.audio.files import read_audio, write_wav
 from kws.cli import run
+from kws.cli.evaluate import _trade_off
 from kws.decide import DecisionConfig
+from kws.recordings.curve import Curve, Point
 from kws.spotter import Spotter
 
 RATE = 16000
@@ -209,6 +211,15 @@ def test_the_time_line_begins_before_the_first_mistake(
     assert "0 to 6 s:" in picture.read_text()
     assert run([*common, "--span", "6", "--from", "30"]) == 0
     assert "30 to 36 s:" in picture.read_text()
+    # A mistake close to the end is shown with as much before it as fits.
+    rows = Path(labels).read_text().splitlines()
+    late = tmp_path / "late.tsv"
+    events = Spotter(model).feed(read_audio(audio))
+    rows[1:] = [f"{max(0, e.time_s - 0.4)}\t{e.time_s - 0.1}\t{e.keyword}" for e in events]
+    late.write_text("\n".join([*rows, "59.8\t59.9\tyes", "59.9\t59.95\tyes"]))
+    common[common.index(labels)] = str(late)
+    assert run([*common, "--span", "6"]) == 0
+    assert "54 to 60 s:" in picture.read_text()
 
 
 @pytest.mark.parametrize("as_json", [False, True])
@@ -259,6 +270,18 @@ def test_one_thing_is_counted_in_the_singular(
     write_wav(tmp_path / "clips" / "yes" / "0.wav", pcm[:RATE], RATE)
     assert run(["evaluate", model, str(tmp_path / "clips")]) == 0
     assert ": 1 clip in " in capsys.readouterr().out
+
+
+def test_the_table_of_several_keywords_says_that_each_has_false_accepts_of_its_own() -> None:
+    def curve(name: str) -> Curve:
+        counts = {"words": 9, "rejected": 1, "false_accepts": 2, "hours": 1.0}
+        point = Point(shift=0.0, thresholds={"yes": 0.5}, **counts)
+        return Curve(name=name, points=(point,), own=point)
+
+    names = ("all", "yes", "no")
+    two, one = (_trade_off({name: curve(name) for name in names[:n]}) for n in (3, 2))
+    assert two[1].endswith("to have (a keyword: of its own)") and one[1].endswith("to have")
+    assert [line.split()[0] for line in two[3:6]] == list(names)
 
 
 def test_two_recordings_count_together_with_a_table_and_a_picture_of_the_trade_off(

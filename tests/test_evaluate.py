@@ -14,6 +14,7 @@ import pytest
 import tiny_model
 from hypothesis import given
 from hypothesis import strategies as st
+from sounds import with_tail
 
 from kws.answers import clip_posteriors
 from kws.audio.files import write_wav
@@ -112,8 +113,9 @@ def test_a_label_without_clips_has_no_recall_and_one_never_heard_no_precision() 
 
 def test_words_and_positions_of_labels_mean_the_same() -> None:
     by_word = evaluate_posteriors(answers(0, 1, 2), ["yes", "yes", "cat"], THREE)
-    by_position = evaluate_posteriors(answers(0, 1, 2), np.array([0, 0, 2]), THREE)
-    assert by_word.confusion == by_position.confusion
+    for positions in (np.array([0, 0, 2]), [0, 0, 2]):
+        by_position = evaluate_posteriors(answers(0, 1, 2), positions, THREE)
+        assert by_word.confusion == by_position.confusion
 
 
 @pytest.mark.parametrize(("threshold", "heard"), [(0.5, 3), (0.7, 2), (0.95, 0)])
@@ -587,7 +589,7 @@ def test_a_recording_gives_what_a_spotter_hears_in_it(eager: Path, tmp_path: Pat
     pcm = np.concatenate([sound(seed) for seed in range(30)])
     write_wav(tmp_path / "long.wav", pcm, RATE)
     spotter = Spotter(eager)
-    events = spotter.feed(pcm)
+    events = spotter.feed(with_tail(pcm))
     assert len(events) > 5
     # One true word around every other event, and one where nothing fires.
     truth = [
@@ -606,6 +608,21 @@ def test_a_recording_gives_what_a_spotter_hears_in_it(eager: Path, tmp_path: Pat
         "false_reject_rate", "substitutions", "latency_ms",
     } <= set(result.to_json())  # fmt: skip
     json.dumps(result.to_json(), allow_nan=False)
+
+
+def test_a_word_at_the_very_end_of_a_recording_is_a_hit(eager: Path, tmp_path: Path) -> None:
+    pcm = np.concatenate([sound(seed) for seed in range(30)])
+    late = [e for e in Spotter(eager).feed(with_tail(pcm)) if e.time_s > 1]
+    event = late[len(late) // 2]
+    # The recording ends before the event: as `kws run` does, it is heard out in silence.
+    cut = pcm[: round((event.time_s - 0.1) * RATE)]
+    write_wav(tmp_path / "cut.wav", cut, RATE)
+    seconds = len(cut) / RATE
+    after = [e for e in Spotter(eager).feed(with_tail(cut)) if e.time_s > seconds]
+    assert after
+    truth = [SpokenWord(start_s=seconds - 0.3, end_s=seconds, keyword=after[0].keyword)]
+    matches = evaluate_streams(eager, [(tmp_path / "cut.wav", truth)]).matches
+    assert [word for word, _ in matches.hits] == truth
 
 
 def test_labelled_words_that_are_no_keywords_are_left_out_and_mentioned(
@@ -646,7 +663,7 @@ def test_recordings_count_together_and_keep_their_own_times(eager: Path, tmp_pat
     for i, seconds in enumerate((20, 35, 8)):
         pcm = np.concatenate([sound(100 * i + seed) for seed in range(seconds)])
         write_wav(tmp_path / f"{i}.wav", pcm, RATE)
-        events = Spotter(eager).feed(pcm)
+        events = Spotter(eager).feed(with_tail(pcm))
         truth = [
             SpokenWord(start_s=max(0.0, e.time_s - 0.3), end_s=e.time_s - 0.1, keyword=e.keyword)
             for e in events[i::3]

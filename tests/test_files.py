@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kws.errors import KwsError
-from kws.files import atomic_write, read_toml
+from kws.files import atomic_write, check_output, read_toml
 
 
 def test_the_new_content_replaces_the_old(tmp_path: Path) -> None:
@@ -57,6 +57,22 @@ def test_what_cannot_be_written_is_named_not_the_temporary_file(
     assert error.filename == name and error.filename2 is None
     assert error.errno and error.strerror == os.strerror(error.errno)
     assert [path.name for path in tmp_path.rglob("*")] == ["folder"]
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no named pipes on this system")
+def test_a_pipe_or_device_is_written_to_and_stays_what_it_is(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    check_output(pipe)
+    # A reader that does not wait: else opening the pipe for writing would.
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    try:
+        with atomic_write(pipe, "w") as file:
+            file.write("naïve")
+        assert os.read(reader, 100).decode() == "naïve"
+    finally:
+        os.close(reader)
+    assert pipe.is_fifo() and list(tmp_path.iterdir()) == [pipe]
 
 
 def test_an_error_about_another_file_keeps_its_name(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 import tiny_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from sounds import with_tail
 
 from kws.audio.files import audio_seconds, write_wav
 from kws.decide import Decider, DecisionConfig, Event
@@ -20,7 +21,7 @@ from kws.matching import SpokenWord, join_matches, match_events, poisson_interva
 from kws.model_file import ModelCard
 from kws.network import Network
 from kws.processes import start_worker
-from kws.recordings.curve import shifted, trace_curves
+from kws.recordings.curve import match_all, shifted, trace_curves
 from kws.recordings.hear import Heard, hear, hear_each
 from kws.recordings.replay import Replay
 from kws.spotter import Spotter
@@ -61,7 +62,7 @@ def test_what_is_heard_is_what_a_spotter_hears_to_the_last_bit(int8: bool, tmp_p
         pcm = sound(1, seconds)
         write_wav(tmp_path / "long.wav", pcm, RATE)
         spotter = Spotter(path)
-        events = spotter.feed(pcm)
+        events = spotter.feed(with_tail(pcm))
         (heard,) = hear(path, [tmp_path / "long.wav"])
         np.testing.assert_array_equal(heard.posteriors, spotter.posteriors)
         np.testing.assert_array_equal(heard.step_times_s(spotter.card), spotter.step_times_s)
@@ -140,7 +141,7 @@ def test_tflms_interpreter_hears_what_it_hears_alone(
     for i, one in enumerate(heard):
         # A fresh interpreter for each, so that nothing is left of the recording before.
         interpreter = module.Interpreter.from_bytes(model.read_bytes())
-        frames = network.prepare(features_of(sound(i, 20), card.front_end))
+        frames = network.prepare(features_of(with_tail(sound(i, 20)), card.front_end))
         expected = []
         for k in range(card.n_steps(len(frames))):
             first = k * card.stride_frames
@@ -291,6 +292,46 @@ def test_a_curve_is_what_deciding_and_matching_at_each_threshold_gives(
     assert none is not None
     assert none.false_accepts == 0
     assert curves["all"].resolution() == pytest.approx(45.0)
+
+
+def test_thresholds_far_apart_all_become_low_and_high_and_each_point_can_be_had_again() -> None:
+    card = card_with(decision({"yes": 0.2, "no": 0.97}, smoothing=0))
+    posteriors = np.zeros((1000, 4), np.float32)
+    for word, at in (("yes", 100), ("no", 400)):
+        # What is said, as loud what is not, and a weak one that is said.
+        posteriors[[at, at + 100, at + 200], tiny_model.LABELS.index(word)] = (0.996, 0.996, 0.07)
+    replay = Replay(card, Heard(audio="", seconds=40, posteriors=posteriors))
+    times = Heard(audio="", seconds=40, posteriors=posteriors).step_times_s(card)
+    truth = [
+        SpokenWord(start_s=times[at + after] - 0.4, end_s=times[at + after], keyword=word)
+        for word, at in (("yes", 100), ("no", 400))
+        for after in (0, 200)
+    ]
+    curves = trace_curves([(replay, truth)], card.decision.thresholds)
+    for curve in curves.values():
+        first, last = curve.points[0], curve.points[-1]
+        assert (first.rejected, last.rejected, last.false_accepts) == (0, last.words, 0)
+    for point in curves["all"].to_json()["points"]:
+        again = match_all([(replay, truth)], point["thresholds"])
+        assert again.words - len(again.hits) == point["rejected"]
+        assert len(again.false_accepts) == point["false_accepts"]
+
+
+def test_a_keyword_named_all_does_not_take_the_place_of_all_keywords() -> None:
+    both = dict.fromkeys(("all", "off"), 0.5)
+    labels = (*tiny_model.LABELS[:2], *both)
+    config = decision(both, smoothing=0)
+    card = tiny_model.card(form="stream", labels=labels, keywords=tuple(both), decision=config)
+    posteriors = np.zeros((500, 4), np.float32)
+    posteriors[100, labels.index("off")] = 0.9
+    replay = Replay(card, Heard(audio="", seconds=20, posteriors=posteriors))
+    curves = trace_curves([(replay, [SpokenWord(start_s=3, end_s=4.2, keyword="off")])], both)
+    assert {name: curve.own.words for name, curve in curves.items()} == {
+        "all": 1,
+        "'all'": 0,
+        "off": 1,
+    }
+    assert curves["'all'"].own.thresholds == {"all": 0.5}
 
 
 @settings(deadline=None)

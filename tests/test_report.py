@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 import struct
 import sys
+import warnings
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,6 +24,7 @@ from kws.evaluate.streams import RecordingResult, StreamEvaluation
 from kws.matching import SpokenWord, match_events
 from kws.recordings.curve import Curve, Point
 from kws.recordings.hear import Heard
+from kws.report import style
 from kws.report.clips import plot_confusion, plot_in_noise
 from kws.report.sizes import _place_beside
 from kws.report.timeline import plot_stretch, plot_timeline
@@ -29,6 +32,8 @@ from kws.report.trade_off import plot_trade_off
 from kws.report.training import plot_curves
 
 pytest.importorskip("matplotlib")
+
+from matplotlib.figure import Figure
 
 RATE = 16000
 HISTORY = {
@@ -365,6 +370,90 @@ def test_the_trade_off_shows_every_keyword_and_the_models_own_setting(tmp_path: 
     assert any("50 words in 2:00 h" in text for text in shown)
 
 
+def drawn(curves: dict[str, Curve], monkeypatch: pytest.MonkeyPatch, path: Path) -> Any:
+    """The figure of a trade-off, drawn."""
+    figures = []
+    savefig = Figure.savefig
+
+    def keep(figure: Figure, *args: Any, **options: Any) -> None:
+        figures.append(figure)
+        savefig(figure, *args, **options)
+
+    monkeypatch.setattr(Figure, "savefig", keep)
+    plot_trade_off(curves, "a model", path)
+    return figures[0]
+
+
+def test_a_keyword_that_is_missed_more_than_all_together_is_drawn_whole(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    curves = {
+        "all": curve("all", [(0, 60), (4, 8), (10, 2), (14, 0)], words=100),
+        "yes": curve("yes", [(0, 30), (0, 4), (1, 1), (2, 0)]),
+        "no": curve("no", [(0, 30), (4, 4), (9, 1), (12, 0)], words=20),
+    }
+    axes = drawn(curves, monkeypatch, tmp_path / "det.png").axes[0]
+    assert axes.get_ylim()[1] > 60  # of "no" 12 of 20 are missed where none of it is false
+
+
+def test_the_models_own_setting_is_a_whole_mark_where_nothing_fired_falsely(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    curves = {name: curve(name, [(0, 3), (2, 0), (9, 0)]) for name in ("all", "yes")}
+    axes = drawn(curves, monkeypatch, tmp_path / "det.png").axes[0]
+    (mark,) = [line for line in axes.lines if line.get_label() == "thresholds in the file"]
+    assert mark.get_xdata()[0] == axes.get_xlim()[0]  # on the edge, which would cut it in half
+    assert not mark.get_clip_on()
+
+
+def test_of_more_keywords_than_can_be_told_apart_those_missed_most_are_drawn(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    curves = {"all": curve("all", [(0, 30), (5, 4), (50, 0)])}
+    for i in range(40):
+        curves[f"word{i}"] = curve(f"word{i}", [(0, 9), (i, 1), (50, 0)])
+    figure = drawn(curves, monkeypatch, tmp_path / "det.svg")
+    shown = set(texts(tmp_path / "det.svg"))
+    assert {"word25", "word39", "all", "thresholds in the file"} <= shown
+    assert not {"word24", "word0"} & shown
+    assert any("the 15 of 40 keywords missed most" in text for text in shown)
+    box = figure.legends[0].get_window_extent()
+    assert box.y0 > 0 and box.height < figure.bbox.height
+
+
+@pytest.mark.parametrize("keyword", ["$x$", "a$b$c"])
+def test_a_dollar_sign_in_a_name_begins_no_formula(keyword: str, tmp_path: Path) -> None:
+    pair = LabelSet(labels=(keyword, "no"), keywords=(keyword, "no"))
+    result = evaluate_posteriors(np.array([[0.9, 0.1]]), [keyword], pair, model=f"{keyword}.tflite")
+    plot_confusion(result, tmp_path / "c.svg")
+    shown = texts(tmp_path / "c.svg")
+    assert shown.count(keyword) == 2 and f"{keyword}.tflite" in " ".join(shown)
+
+
+def test_a_models_name_that_is_too_long_for_a_picture_keeps_its_ends(tmp_path: Path) -> None:
+    pair = LabelSet(labels=("hey", "no"), keywords=("hey", "no"))
+    name = f"first_{'and_' * 30}last.tflite"
+    result = evaluate_posteriors(np.array([[0.9, 0.1]]), ["hey"], pair, model=name)
+    plot_confusion(result, tmp_path / "c.svg")
+    (shown,) = [text for text in texts(tmp_path / "c.svg") if "first_" in text]
+    assert "…" in shown and "last.tflite" in shown and len(shown.split("\n")[0]) < 80
+
+
+def test_other_scripts_are_drawn_with_fonts_that_are_installed_and_what_is_missing_is_said_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    # Only the second of these characters is in a font that comes with Matplotlib.
+    pair = LabelSet(labels=("\u706f", "\u1d81", "no"), keywords=("\u706f", "\u1d81", "no"))
+    result = evaluate_posteriors(np.eye(3), list(pair.labels), pair)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for fonts, missing in ((("None Such", "STIXGeneral"), "\u706f"), ((), "\u1d81, \u706f")):
+            monkeypatch.setattr(style, "_OTHER_SCRIPTS", (*fonts, "Wanted Sans"))
+            plot_confusion(result, tmp_path / "c.png")
+            (line,) = capsys.readouterr().err.splitlines()
+            assert line.startswith(f"kws: no font here has {missing}: boxes")
+
+
 def test_without_words_there_is_no_trade_off_to_draw(tmp_path: Path) -> None:
     curves = {"all": curve("all", [(0, 3), (0, 0)], words=0)}
     with pytest.raises(KwsError, match="nothing can be missed"):
@@ -412,7 +501,6 @@ def test_without_matplotlib_the_error_names_the_extra(
 
 
 def test_names_on_the_board_cover_neither_each_other_nor_a_point() -> None:
-    from matplotlib.figure import Figure
     from matplotlib.transforms import Bbox
 
     figure = Figure(figsize=(8, 5), dpi=150)

@@ -719,6 +719,24 @@ def test_the_command_prints_json_draws_and_says_the_same_with_the_same_seed(
     assert not list(quick.iterdir())
 
 
+@pytest.mark.parametrize("as_json", [False, True])
+def test_a_picture_that_cannot_be_stored_does_not_cost_the_figures(
+    as_json: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    found = SimpleNamespace(curves={}, lines=lambda worst: ["5 %"], to_json=lambda: {"misses": 5})
+    monkeypatch.setattr(measure, "judge", lambda *_, **__: found)
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", "det.png")
+
+    monkeypatch.setattr("kws.report.trade_off.plot_trade_off", full)
+    command = ["verdict", str(tmp_path), "-o", "m.tflite", "--det", "det.png"]
+    assert kws([*command, *(["--json"] if as_json else [])]) == 1
+    captured = capsys.readouterr()
+    assert captured.out == ('{"misses": 5}\n' if as_json else "5 %\n")
+    assert "the disk is full" in captured.err
+
+
 @pytest.mark.parametrize(
     ("error", "status", "complaint"),
     [

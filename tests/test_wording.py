@@ -21,9 +21,10 @@ def test_times_are_in_seconds_minutes_or_hours() -> None:
 
 
 def test_sizes_are_in_powers_of_a_thousand() -> None:
-    assert [byte_size(n) for n in (999, 1500, 2.34e6, 5e12)] == [
+    assert [byte_size(n) for n in (999, 1500, 999_960, 2.34e6, 5e12)] == [
         "999 B",
         "1.5 kB",
+        "1.0 MB",
         "2.3 MB",
         "5000.0 GB",
     ]
@@ -34,6 +35,7 @@ def test_sizes_are_in_powers_of_a_thousand() -> None:
     [
         (0, "0"),
         (0.614, "0.61"),
+        (0.0000123, "0.000012"),
         (0.996, "1"),
         (3.56, "3.6"),
         (9.96, "10"),

@@ -71,6 +71,7 @@ def calibrate(
     """
     from dataclasses import replace
 
+    from kws.errors import KwsError
     from kws.files import atomic_write, check_output
     from kws.matching import read_truth
     from kws.model_file import load_model, resolve_model, write_card
@@ -85,6 +86,12 @@ def calibrate(
     if len(spoken) != len(tables):
         raise typer.BadParameter(
             f"Each --positives needs its --labels. Received: {len(spoken)} and {len(tables)}."
+        )
+    quiet = {path.resolve() for path in negatives}
+    if both := next((path for path in spoken if path.resolve() in quiet), None):
+        raise KwsError(
+            "In a NEGATIVE no keyword is spoken, else every word of it is a false accept. "
+            f"Received: {both}, which is one of --positives, too. Give it there alone"
         )
     check_wanted(per_hour, lowest)
     check_output(out)
@@ -115,16 +122,16 @@ def calibrate(
     )
     for note in result.notes:
         tell(note)
-    facts = result.to_json()
-    record = {key: facts[key] for key in ("wanted_false_accepts_per_hour", "negatives")}
     new = replace(
-        card, decision=result.decision, provenance={**card.provenance, "calibration": record}
+        card,
+        decision=result.decision,
+        provenance={**card.provenance, "calibration": result.provenance()},
     )
     changed = write_card(content, new)
     with atomic_write(out) as file:
         file.write(changed)
     if as_json:
-        typer.echo(json.dumps({"model": str(out), **facts}, allow_nan=False))
+        typer.echo(json.dumps({"model": str(out), **result.to_json()}, allow_nan=False))
     else:
         typer.echo("\n".join([*_lines(result), f"{out}: written"]))
 

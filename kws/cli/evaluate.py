@@ -260,7 +260,8 @@ def _on_streams(
         elif start_s is not None:
             which = 0
         if start_s is None:
-            start_s = max(0.0, (mistakes[which] or 0.0) - span_s / 3)
+            last_s = result.recordings[which].heard.seconds - span_s
+            start_s = max(0.0, min((mistakes[which] or 0.0) - span_s / 3, last_s))
         plot_stretch(result, plot, start_s=start_s, end_s=start_s + span_s, recording=which)
         tell(f"wrote {plot}")
     if det is not None:
@@ -360,7 +361,8 @@ def _trade_off(curves: Mapping[str, Curve]) -> list[str]:
     width = max(len("at most … false accepts an hour"), *(len(curve.name) for curve in rows))
     lines = [
         "",
-        "words missed or taken for another if all thresholds are moved to have",
+        "words missed or taken for another if all thresholds are moved to have"
+        + (" (a keyword: of its own)" if len(rows) > 2 else ""),
         f"{'at most … false accepts an hour':<{width}}" + "".join(f"{r:>8g}" for r in RATES),
     ]
     for curve in rows if len(rows) > 2 else rows[:1]:

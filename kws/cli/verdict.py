@@ -65,12 +65,13 @@ def verdict(
 
         check_picture(det)
     found = judge(run, out, data_dir=data, per_hour=per_hour, hours=hours, seed=seed, say=tell)
+    # Before the picture: what was measured must not be lost if it cannot be drawn or stored.
+    if as_json:
+        typer.echo(json.dumps(found.to_json(), allow_nan=False))
+    else:
+        typer.echo("\n".join(found.lines(worst=worst)))
     if det is not None:
         from kws.report.trade_off import plot_trade_off
 
         plot_trade_off(found.curves, out.name, det)
         tell(f"wrote {det}")
-    if as_json:
-        typer.echo(json.dumps(found.to_json(), allow_nan=False))
-    else:
-        typer.echo("\n".join(found.lines(worst=worst)))

@@ -188,7 +188,7 @@ def wilson_interval(correct: int, total: int, z: float = 1.959964) -> tuple[floa
 def evaluate_arrays(
     network: Network,
     pcm: npt.NDArray[np.int16],
-    labels: Sequence[str] | npt.NDArray[np.integer],
+    labels: Sequence[str] | Sequence[int] | npt.NDArray[np.integer],
     *,
     names: Sequence[str] | None = None,
     model: str | None = None,
@@ -223,7 +223,7 @@ def evaluate_arrays(
 
 def evaluate_posteriors(
     posteriors: npt.ArrayLike,
-    labels: Sequence[str] | npt.NDArray[np.integer],
+    labels: Sequence[str] | Sequence[int] | npt.NDArray[np.integer],
     answers: LabelSet,
     *,
     threshold: float = 0.5,
@@ -396,11 +396,14 @@ def _threshold(card: ModelCard) -> float:
 
 
 def _truth(
-    labels: Sequence[str] | npt.NDArray[np.integer], answers: LabelSet, shown: tuple[str, ...]
+    labels: Sequence[str] | Sequence[int] | npt.NDArray[np.integer],
+    answers: LabelSet,
+    shown: tuple[str, ...],
 ) -> tuple[npt.NDArray[np.intp], list[str]]:
     """Return the row of each clip in the confusion matrix, and the word it is."""
-    if isinstance(labels, np.ndarray) and np.issubdtype(labels.dtype, np.integer):
-        rows = labels.astype(np.intp)
+    given = np.asarray(labels)
+    if np.issubdtype(given.dtype, np.integer):
+        rows = given.astype(np.intp)
         lowest = -1 if answers.head == "sigmoid" else 0
         if rows.ndim != 1 or rows.min() < lowest or rows.max() >= len(answers.labels):
             raise KwsError(
@@ -409,7 +412,7 @@ def _truth(
             )
         rows = np.where(rows < 0, len(shown) - 1, rows)  # NOT_THE_WORD: the row of _unknown_
         return rows, [shown[row] for row in rows]
-    words = [str(word) for word in labels]
+    words = [str(word) for word in given]
     positions = answers.indices_of(words)
     # A sigmoid head has one output; "not the word" (-1) is the last row.
     return np.array([p if p >= 0 else len(shown) - 1 for p in positions], np.intp), words
@@ -436,8 +439,8 @@ def _clips_to_hear(
         notes.append(f"left out, as this model has no {UNKNOWN}: {some(others)}")
         index = index.select(words=answers.labels)
     elif others:
-        counted = [word for word in others if word != UNKNOWN]
-        notes += [f"counted as {UNKNOWN}: {some(counted)}"] if counted else []
+        words = [word for word in others if word != UNKNOWN]
+        notes += [f"counted as {UNKNOWN}: {some(words)}"] if words else []
     if limit is not None:
         index = index.take(_spread(index.label_ids, limit))
     if not len(index):

@@ -36,7 +36,8 @@ LOWEST = 0.2
 _HIGHEST = 0.999
 _SETTINGS = 240
 _MOST_ALLOWED = 5000
-_STEP_UP = 0.02
+_DIGITS = 4
+"""Thresholds are chosen among numbers with so many decimals: what is stored is what was counted."""
 _ENOUGH = 3
 """Audio can show a rate if so many false accepts come in it at that rate, or more.
 
@@ -61,6 +62,14 @@ class Calibration:
     """And on the recordings with keywords, if there were any."""
     notes: tuple[str, ...]
     """What else a reader should know: what so much audio can show, and what it cannot."""
+
+    def provenance(self) -> dict[str, float]:
+        """Return what a model file says of where its thresholds come from."""
+        return {
+            "wanted_false_accepts_per_hour": self.wanted_per_hour,
+            "hours": self.negatives.hours,
+            "false_accepts": len(self.negatives.false_accepts),
+        }
 
     def to_json(self) -> dict[str, Any]:
         """Return everything as a dictionary that `json` can write."""
@@ -125,20 +134,16 @@ def calibrate(
     false = {word: _false_accepts(quiet, word, grid) for word, grid in grids.items()}
     missed = {word: _missed(spoken, word, grid) for word, grid in grids.items()} if spoken else {}
     chosen = _shared(false, missed, allowed) if missed else _even(false, allowed)
-    thresholds = {word: float(grid[chosen[word]]) for word, grid in grids.items()}
 
     # Alone and together are nearly the same: an event silences others for the refractory time.
     silent: list[tuple[Replay, Sequence[SpokenWord]]] = [(replay, ()) for replay in quiet]
-    result = match_all(silent, thresholds)
-    while len(result.false_accepts) > allowed:
-        raised = {
-            word: max(t, min(t + _STEP_UP * (1 - t), _HIGHEST)) for word, t in thresholds.items()
-        }
-        if raised == thresholds:
+    while True:
+        thresholds = {word: float(grid[chosen[word]]) for word, grid in grids.items()}
+        result = match_all(silent, thresholds)
+        raised = {word: min(chosen[word] + 1, len(grid) - 1) for word, grid in grids.items()}
+        if len(result.false_accepts) <= allowed or raised == chosen:
             break
-        thresholds, result = raised, match_all(silent, raised)
-    thresholds = {word: max(round(t, 4), least[word]) for word, t in thresholds.items()}
-    result = match_all(silent, thresholds)
+        chosen = raised
     return Calibration(
         wanted_per_hour=per_hour,
         before=dict(before),
@@ -164,14 +169,12 @@ def check_wanted(per_hour: float, lowest: float = LOWEST) -> None:
 
 
 def _grid(lowest: float) -> npt.NDArray[np.float64]:
-    """Return thresholds to try, rising, evenly spread in log odds [settings]."""
+    """Return thresholds to try, rising from the lowest, evenly spread in log odds [settings]."""
     if lowest >= _HIGHEST:
         return np.array([lowest])
     first, last = (math.log(t / (1 - t)) for t in (lowest, _HIGHEST))
-    odds = np.linspace(first, last, _SETTINGS)
-    grid = 1 / (1 + np.exp(-odds))
-    grid[0] = lowest  # not below it by rounding
-    return grid
+    grid = np.round(1 / (1 + np.exp(-np.linspace(first, last, _SETTINGS))), _DIGITS)
+    return np.unique([lowest, *grid[grid > lowest]])
 
 
 def _false_accepts(

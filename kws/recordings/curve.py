@@ -59,9 +59,8 @@ class Point:
 
     def to_json(self) -> dict[str, Any]:
         """Return the point as a dictionary that `json` can write."""
-        lowest, highest = min(self.thresholds.values()), max(self.thresholds.values())
         return {
-            "thresholds": [round(lowest, 5), round(highest, 5)],
+            "thresholds": dict(self.thresholds),
             "rejected": self.rejected,
             "false_reject_rate": self.false_reject_rate,
             "false_accepts": self.false_accepts,
@@ -117,15 +116,17 @@ def trace_curves(
     Args:
         recordings: what was heard and what was said. They count together.
         thresholds: the model's own, one for each keyword.
-        points: how many settings, evenly spread in log odds.
+        points: how many settings, evenly spread in log odds, until each keyword's threshold was
+            both low and high.
 
     Returns:
-        The curve of ``all``, then one for each keyword.
+        The curve of ``all``, then one for each keyword; that of a keyword ``all`` is in quotes.
     """
-    middle = sum(map(_log_odds, thresholds.values())) / len(thresholds)
-    low, high = _log_odds(_LOWEST) - middle, _log_odds(_HIGHEST) - middle
+    names = {word: repr(word) if word == "all" else word for word in thresholds}
+    own_odds = [_log_odds(threshold) for threshold in thresholds.values()]
+    low, high = _log_odds(_LOWEST) - max(own_odds), _log_odds(_HIGHEST) - min(own_odds)
     shifts = sorted({0.0, *np.linspace(low, high, points).tolist()})
-    found: dict[str, list[Point]] = {"all": [], **{keyword: [] for keyword in thresholds}}
+    found: dict[str, list[Point]] = {"all": [], **{name: [] for name in names.values()}}
     own: dict[str, Point] = {}
     for shift in shifts:
         moved = shifted(thresholds, shift) if shift else dict(thresholds)
@@ -141,9 +142,9 @@ def trace_curves(
                 hours=matches.hours,
             )
         }
-        for keyword in thresholds:
+        for keyword, name in names.items():
             counts = each.get(keyword, {"words": 0, "hits": 0, "false_accepts": 0})
-            here[keyword] = Point(
+            here[name] = Point(
                 shift=shift,
                 thresholds={keyword: moved[keyword]},
                 words=counts["words"],

@@ -31,6 +31,7 @@ from kws.network import Network
 from kws.processes import share_out, usable_cores, wait_for
 from kws.progress import Progress
 from kws.recordings.micro import open_network
+from kws.spotter import TAIL_SAMPLES
 
 BLOCK_S = 4
 """Recordings are read in blocks of so many seconds."""
@@ -51,7 +52,8 @@ class Heard:
     seconds: float
     """Its length, in s."""
     posteriors: npt.NDArray[np.float32]
-    """Posteriors of each step [steps, labels]; for an hour and 12 labels 4 MB."""
+    """Posteriors of each step [steps, labels], half a second of silence behind the recording
+    included; for an hour and 12 labels 4 MB."""
 
     def step_times_s(self, card: ModelCard) -> npt.NDArray[np.float64]:
         """Return for each step the end of the audio that it rests on, in s [steps]."""
@@ -182,11 +184,15 @@ def _hear_one(network: Network, path: str, advance: Callable[[int], None], *, ah
 
 
 def _features(network: Network, path: str) -> Iterator[tuple[int, npt.NDArray[np.generic]]]:
-    """Yield the number of samples in each block, and the frames it completes, prepared."""
+    """Yield the number of samples in each block, and the frames it completes, prepared.
+
+    Silence follows the recording, as in `kws run`, so that a word at its very end is decided on.
+    """
     config = network.card.front_end
     front_end = FrontEnd(config)
     for block in iter_audio(path, BLOCK_S * config.sample_rate_hz, config.sample_rate_hz):
         yield len(block), network.prepare(front_end.feed(block))
+    yield 0, network.prepare(front_end.feed(np.zeros(TAIL_SAMPLES, np.int16)))
 
 
 def _ahead(items: Iterable[_T]) -> Iterator[_T]:

@@ -6,13 +6,16 @@ kind of colour vision can tell apart; right and wrong differ in shape as well.
 
 from __future__ import annotations
 
+import re
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from kws.errors import KwsError, require
+from kws.errors import KwsError, require, some
 from kws.files import atomic_write
+from kws.progress import tell
 
 _SUFFIXES = (".png", ".pdf", ".svg")
 _DPI = 150
@@ -35,7 +38,18 @@ _STYLE = {
     "figure.facecolor": "white",
     "svg.hashsalt": "kws",
     "svg.fonttype": "none",
+    # A dollar sign in a name is a dollar sign, not the beginning of a formula.
+    "text.parse_math": False,
 }
+_OTHER_SCRIPTS = (
+    "Noto Sans CJK SC", "Noto Sans CJK JP", "PingFang SC", "Hiragino Sans", "Microsoft YaHei",
+    "Yu Gothic", "Malgun Gothic", "Apple SD Gothic Neo", "WenQuanYi Zen Hei", "Arial Unicode MS",
+    "Noto Sans Devanagari", "Noto Sans Bengali", "Noto Sans Tamil", "Noto Sans Thai", "Nirmala UI",
+)  # fmt: skip
+"""Fonts for what Matplotlib's own lacks; those that are installed are used."""
+_NO_GLYPH = re.compile(r"Glyph (\d+) .*missing from")
+_CHARACTER_INCHES = 0.08
+"""Width of a character of a picture's title, at most of what names consist of."""
 
 
 def check_picture(path: str | Path) -> None:
@@ -57,7 +71,7 @@ def picture(path: str | Path, size_inches: tuple[float, float]) -> Iterator[Any]
     check_picture(path)
     matplotlib = require("matplotlib", extra="plot")
     figures = require("matplotlib.figure", extra="plot")
-    with matplotlib.rc_context(_STYLE):
+    with matplotlib.rc_context({**_STYLE, "font.family": _fonts()}), _one_line_on_glyphs():
         # No pyplot: it would choose a window system and keep every figure.
         figure = figures.Figure(figsize=size_inches, dpi=_DPI, layout="constrained")
         figure.get_layout_engine().set(w_pad=0.1, h_pad=0.08)
@@ -66,8 +80,42 @@ def picture(path: str | Path, size_inches: tuple[float, float]) -> Iterator[Any]
             figure.savefig(file, format=Path(path).suffix[1:].lower())
 
 
+def _fonts() -> list[str]:
+    """Return Matplotlib's own font, and those of `_OTHER_SCRIPTS` that are installed."""
+    manager = require("matplotlib.font_manager", extra="plot").fontManager
+    installed = {font.name for font in manager.ttflist}
+    return ["DejaVu Sans", *(name for name in _OTHER_SCRIPTS if name in installed)]
+
+
+@contextmanager
+def _one_line_on_glyphs() -> Iterator[None]:
+    """Say once which characters no font has, instead of a warning for each time they are drawn."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        yield
+    missing = set()
+    for warning in caught:
+        if found := _NO_GLYPH.match(str(warning.message)):
+            missing.add(chr(int(found[1])))
+        else:
+            warnings.warn_explicit(
+                warning.message, warning.category, warning.filename, warning.lineno
+            )
+    if missing:
+        tell(
+            f"no font here has {some(sorted(missing))}: boxes stand for them in the picture. "
+            f"Install a font such as {_OTHER_SCRIPTS[0]}"
+        )
+
+
 def title(figure: Any, name: str, text: str) -> None:
-    """Write what a picture is of, and below it what it shows, at the top left."""
+    """Write what a picture is of, and below it what it shows, at the top left.
+
+    Of a name that is too long for the picture the middle is left out.
+    """
+    room = int(figure.get_figwidth() / _CHARACTER_INCHES)
+    if len(name) > room:
+        name = f"{name[: room // 2 - 1]}…{name[-room // 2 :]}"
     figure.suptitle(f"{name}\n{text}", x=0.015, ha="left", size=9.5, linespacing=1.5)
 
 

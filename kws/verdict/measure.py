@@ -136,13 +136,10 @@ def judge(
         per_hour,
         positives=[(answers[WORDS], streams[WORDS].truth)],
     )
-    record = {
-        "wanted_false_accepts_per_hour": per_hour,
-        "hours": chosen.negatives.hours,
-        "false_accepts": len(chosen.negatives.false_accepts),
-    }
     card = replace(
-        card, decision=chosen.decision, provenance={**card.provenance, "calibration": record}
+        card,
+        decision=chosen.decision,
+        provenance={**card.provenance, "calibration": chosen.provenance()},
     )
     replays = {name: Replay(card, one) for name, one in answers.items()}
     found = {
