@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
 import tempfile
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from firmware_export.folder import MANIFEST, replace_file, write_folder
+from firmware_export.folder import MANIFEST, facts_of, replace_file, write_folder
 from firmware_export.library import Library
+from firmware_export.names import PREFIX, check_prefix
 from firmware_export.projects import CODE_KB, readme_with_measurements
 from firmware_export.reader import read_graph
 from firmware_export.tflm import TflmForm, write_tflm
@@ -32,6 +34,10 @@ class Firmware:
     """Files in it."""
     kept: tuple[str, ...]
     """Those of them that were edited since they were written before, and were left as they are."""
+    kept_prefix: str
+    """What names in C begin with in these."""
+    prefix: str
+    """What names in C begin with."""
     model: str
     """Name of the model."""
     model_sha256: str
@@ -64,6 +70,8 @@ class Firmware:
         parts = ", ".join(f"{name} {size:,}" for name, size in self.state_parts.items())
         mmacs = self.macs_per_step * self.steps_per_second / 1e6
         kept = [f"kept    {some(self.kept)}, as you edited it"] if self.kept else []
+        if self.kept and self.kept_prefix != self.prefix:
+            kept.append(f"edit    the names in there: {self.kept_prefix}_ is {self.prefix}_ now")
         return [
             f"{self.folder}: {self.files} files, a C99 library of {self.model!r} for CMake, "
             "Arduino, PlatformIO, ESP-IDF and Zephyr",
@@ -72,7 +80,7 @@ class Firmware:
             f"RAM     {self.state_bytes:,} bytes for each stream ({parts})",
             f"work    {mmacs:.2f} million multiply-accumulates per second in the network",
             *kept,
-            f"check   cmake -S {self.folder} -B build && cmake --build build && "
+            f"check   cmake -S {shlex.quote(self.folder)} -B build && cmake --build build && "
             "ctest --test-dir build",
             f"next    {self.folder}/README.md",
         ]
@@ -85,7 +93,11 @@ def _is_yours(name: str) -> bool:
 
 
 def generate(
-    model: str | Path, out: str | Path, *, thresholds: float | Mapping[str, float] | None = None
+    model: str | Path,
+    out: str | Path,
+    *,
+    thresholds: float | Mapping[str, float] | None = None,
+    prefix: str = PREFIX,
 ) -> Firmware:
     """Write the C library of a model.
 
@@ -93,29 +105,37 @@ def generate(
         model: a .tflite in int8 stream form with a model card, or the name of a pretrained model.
         out: the folder; new, empty, or one that this function wrote.
         thresholds: in place of the model's own, for some keywords or one number for all.
+        prefix: what names in C and of C files begin with: ``kws``, or for each of several models in
+            one program ``kws_`` and a word of its own.
 
     What was edited in the examples and the packages' own files since it wrote them is kept.
 
     Raises:
-        KwsError: no such model, one that the library cannot compute, or a folder that is not ours.
+        KwsError: no such model, one that the library cannot compute, a prefix that two libraries
+            could clash with, or a folder that is not ours.
     """
+    check_prefix(prefix)
     path = resolve_model(model)
     twin = open_twin(path, thresholds)
     content = path.read_bytes()
-    library = Library(twin, read_graph(content))
+    library = Library(twin, read_graph(content), prefix)
     files = library.files()
     facts = {
         "generator": "kws firmware",
         "kws_version": __version__,
         "form": "library",
+        "prefix": prefix,
         "model": twin.card.name,
         "model_sha256": hashlib.sha256(content).hexdigest(),
     }
+    kept_prefix = facts_of(Path(out)).get("prefix", PREFIX)
     kept = write_folder(Path(out), files, facts, yours=_is_yours)
     return Firmware(
         folder=str(out),
         files=len(files) + 1,
         kept=tuple(kept),
+        kept_prefix=kept_prefix,
+        prefix=prefix,
         model=twin.card.name,
         model_sha256=facts["model_sha256"],
         weights_bytes=library.weights_bytes,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 import secrets
 import shutil
 from collections.abc import Callable, Mapping
@@ -68,13 +69,26 @@ def write_folder(
             target.parent.mkdir(parents=True, exist_ok=True)
             (old / name).rename(target)
     except BaseException:
-        # Before the new one stood in its place, the old one goes back there.
-        if old.exists() and not folder.exists():
+        if old.exists():
+            # The old one goes back to its place, with what was moved out of it.
+            for name in others + kept:
+                if os.path.lexists(folder / name):
+                    (folder / name).rename(old / name)
+            shutil.rmtree(folder, ignore_errors=True)
             old.rename(folder)
         shutil.rmtree(new, ignore_errors=True)
         raise
     shutil.rmtree(old, ignore_errors=True)
     return kept
+
+
+def facts_of(folder: Path) -> dict[str, Any]:
+    """Return what a folder's manifest says; nothing where none can be read."""
+    try:
+        facts = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return facts if isinstance(facts, dict) else {}
 
 
 def replace_file(folder: Path, name: str, text: str) -> None:
@@ -134,4 +148,5 @@ def _others(
 
 def _sum(content: str | bytes) -> str:
     data = content.encode() if isinstance(content, str) else content
-    return hashlib.sha256(data).hexdigest()
+    # Git on Windows writes lines' ends anew, which is no edit.
+    return hashlib.sha256(data.replace(b"\r\n", b"\n")).hexdigest()

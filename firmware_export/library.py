@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 import textwrap
+import zlib
 from collections.abc import Iterable
-from pathlib import Path
 
 from firmware_export.c_source import c_array, c_comment
 from firmware_export.fixed_front_end import FixedTables, tables
@@ -22,13 +22,13 @@ from firmware_export.model_source import (
     macros,
     tables_source,
 )
+from firmware_export.names import PREFIX, RUNTIME, filled, renamed
 from firmware_export.plan import Buffer, Plan, plan
 from firmware_export.projects import project_files, weights_too
 from firmware_export.reader import Graph
 from firmware_export.twin import Twin
 from kws import __version__
 
-RUNTIME = Path(__file__).resolve().parent / "runtime"
 _EVERYWHERE = ("kws.c", "kws_self_test.c")
 
 
@@ -38,14 +38,16 @@ class Library:
     Args:
         twin: what it computes, in Python.
         graph: the network.
+        prefix: what names in C and of C files begin with (`names.check_prefix`).
 
     Raises:
         KwsError: the library cannot compute this network, or not decide on it.
     """
 
-    def __init__(self, twin: Twin, graph: Graph) -> None:
+    def __init__(self, twin: Twin, graph: Graph, prefix: str = PREFIX) -> None:
         card = self.card = twin.card
         self.twin = twin
+        self.prefix = prefix
         self.calls = lower(graph)
         self.decision: Decision = decision(card)
         self.tables: FixedTables = tables(card.front_end)
@@ -115,21 +117,24 @@ class Library:
 
     def files(self) -> dict[str, str]:
         """Return all files by their paths."""
+        tables = tables_source(
+            [*self.tables.arrays, *self.twin.quantiser.arrays], self.tables.comments
+        )
         sources = {
-            "src/kws_model.h": self.model_header(),
-            "src/kws_model.c": self.model_source(),
-            "src/kws_tables.c": tables_source(
-                [*self.tables.arrays, *self.twin.quantiser.arrays], self.tables.comments
-            ),
-            "src/kws_golden.c": golden_source(self.golden),
+            "kws_model.h": self.model_header(),
+            "kws_model.c": self.model_source(),
+            "kws_tables.c": renamed(tables, self.prefix),
+            "kws_golden.c": renamed(golden_source(self.golden), self.prefix),
         }
-        for name in sorted(_library_files(call.source for call in self.calls)):
-            sources[f"src/{name}"] = (RUNTIME / name).read_text(encoding="utf-8")
+        for name in _library_files(call.source for call in self.calls):
+            sources[name] = renamed((RUNTIME / name).read_text(encoding="utf-8"), self.prefix)
+        sources = {renamed(name, self.prefix): text for name, text in sorted(sources.items())}
         return {
-            **dict(sorted(sources.items())),
+            **{f"src/{name}": text for name, text in sources.items()},
             **project_files(
                 card=self.card,
-                sources=sorted(Path(n).name for n in sources if n.endswith(".c")),
+                prefix=self.prefix,
+                sources=sorted(name for name in sources if name.endswith(".c")),
                 weights_bytes=self.weights_bytes,
                 tables_bytes=self.tables_bytes,
                 golden_bytes=self.golden_bytes,
@@ -139,7 +144,7 @@ class Library:
                 state_bytes=self.state_bytes,
                 state_parts=self.state_parts,
                 max_feed_samples=self.max_feed_samples,
-                label_names=identifiers(self.card.labels, "KWS_LABEL_"),
+                label_names=self._label_names,
             ),
         }
 
@@ -162,6 +167,10 @@ class Library:
             "KWS_REFRACTORY_STEPS": decided.refractory_steps,
             "KWS_RELEASE_Q15": round(32768 * card.decision.release),
         }
+        memory: dict[str, int | str] = {
+            "KWS_STATE_BYTES": self.state_bytes,
+            "KWS_STATE_MARK": f"{zlib.crc32(self.prefix.encode())}u",
+        }
         comments = {
             **self.tables.comments,
             "KWS_SAMPLE_RATE_HZ": "of the audio, 16 bits, one channel",
@@ -174,26 +183,27 @@ class Library:
             "KWS_REFRACTORY_STEPS": "steps after an event in which nothing fires",
             "KWS_RELEASE_Q15": "share of a threshold below which a keyword may fire again, Q15",
             "KWS_STATE_BYTES": "kws_state is no larger; kws.c has the compiler check it",
+            "KWS_STATE_MARK": "kws_init leaves it in a state; each prefix has its own",
         }
-        names = identifiers(card.labels, "KWS_LABEL_")
+        names = self._label_names
         labels = "\n".join(
             # C++98 knows no comma after the last.
             f"    {name} = {i}{',' * (i + 1 < len(names))} {c_comment(c_string(label)[1:-1])}"
             for i, (name, label) in enumerate(zip(names, card.labels, strict=True))
         )
         body = [
-            f"/* The model this library was made from. */\n"
-            f"#define KWS_MODEL_NAME {c_string(card.name)}\n"
-            f"#define KWS_MODEL_LICENSE {c_string(card.license)}\n"
+            "/* The model this library was made from. */\n"
+            "#define KWS_MODEL_NAME @NAME@\n"
+            "#define KWS_MODEL_LICENSE @LICENSE@\n"
             f"#define KWS_VERSION {c_string(__version__)}",
             f"/* Front end */\n{macros(front_end, comments)}",
             f"/* Network */\n{macros(network, comments)}",
             f"/* Decisions: a mean over {card.decision.smoothing_ms:g} ms, "
             f"{card.decision.refractory_ms:g} ms of rest after an event */\n"
             f"{macros(decisions, comments)}",
-            f"/* Memory */\n{macros({'KWS_STATE_BYTES': self.state_bytes}, comments)}",
+            f"/* Memory */\n{macros(memory, comments)}",
             f"/* Self-test */\n{macros(self.golden.macros, comments)}",
-            f"/* What the outputs mean. */\nenum kws_label {{\n{labels}\n}};",
+            "/* What the outputs mean. */\nenum kws_label {\n@LABELS@\n};",
             "/* Names of the labels, UTF-8. */\nextern const char *const kws_labels[KWS_N_LABELS];",
             "/* Keywords in the order of their labels; limits are sums over the window, 1/256. */\n"
             "extern const uint16_t kws_keyword_label[KWS_N_KEYWORDS];\n"
@@ -213,27 +223,33 @@ class Library:
             "void kws_model_invoke(kws_model_state *state, int32_t *work, const int8_t *features,\n"
             "                      int8_t *posteriors);",
         ]
-        return f"{self._head('Sizes, labels and the network of this model.')}\n" + guarded(
-            "KWS_MODEL_H", "\n\n".join(body)
-        )
+        words = {"NAME": c_string(card.name), "LICENSE": c_string(card.license), "LABELS": labels}
+        text = renamed(guarded("KWS_MODEL_H", "\n\n".join(body)), self.prefix)
+        head = self._head("Sizes, labels and the network of this model.")
+        return f"{head}\n" + filled(text, words)
 
     def model_source(self) -> str:
         """Return `kws_model.c`."""
         card = self.card
         labels = "\n".join(f"    {c_string(label)}," for label in card.labels)
+        head = self._head(
+            "The network of this model: its constants and the list of its calls.",
+            weights_too(card.license),
+        )
         blocks = [
-            self._head(
-                "The network of this model: its constants and the list of its calls.",
-                weights_too(card.license),
-            ),
             '#include "kws_model.h"\n\n#include <string.h>\n\n#include "kws_kernels.h"',
-            f"const char *const kws_labels[KWS_N_LABELS] = {{\n{labels}\n}};",
+            "const char *const kws_labels[KWS_N_LABELS] = {\n@LABELS@\n};",
             decision_arrays(self.decision),
         ]
         for name, call in zip(self.names, self.calls, strict=True):
             blocks += _constants(name, call)
         blocks += [self._reset(), self._invoke(), ""]
-        return "\n\n".join(blocks)
+        text = renamed("\n\n".join(blocks), self.prefix)
+        return f"{head}\n\n" + filled(text, {"LABELS": labels})
+
+    @property
+    def _label_names(self) -> list[str]:
+        return identifiers(self.card.labels, f"{self.prefix.upper()}_LABEL_")
 
     def _head(self, what: str, license: str = "Apache-2.0") -> str:
         card = self.card

@@ -22,7 +22,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from firmware_export.boards import HOST, Core, Program, build, cores_named, missing_tools, run, tool
+from firmware_export.boards import (
+    HOST,
+    Core,
+    DoesNotFitError,
+    Program,
+    build,
+    cores_named,
+    missing_tools,
+    run,
+    tool,
+)
+from firmware_export.names import renamed
 from firmware_export.records import pack_clips
 from kws.errors import KwsError
 from kws.processes import usable_cores
@@ -146,8 +157,9 @@ def measure(
         pcm: what it hears while it is measured, int16 [samples]: a second of speech or more.
         sample_rate_hz: of the audio.
         hop_length: samples from one frame to the next.
-        cores: names out of `boards.CORES`; all by default. One whose tools are missing is skipped,
-            and the result says so; so is this computer, which cannot count instructions.
+        cores: names out of `boards.CORES`; all by default. One whose tools are missing or whose
+            board is too small is skipped, and the result says so; this computer, which cannot count
+            instructions, is left out.
         optimise: how the library is compiled.
 
     Raises:
@@ -157,14 +169,20 @@ def measure(
     skipped = {core.title: why for core in chosen if (why := missing_tools(core))}
     with tempfile.TemporaryDirectory(prefix="kws-measure-") as room:
 
-        def one(core: Core) -> CoreCost:
-            return _measured(
-                core, library, pcm, Path(room, core.name), optimise, sample_rate_hz, hop_length
-            )
+        def one(core: Core) -> CoreCost | None:
+            try:
+                return _measured(
+                    core, library, pcm, Path(room, core.name), optimise, sample_rate_hz, hop_length
+                )
+            except DoesNotFitError as error:
+                skipped[core.title] = str(error)
+                return None
 
         with ThreadPoolExecutor(usable_cores()) as pool:
-            done = tuple(pool.map(one, [core for core in chosen if core.title not in skipped]))
-    return Cost(optimise=optimise, cores=done, skipped=skipped)
+            done = list(pool.map(one, [core for core in chosen if core.title not in skipped]))
+    return Cost(
+        optimise=optimise, cores=tuple(cost for cost in done if cost is not None), skipped=skipped
+    )
 
 
 def _measured(
@@ -222,7 +240,7 @@ def parts_of(program: Program) -> dict[str, str]:
     They are the front end's and the kernels that the list of calls in ``kws_model.c`` names.
     """
     front_end = ("kws_frontend_frame", "kws_frontend_quantise")
-    wrap = dict.fromkeys(front_end, "FRONT_END")
+    wrap = {renamed(name, program.prefix): "FRONT_END" for name in front_end}
     for name in _names(program.objects["kws_model"], "-u"):
         if "lstm" in name:
             wrap[name] = "LSTM"

@@ -114,7 +114,9 @@ def identifiers(labels: Sequence[str], prefix: str) -> list[str]:
         ascii_text = unicodedata.normalize("NFKD", label.casefold()).encode("ascii", "ignore")
         words = "".join(chr(b) if chr(b).isalnum() else " " for b in ascii_text).upper().split()
         name = prefix + ("_".join(words) or str(i))
-        names.append(f"{name}_{i}" if name in names else name)
+        while name in names:
+            name += f"_{i}"
+        names.append(name)
     return names
 
 

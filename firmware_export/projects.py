@@ -10,6 +10,7 @@ import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from firmware_export.names import PREFIX, filled, renamed
 from kws import __version__
 from kws.errors import some
 from kws.model_file import ModelCard
@@ -32,6 +33,7 @@ _NOT_MEASURED = (
 def project_files(
     *,
     card: ModelCard,
+    prefix: str,
     sources: Sequence[str],
     weights_bytes: int,
     tables_bytes: int,
@@ -46,6 +48,7 @@ def project_files(
 
     Args:
         card: of the model.
+        prefix: what names in C begin with.
         sources: names of the C files in ``src/``.
         weights_bytes: flash of the network's constants.
         tables_bytes: flash of the other constants.
@@ -59,9 +62,17 @@ def project_files(
     rate = card.front_end.sample_rate_hz
     keywords = [label for label in card.labels if label in card.keywords]
     first_ms = 1000 * card.step_time_s(0)
+    name = library_name(card.name) if prefix == PREFIX else prefix
+    another = "kws_wake" if prefix != "kws_wake" else "kws_commands"
     words = {
-        "NAME": library_name(card.name),
-        "SLUG": library_name(card.name).lower().replace("_", "-"),
+        "NAME": name,
+        "SLUG": name.lower().replace("_", "-"),
+        "PREFIX": prefix,
+        "PREFIX_UPPER": prefix.upper(),
+        "ANOTHER": another,
+        "ANOTHER_UPPER": another.upper(),
+        "AGAIN": "" if prefix == PREFIX else f" with `--prefix {prefix}`",
+        "CODE_KB": f"{CODE_KB}",
         "VERSION": __version__,
         "AUTHOR": AUTHOR,
         "URL": URL,
@@ -101,7 +112,9 @@ def project_files(
         "MEASURED": f"{_BEGIN}\n{_NOT_MEASURED}\n{_END}",
     }
     return {
-        path.relative_to(PROJECT).as_posix(): _filled(path.read_text(encoding="utf-8"), words)
+        path.relative_to(PROJECT).as_posix(): filled(
+            renamed(path.read_text(encoding="utf-8"), prefix), words
+        )
         for path in sorted(PROJECT.rglob("*"))
         if path.is_file()
     }
@@ -163,10 +176,6 @@ def _golden_events(events: Sequence[tuple[str, int]], rate: int) -> str:
         )
     heard = ", ".join(f"{_markdown(label)} at {time / rate:.2f} s" for label, time in events)
     return f"This model hears: {heard}."
-
-
-def _filled(text: str, words: Mapping[str, str]) -> str:
-    return re.sub("@([A-Z_]+)@", lambda match: words[match[1]], text)
 
 
 def _plain(text: str) -> str:

@@ -28,7 +28,7 @@ from string import Template
 import numpy as np
 from numpy.typing import NDArray
 
-from firmware_export.c_source import c_array
+from firmware_export.c_source import c_array, c_comment
 from firmware_export.fixed_front_end import require_mfcc
 from firmware_export.model_source import c_string
 from firmware_export.reader import Graph, read_graph
@@ -59,6 +59,18 @@ L2_NORMALIZATION LEAKY_RELU LOG LOGISTIC LOG_SOFTMAX MAXIMUM MEAN MINIMUM MUL NE
 QUANTIZE REDUCE_MAX RELU RELU6 RESHAPE RSQRT SHAPE SLICE SOFTMAX SPACE_TO_BATCH_ND SPLIT SPLIT_V
 SQRT SQUARE SQUARED_DIFFERENCE SQUEEZE STRIDED_SLICE SUB SUM SVDF TANH TRANSPOSE TRANSPOSE_CONV
 UNPACK
+"""
+
+# Words that are no name of a namespace, or of another's: C++20's keywords, and three more.
+_TAKEN = """
+alignas alignof and and_eq asm auto bitand bitor bool break case catch char char8_t char16_t
+char32_t class co_await co_return co_yield compl concept const const_cast consteval constexpr
+constinit continue decltype default delete do double dynamic_cast else enum explicit export extern
+false float for friend goto if inline int long mutable namespace new noexcept not not_eq nullptr
+operator or or_eq private protected public register reinterpret_cast requires return short signed
+sizeof static static_assert static_cast struct switch template this thread_local throw true try
+typedef typeid typename union unsigned using virtual void volatile wchar_t while xor xor_eq
+main std tflite
 """
 
 _ARENA_STEP = 16
@@ -153,9 +165,14 @@ def write_tflm(model: str | Path, folder: Path, *, name: str | None = None) -> T
 
 
 def c_name(text: str) -> str:
-    """Return a text as a C name: letters, digits and underscores, beginning with a letter."""
+    """Return a text as a C name: letters, digits and underscores, beginning with a letter.
+
+    Example:
+        >>> c_name("Hey, you!"), c_name("switch")
+        ('hey_you', 'model_switch')
+    """
     name = re.sub(r"\W+", "_", text, flags=re.ASCII).strip("_").lower() or "model"
-    return name if name[0].isalpha() else f"model_{name}"
+    return name if name[0].isalpha() and name not in _TAKEN.split() else f"model_{name}"
 
 
 def resolver_methods(graph: Graph) -> tuple[str, ...]:
@@ -228,7 +245,7 @@ def _model_source(name: str, content: bytes, license: str) -> str:
     rows = [content[i : i + 16] for i in range(0, len(content), 16)]
     numbers = "\n".join("    " + " ".join(f"0x{byte:02x}," for byte in row) for row in rows)
     return f"""{_banner("The .tflite file, byte by byte")}
-// Licence of the weights: {license}
+{c_comment(f"Licence of the weights: {license}")}
 #include "{name}_model_data.h"
 
 // TFLM reads the weights where they stand. The file begins at a multiple of 16; inside it the

@@ -15,7 +15,7 @@ now and then a posterior by a step or two. How many clips it answers otherwise i
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -24,7 +24,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from firmware_export.boards import Core, build, cores_named, missing_tools, run
+from firmware_export.boards import (
+    Core,
+    DoesNotFitError,
+    Program,
+    build,
+    cores_named,
+    missing_tools,
+    run,
+)
 from firmware_export.records import FirmwareEvent, Heard, pack_clips, unpack_records
 from firmware_export.twin import Twin
 from kws.answers import answer_of, clip_posteriors, padded_clip
@@ -94,7 +102,7 @@ class Verification:
     runtime: str
     """Whose kernels the posteriors were compared with."""
     cores: tuple[CoreResult, ...]
-    """In the order of `boards.CORES`."""
+    """In the order asked for, by default that of `boards.CORES`."""
     clips: int
     """Clips with a label."""
     stream_s: float
@@ -204,8 +212,8 @@ def verify(
         clips: a folder of ``<label>/<clip>``.
         stream: a long recording, heard from beginning to end.
         limit: at most so many clips, evenly spread over the folder.
-        cores: names out of `boards.CORES`; all by default. One whose tools are missing is skipped,
-            and the result says so.
+        cores: names out of `boards.CORES`; all by default. One whose tools are missing or whose
+            board is too small is skipped, and the result says so.
         optimise: how the library is compiled.
         flags: more flags for the compilers, for example sanitizers.
         content: the model file; with it LiteRT's other kernels and TFLM (where installed) are run
@@ -218,10 +226,11 @@ def verify(
     """
     if clips is None and stream is None:
         raise KwsError("There is nothing to compare on. Received: neither clips nor a stream")
-    chosen = cores_named(cores)
-    if all(map(missing_tools, chosen)):
-        why = "; ".join(f"{core.title}: {missing_tools(core)}" for core in chosen)
-        raise KwsError(f"There is nothing to run the library on. Received: {why}")
+    results = {
+        core: CoreResult(core=core.name, title=core.title, skipped=missing_tools(core))
+        for core in cores_named(cores)
+    }
+    _require_one(results.values())
     twin = model if isinstance(model, Twin) else Twin(Network(model))
     rate = twin.card.front_end.sample_rate_hz
     listed = _listed(clips, limit) if clips is not None else []
@@ -231,7 +240,7 @@ def verify(
         tempfile.TemporaryDirectory(prefix="kws-verify-") as room,
         ThreadPoolExecutor(usable_cores()) as pool,
     ):
-        bench = _Bench(chosen, library, Path(room), pool, optimise=optimise, flags=flags)
+        bench = _Bench(results, library, Path(room), pool, optimise=optimise, flags=flags)
         total = (len(listed) + (long_pcm is not None)) * len(bench.programs)
         with Progress(total, "comparing", unit="clips", shown=progress) as bar:
 
@@ -284,11 +293,11 @@ class _Gathered:
 
 
 class _Bench:
-    """The library, built for all cores whose tools there are."""
+    """The library, built for all cores whose tools there are and whose boards can hold it."""
 
     def __init__(
         self,
-        cores: Sequence[Core],
+        results: dict[Core, CoreResult],
         library: Path,
         room: Path,
         pool: ThreadPoolExecutor,
@@ -297,20 +306,23 @@ class _Bench:
         flags: Sequence[str],
     ) -> None:
         self._pool = pool
-        self.results = {
-            core: CoreResult(core=core.name, title=core.title, skipped=missing_tools(core))
-            for core in cores
-        }
+        self.results = results
         jobs = {
             core: pool.submit(
                 build, core, library, "verify", room / core.name, optimise=optimise, flags=flags
             )
-            for core, result in self.results.items()
+            for core, result in results.items()
             if not result.skipped
         }
-        self.programs = {core: job.result() for core, job in jobs.items()}
-        for core, program in self.programs.items():
-            self.results[core].warnings = program.warnings
+        self.programs: dict[Core, Program] = {}
+        for core, job in jobs.items():
+            try:
+                program = self.programs[core] = job.result()
+            except DoesNotFitError as error:
+                results[core].skipped = str(error)
+            else:
+                results[core].warnings = program.warnings
+        _require_one(results.values())
 
     def start(self, clips: Sequence[Clip]) -> dict[Core, Future[bytes]]:
         """Run clips on all cores; one that has failed before is left alone."""
@@ -331,6 +343,12 @@ class _Bench:
                 continue
             self.results[core].state_bytes = records.state_bytes
             yield core, records.clips
+
+
+def _require_one(results: Collection[CoreResult]) -> None:
+    if all(result.skipped for result in results):
+        why = "; ".join(f"{result.title}: {result.skipped}" for result in results)
+        raise KwsError(f"There is nothing to run the library on. Received: {why}")
 
 
 def compare(

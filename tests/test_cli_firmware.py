@@ -33,7 +33,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_summary_says_what_it_costs_and_what_to_do_next(
     model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    out = tmp_path / "library"
+    out = tmp_path / "my library"
     assert kws(["firmware", model, "-o", str(out)]) == 0
     shown, err = capsys.readouterr()
     assert err == ""
@@ -41,7 +41,7 @@ def test_the_summary_says_what_it_costs_and_what_to_do_next(
     assert f"{out}: {len(files)} files" in shown
     for word in ("flash", "RAM", "work", "check", "next"):
         assert re.search(rf"^{word} ", shown, re.MULTILINE), word
-    assert "ctest" in shown and "README.md" in shown
+    assert f"cmake -S '{out}' -B build" in shown and "ctest" in shown and "README.md" in shown
 
 
 def test_json_is_one_object_with_the_sizes(
@@ -163,6 +163,7 @@ def test_what_cannot_be_written_is_one_line_and_status_1(
         (["--clips", "3"], "--clips and --cores go with --verify"),
         (["--form", "tflm", "--verify", "clips"], "go with --form library"),
         (["--form", "tflm", "--threshold", "0.5"], "go with --form library"),
+        (["--form", "tflm", "--prefix", "kws_wake"], "go with --form library"),
         (["--threshold", "2"], "It must be above 0"),
     ],
 )

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from test_firmware_emit import little_model
 
 from firmware_export import boards
 from firmware_export.boards import CORES, HOST, build, cores_named, missing_tools, run
@@ -14,7 +15,9 @@ from firmware_export.emit import generate
 from firmware_export.measure import Cost, measure, parts_of
 from firmware_export.records import pack_clips
 from firmware_export.verify import verify
+from kws.audio.files import write_wav
 from kws.errors import KwsError
+from kws.frontend import FrontEndConfig
 
 MODEL = "commands_en"
 BOARDS = [core for core in CORES if core != HOST]
@@ -134,6 +137,14 @@ def test_the_figures_are_the_same_in_every_run(cost: Cost, library: Path, pcm: n
     assert again.cores[0] == cost.cores[1]
 
 
+def test_the_figures_are_the_same_under_another_prefix(
+    cost: Cost, pcm: np.ndarray, tmp_path: Path
+) -> None:
+    generate(MODEL, tmp_path / "library", prefix="kws_wake")
+    other = measure(tmp_path / "library", pcm, cores=["m4"])
+    assert other.cores[0] == cost.cores[1]
+
+
 def test_instructions_and_stack_that_are_added_are_counted(
     cost: Cost, library: Path, pcm: np.ndarray, tmp_path: Path
 ) -> None:
@@ -169,6 +180,34 @@ def test_the_kernels_that_are_timed_are_those_that_the_model_calls(
     parts = parts_of(build(core, library, "measure", tmp_path))
     assert parts["kws_lstm_s8"] == "LSTM" and parts["kws_conv_s8"] == "CONVOLUTIONS"
     assert parts["kws_frontend_frame"] == "FRONT_END"
+
+
+@pytest.mark.parametrize(
+    ("what", "frames", "front_end"),
+    [
+        ("flash", 40, FrontEndConfig()),
+        ("memory", 5, FrontEndConfig(frame_length=2048, hop_length=1024)),
+    ],
+)
+def test_a_board_that_is_too_small_is_passed_over_and_told(
+    what: str, frames: int, front_end: FrontEndConfig, tmp_path: Path
+) -> None:
+    needs("host")
+    needs("m0")
+    model = little_model(tmp_path / "m.tflite", frames=frames, stride=2, front_end=front_end)
+    library = tmp_path / "library"
+    generate(model, library)
+    (tmp_path / "clips" / "hey").mkdir(parents=True)
+    write_wav(tmp_path / "clips" / "hey" / "a.wav", np.arange(16000, dtype=np.int16))
+    result = verify(model, library, tmp_path / "clips", cores=["host", "m0"])
+    host, m0 = result.cores
+    assert result.equal and host.equal and host.clips == 1
+    assert f"more {what} than the emulated board has" in m0.skipped
+    assert "Cortex-M0: SKIPPED, more" in "\n".join(result.lines())
+    told = measure(library, np.zeros(2048, np.int16), cores=["m0"])
+    assert f"Cortex-M0: more {what} than" in "\n".join(told.markdown())
+    with pytest.raises(KwsError, match=rf"nothing to run the library on.*more {what}"):
+        verify(model, library, tmp_path / "clips", cores=["m0"])
 
 
 def test_missing_tools_are_named_with_where_to_get_them(

@@ -20,6 +20,7 @@ from tiny_model import write_tiny
 
 from firmware_export.emit import add_measurements, generate, open_twin
 from firmware_export.model_source import c_string, identifiers
+from firmware_export.names import renamed
 from firmware_export.plan import Buffer, plan
 from firmware_export.projects import library_name
 from firmware_export.voice import signal
@@ -507,6 +508,7 @@ def test_esp_idf_and_zephyr_compile_every_source(folder: Path) -> None:
 def test_the_readme_names_what_there_is(folder: Path) -> None:
     readme = (folder / "README.md").read_text()
     header = "".join(path.read_text() for path in (folder / "src").glob("*.h"))
+    header += renamed(header, "kws_wake")  # the other library of the section on several models
     for name in set(re.findall(r"\b(kws_[a-z_]+)\(|\b(KWS_[A-Z_]+[A-Z])\b", readme)):
         word = name[0] or name[1]
         assert re.search(rf"\b{word}\b", header), word
@@ -612,6 +614,10 @@ def test_models_at_the_ends_of_what_there_can_be(
     assert library.c.kws_self_test(library.state) == OK
     assert len(library.state) <= written.state_bytes <= len(library.state) + 8
     assert library.most == stride * front_end.hop_length
+    rate = front_end.sample_rate_hz
+    for name in ("library.properties", "zephyr/Kconfig", "library.json", "README.md"):
+        assert f"in {rate // 1000} kHz audio" in (tmp_path / "library" / name).read_text()
+    assert f"-r {rate} -c 1" in (tmp_path / "library" / "examples/host/main.c").read_text()
     pcm = noise(4)
     want = expected(model, pcm)
     assert want
@@ -803,6 +809,39 @@ def test_pins_and_authors_that_were_edited_outlast_the_next_model(
     assert "kws.h" in (out / "examples" / "host" / "main.c").read_text()
 
 
+@pytest.mark.parametrize("interrupted", range(6))
+def test_an_interrupt_while_folders_are_exchanged_leaves_the_old_one_as_it_was(
+    interrupted: int, tiny_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "library"
+    generate(tiny_path, out)
+    (out / "build").mkdir()
+    for name in ("build/a.o", "build/b.o", "notes.txt", "library.properties"):
+        (out / name).write_text("mine")
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    rename, count = Path.rename, itertools.count()
+
+    def interrupting(self: Path, target: Path) -> Path:
+        if next(count) == interrupted:
+            raise KeyboardInterrupt
+        return rename(self, target)
+
+    monkeypatch.setattr(Path, "rename", interrupting)
+    with pytest.raises(KeyboardInterrupt):
+        generate(tiny_path, out, thresholds=0.9)
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+    assert [path.name for path in tmp_path.iterdir()] == ["library"]
+
+
+def test_other_ends_of_lines_are_no_edit(tiny_path: Path, tmp_path: Path) -> None:
+    out = tmp_path / "library"
+    generate(tiny_path, out)
+    for path in out.rglob("*.[ch]"):
+        path.write_bytes(path.read_bytes().replace(b"\n", b"\r\n"))
+    assert generate(tiny_path, out, thresholds=0.9).kept == ()
+    assert b"\r" not in (out / "src" / "kws.c").read_bytes()
+
+
 def test_licences_and_credits_come_with_the_library(tmp_path: Path) -> None:
     for license, expression in (
         ("CC-BY-4.0", "Apache-2.0 AND CC-BY-4.0"),
@@ -875,6 +914,7 @@ def test_a_chain_takes_the_memory_of_its_two_largest_neighbours() -> None:
 
 def test_c_names_of_labels_are_valid_and_differ() -> None:
     labels = ["_silence_", "yes", "Yes", "turn on", "3", "水", "火", "Füße", "a-b", "a b"]
+    labels += ["yes 12", "a b 10", "YES"]  # what an earlier or a later one got to differ
     names = identifiers(labels, "KWS_LABEL_")
     assert len(set(names)) == len(labels)
     assert all(re.fullmatch(r"KWS_LABEL_[A-Z0-9_]+", name) for name in names)

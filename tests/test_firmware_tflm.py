@@ -126,6 +126,19 @@ def test_it_compiles_without_warnings_and_its_checks_check(written: Path, tmp_pa
     assert subprocess.run([program], check=False).returncode == 0
 
 
+def test_neither_name_nor_licence_of_a_model_can_break_the_source(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if shutil.which("g++") is None:
+        pytest.skip("no C++ compiler")
+    monkeypatch.setattr("firmware_export.tflm.measure_arena", lambda _: (0, "not asked for"))
+    model = write_tiny(tmp_path / "m.tflite", name="switch", license="mine */ or yours \\")
+    write_tflm(model, tmp_path / "out")
+    for name in ("model_switch_model_data.cc", "model_switch_settings.h"):
+        flags = ["-std=c++11", "-Wall", "-Wextra", "-Werror", "-fsyntax-only", "-xc++"]
+        subprocess.run(["g++", *flags, str(tmp_path / "out" / name)], check=True)
+
+
 def test_the_operators_are_those_that_the_interpreter_sees(tmp_path: Path) -> None:
     interpreter = pytest.importorskip("ai_edge_litert.interpreter")
     seen = interpreter.Interpreter(
@@ -221,7 +234,14 @@ def test_an_operator_that_tflm_lacks_is_refused_by_name() -> None:
 
 @pytest.mark.parametrize(
     ("text", "name"),
-    [("Hey Jarvis!", "hey_jarvis"), ("1st", "model_1st"), ("Grüß", "gr"), ("", "model")],
+    [
+        ("Hey Jarvis!", "hey_jarvis"),
+        ("1st", "model_1st"),
+        ("Grüß", "gr"),
+        ("", "model"),
+        ("switch", "model_switch"),  # a word that C++ has
+        ("Auto", "model_auto"),
+    ],
 )
 def test_any_name_becomes_one_that_c_takes(text: str, name: str) -> None:
     assert c_name(text) == name

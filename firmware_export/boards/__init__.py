@@ -9,6 +9,7 @@ arithmetic that a core has no instructions for.
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 
+from firmware_export.names import PREFIX, renamed
 from kws.errors import KwsError
 
 FOLDER = Path(__file__).resolve().parent
@@ -32,6 +34,10 @@ _STATUS = {
     3: "it could not open or write a file",
     4: "the processor faulted",
 }
+
+
+class DoesNotFitError(KwsError):
+    """The emulated board has less memory than the program with the library needs."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,8 +172,11 @@ class Program:
     """What it runs on."""
     path: Path
     """The executable file."""
+    prefix: str
+    """What the library's names in C begin with."""
     objects: Mapping[str, Path]
-    """The object files of the library by their names in C without ``.c``."""
+    """The object files of the library by the names of their C files in `runtime/`, without
+    ``.c``."""
     warnings: str
     """What the compilers said about the library; empty if nothing."""
 
@@ -195,16 +204,19 @@ def build(
         flags: more for compiler and linker.
 
     Raises:
+        DoesNotFitError: the board has too little memory for it.
         KwsError: no library there, a tool is missing, or it does not compile.
     """
     if missing := missing_tools(core):
         raise KwsError(f"Nothing can be built for {core.title}. Received: {missing}")
     sources = sorted((library / "src").glob("*.c"))
-    if not sources:
+    self_tests = [source.stem for source in sources if source.stem.endswith("_self_test")]
+    if not self_tests:
         raise KwsError(
-            f"There is no generated library in {library}. Received: no C file in src. Make one "
-            "with: kws firmware MODEL -o DIR"
+            f"There is no generated library in {library}. Received: no *_self_test.c in src. Make "
+            "one with: kws firmware MODEL -o DIR"
         )
+    prefix = self_tests[0].removesuffix("_self_test")
     folder.mkdir(parents=True, exist_ok=True)
     lines = [f"WRAP({function}, {part})\n" for function, part in (wrap or {}).items()]
     (folder / "parts.h").write_text("".join(lines), encoding="utf-8")
@@ -218,23 +230,33 @@ def build(
     objects = {}
     for source in sources:
         # Named as in the linker scripts, which tell the library's parts by their object files.
-        objects[source.stem] = folder / f"{source.stem}.o"
+        name = PREFIX + source.stem.removeprefix(prefix)
+        objects[name] = folder / f"{name}.o"
         compile_it = [*common, optimise, *include, "-c", str(source.resolve())]
-        warnings.append(_run([*compile_it, "-o", f"{source.stem}.o"], folder))
+        warnings.append(_run([*compile_it, "-o", f"{name}.o"], folder))
     own = [f"board_{program}", "board_host" if core == HOST else "board_cortex_m"]
     for name in own:
+        text = renamed((FOLDER / f"{name}.c").read_text(encoding="utf-8"), prefix)
+        (folder / f"{name}.c").write_text(text, encoding="utf-8")
         # ld's names for wrapped functions and the timer's addresses are no matter for pedants.
-        compile_it = [*common, "-O2", *include, "-c", str(FOLDER / f"{name}.c")]
-        _run([*compile_it, "-o", f"{name}.o"], folder)
+        _run([*common, "-O2", *include, "-c", f"{name}.c", "-o", f"{name}.o"], folder)
     names = [f"{name}.o" for name in (*own, *objects)]
     executable = folder / (f"{program}.elf" if core != HOST else program)
     link = [*common, "-o", executable.name, *names]
     if core != HOST:
         link += ["-nostartfiles", "-specs=nano.specs", f"-L{FOLDER}", "-T", core.script]
         link += ["-Wl,--gc-sections", *(f"-Wl,--wrap={name}" for name in wrap or ())]
-    _run(link, folder)
+    try:
+        _run(link, folder)
+    except KwsError as error:
+        if over := re.search(r"(CODE|RAM)\W+overflowed( by \d+ bytes)?", str(error)):
+            what = {"CODE": "flash", "RAM": "memory"}[over[1]]
+            raise DoesNotFitError(
+                f"more {what} than the emulated board has{over[2] or ''}"
+            ) from error
+        raise
     said = "".join(warnings)
-    return Program(core=core, path=executable, objects=objects, warnings=said)
+    return Program(core=core, path=executable, prefix=prefix, objects=objects, warnings=said)
 
 
 def run(

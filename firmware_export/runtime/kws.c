@@ -7,8 +7,6 @@
 
 #include <string.h>
 
-#define KWS_STATE_MARK 0x4B575331u /* "KWS1" */
-
 /* kws_model.h says how large a state is; the compiler checks that it is no larger. */
 typedef char kws_state_is_as_small_as_promised[sizeof(kws_state) <= KWS_STATE_BYTES ? 1 : -1];
 

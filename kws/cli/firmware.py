@@ -35,6 +35,13 @@ def firmware(
         help="library: C99 without interpreter. tflm: files for TensorFlow Lite Micro.",
     ),
     threshold: float | None = THRESHOLD,
+    prefix: str = typer.Option(
+        "kws",
+        "--prefix",
+        metavar="NAME",
+        help="What names in C begin with; of several models in one program each takes its own: "
+        "kws_ and a word.",
+    ),
     clips: Path | None = typer.Option(
         None,
         "--verify",
@@ -65,21 +72,25 @@ def firmware(
     Example: kws firmware commands_en -o kws_commands_en
 
     Example: kws firmware commands_en -o kws_commands_en --verify validation --clips 200
+
+    Example: kws firmware computer.tflite -o kws_wake --prefix kws_wake
     """
     if form not in FORMS:
         raise typer.BadParameter(f"--form: unknown {form!r}. Use: {', '.join(FORMS)}.")
     verifying = clips is not None or stream is not None
-    if form == "tflm" and (verifying or threshold is not None):
-        raise typer.BadParameter("--verify, --stream and --threshold go with --form library.")
+    if form == "tflm" and (verifying or threshold is not None or prefix != "kws"):
+        raise typer.BadParameter(
+            "--verify, --stream, --threshold and --prefix go with --form library."
+        )
     if not verifying and (most is not None or cores is not None):
         raise typer.BadParameter("--clips and --cores go with --verify or --stream.")
     names = None
     if cores is not None:
         from firmware_export.boards import cores_named
 
-        names = [name.strip() for name in cores.split(",") if name.strip()]
+        names = [name.strip() for name in cores.split(",")]
         cores_named(names)  # complains before anything is written
-    facts, lines = _tflm(model, out) if form == "tflm" else _library(model, out, threshold)
+    facts, lines = _tflm(model, out) if form == "tflm" else _library(model, out, threshold, prefix)
     if not verifying:
         typer.echo(json.dumps(facts) if as_json else "\n".join(lines))
         return
@@ -97,10 +108,10 @@ Report = tuple[dict[str, Any], list[str]]
 """What was done as JSON's objects, and for people."""
 
 
-def _library(model: str, out: Path, threshold: float | None) -> Report:
+def _library(model: str, out: Path, threshold: float | None, prefix: str) -> Report:
     from firmware_export.emit import generate
 
-    written = generate(model, out, thresholds=threshold)
+    written = generate(model, out, thresholds=threshold, prefix=prefix)
     return written.to_dict(), written.lines()
 
 

@@ -2,8 +2,8 @@
  * Reads raw samples (16-bit little-endian, KWS_SAMPLE_RATE_HZ, one channel) on stdin and prints the
  * keywords, as `kws run -` does:
  *
- *     arecord -q -t raw -f S16_LE -r 16000 -c 1 | kws_host
- *     ffmpeg -v error -i speech.ogg -f s16le -ar 16000 -ac 1 - | kws_host
+ *     arecord -q -t raw -f S16_LE -r @RATE@ -c 1 | kws_host
+ *     ffmpeg -v error -i speech.ogg -f s16le -ar @RATE@ -ac 1 - | kws_host
  *
  * SPDX-License-Identifier: Apache-2.0
  */
