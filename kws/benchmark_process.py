@@ -10,6 +10,11 @@ import time
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    import numpy as np
+    from numpy.typing import NDArray
+
     from kws.spotter import Spotter
 
 CHUNKS_MS = (20, 100, 1000)
@@ -56,13 +61,18 @@ def _speed(spotter: Spotter, path: str, seconds: float, runs: int) -> dict[str, 
 
     card = spotter.card
     rate = card.front_end.sample_rate_hz
-    # Noise that swells and fades, as nothing here depends on what is said; ten seconds repeated,
-    # for making it must not take more memory than what is measured.
+    # Noise that swells and fades, as nothing here depends on what is said; ten seconds over and
+    # over, for long audio must not count as memory that hearing it takes.
     rng = np.random.default_rng(0)
     loudness = np.linspace(-6000, 6000, 10 * rate, dtype=np.float32)
     noise = (loudness * rng.random(10 * rate, np.float32)).astype(np.int16)
-    pcm = np.resize(noise, int(seconds * rate))
-    del loudness, noise
+    del loudness
+
+    def chunks(size: int) -> Iterator[NDArray[np.int16]]:
+        samples = int(seconds * rate)
+        for start in range(0, samples, size):
+            at = start % len(noise)
+            yield noise[at : at + min(size, samples - start)]
 
     # Processor time, which other programs on this core do not add to; where its clock is coarse
     # (Windows: 16 ms), the time on the wall.
@@ -79,8 +89,8 @@ def _speed(spotter: Spotter, path: str, seconds: float, runs: int) -> dict[str, 
 
     def feed(size: int) -> None:
         spotter.reset()
-        for start in range(0, len(pcm), size):
-            spotter.feed(pcm[start : start + size])
+        for chunk in chunks(size):
+            spotter.feed(chunk)
 
     # Memory before the parts are set up a second time below.
     feed(rate)
@@ -95,7 +105,7 @@ def _speed(spotter: Spotter, path: str, seconds: float, runs: int) -> dict[str, 
 
     def front_end_alone() -> list[Any]:
         front_end.reset()
-        return [front_end.feed(pcm[start : start + rate]) for start in range(0, len(pcm), rate)]
+        return [front_end.feed(chunk) for chunk in chunks(rate)]
 
     features = np.concatenate(front_end_alone())
     posteriors = network.run(features)

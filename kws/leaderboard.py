@@ -8,9 +8,11 @@ file, and time is that of this computer.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -87,25 +89,36 @@ def measure_runs(
         say: is told what is being done.
 
     Returns:
-        An entry for each recipe and length of training, whatever the seeds.
+        An entry for each recipe and length of training, whatever the seeds; and with the name of
+        its folder for each run of the same that is no further seed: validated on other clips, or
+        with a seed that was there already.
 
     Raises:
         KwsError: a run that is not finished, or one that cannot be exported.
     """
     from kws.recipe import to_toml
-    from kws.train.trained import load_run
+    from kws.train.trained import load_run, validation_labels
 
-    loaded = [load_run(run) for run in runs]
+    loaded = [load_run(run) for run in {run.resolve(): run for run in runs}.values()]
     for run in loaded:
         if not run.metrics:
             raise KwsError(
                 f"{run.path} is not finished: metrics.json is missing. Go on with it: kws train "
                 "… --resume"
             )
-    groups: dict[str, list[TrainedRun]] = {}
+    groups: dict[tuple[str, bytes, int], list[TrainedRun]] = {}
+    met: Counter[tuple[str, bytes, int]] = Counter()
     for run in loaded:
-        groups.setdefault(to_toml(dataclasses.replace(run.recipe, seed=0)), []).append(run)
-    entries = [_measure(group, say) for group in groups.values()]
+        alike = (
+            to_toml(dataclasses.replace(run.recipe, seed=0)),
+            validation_labels(run).tobytes(),
+        )
+        groups.setdefault((*alike, met[(*alike, run.recipe.seed)]), []).append(run)
+        met[(*alike, run.recipe.seed)] += 1
+    entries, recipes = [], set()
+    for (recipe, _, _), group in groups.items():
+        entries.append(_measure(group, say, by_folder=recipe in recipes))
+        recipes.add(recipe)
     return sorted(entries, key=lambda entry: (-entry.int8_accuracy, entry.file_bytes))
 
 
@@ -155,7 +168,7 @@ def table(entries: Sequence[Entry]) -> list[str]:
     lines += [
         "",
         "Accuracy on "
-        + ", ".join(f"{n:,} validation clips of {labels} labels" for n, labels in clips)
+        + ", ".join(f"{n:,} validation clips of {counted(labels, 'label')}" for n, labels in clips)
         + ". A stream answers at every step, a clip once: the MACs and the time of a network in "
         "clip form are those of one answer a clip. RAM is TFLM's arena"
         + (
@@ -179,8 +192,8 @@ def _percent(mean: float, extremes: tuple[float, float]) -> str:
     return f"{100 * mean:.2f}{spread}"
 
 
-def _measure(group: Sequence[TrainedRun], say: Callable[[str], None]) -> Entry:
-    """Measure runs of the same recipe."""
+def _measure(group: Sequence[TrainedRun], say: Callable[[str], None], *, by_folder: bool) -> Entry:
+    """Measure runs of the same recipe, named by it and perhaps by the folder of the first."""
     from kws.train.trained import validation_set
 
     cards = [_export(run, run.path / MODEL_FILE, say) for run in group]
@@ -194,7 +207,7 @@ def _measure(group: Sequence[TrainedRun], say: Callable[[str], None]) -> Entry:
     say(f"measuring {card.name}")
     ram, ram_by = _ram(path.read_bytes())
     return Entry(
-        name=card.name,
+        name=f"{card.name} ({run.path.name})" if by_folder else card.name,
         architecture=facts["architecture"],
         epochs=training.epochs,
         teachers=len(training.teachers),
@@ -215,14 +228,28 @@ def _measure(group: Sequence[TrainedRun], say: Callable[[str], None]) -> Entry:
 
 
 def _export(run: TrainedRun, path: Path, say: Callable[[str], None]) -> ModelCard:
-    """Return the card of the run's int8 file; export it unless it is there and of these weights."""
+    """Return the card of the run's int8 file; export it unless it is there as it should be."""
     if path.is_file() and path.stat().st_mtime >= (run.path / "best.npz").stat().st_mtime:
-        card = read_card(path.read_bytes())
-        if card.provenance.get("recipe_sha256") == run.recipe_sha256:
-            return card
+        with contextlib.suppress(KwsError):  # damaged, or somebody's own file
+            card = read_card(path.read_bytes())
+            if _is_whole_export(run, card):
+                return card
     from kws.export import export_run
 
     return export_run(run.path, path, say=say).card
+
+
+def _is_whole_export(run: TrainedRun, card: ModelCard) -> bool:
+    """Whether a file is what `kws export` makes of the run unless it is asked for less."""
+    from kws.train.trained import validation_labels
+
+    facts, whole_clip = card.provenance, bool(run.recipe.model.create().whole_clip)
+    return (
+        facts.get("recipe_sha256") == run.recipe_sha256
+        and facts.get("calibration_clips", 0) > 0  # it is int8
+        and card.form == ("clip" if whole_clip else "stream")
+        and facts["agreement"]["clips"] == len(validation_labels(run))
+    )
 
 
 def _seconds(network: Network, pcm: Any) -> float:

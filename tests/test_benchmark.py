@@ -41,6 +41,13 @@ def test_a_runner_process_is_quick_and_small(model: Path) -> None:
         assert 10e6 < result.resident_bytes < 80e6
 
 
+def test_longer_audio_is_no_memory_that_hearing_it_takes(model: Path) -> None:
+    short, long = (run_benchmark(model, seconds=s, runs=1).resident_bytes for s in (2, 300))
+    if short is None or long is None:
+        pytest.skip("the memory of a process is not known here")
+    assert long - short < 5e6  # the audio would be 10 MB
+
+
 def test_json_has_the_fields_of_the_result(model: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert kws(["benchmark", str(model), "--json", "--seconds", "2", "--runs", "1"]) == 0
     facts = json.loads(capsys.readouterr().out)

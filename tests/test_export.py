@@ -16,6 +16,7 @@ import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from importlib import metadata
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -36,7 +37,7 @@ from kws.recipe import load_recipe
 pytest.importorskip("tensorflow")
 pytest.importorskip("tf_keras")
 
-from kws.export import ExportReport, export_run
+from kws.export import ExportReport, _card, export_run
 from kws.export.convert import convert_int8, windows
 from kws.export.graph import LSTM, Graph, copy_quantisation, lstms, macs
 from kws.export.runtimes import RUNTIMES, check_runtimes, default_runtimes
@@ -320,6 +321,20 @@ def test_card_says_what_the_file_is_and_where_it_comes_from(
     assert load_model(exported["clip"].path).form == "clip"
 
 
+def test_tensorflow_may_be_installed_as_another_package(
+    run: TrainedRun, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As ``tensorflow-cpu``: then there is no package ``tensorflow``."""
+    import tensorflow
+
+    def version(name: str) -> str:
+        raise metadata.PackageNotFoundError(name)
+
+    monkeypatch.setattr(metadata, "version", version)
+    card = _card(run, form="stream", decision=None, provenance={})
+    assert card.provenance["tensorflow_version"] == tensorflow.__version__
+
+
 def test_same_run_gives_the_same_bytes_but_for_the_date(
     trained: Trained, exported: dict[str, ExportReport], tmp_path: Path
 ) -> None:
@@ -453,6 +468,24 @@ def test_wake_word_with_sigmoid_head_is_exported_and_judged(copy: Path, tmp_path
     assert report.card.labels == report.card.keywords == ("yes",)
     assert report.agreement.forms[-1].accuracy > 0.7
     assert Network(report.path).output_tensor["shape"] == [1, 1, 1]
+    # Accuracy is that of training: the word's few clips count as much as all others.
+    wake = load_run(copy)
+    pcm, labels = validation_set(wake)
+    twin = build_twin(wake, frames=CLIP_FRAMES, batch_size=None)
+    fires = np.asarray(twin(wake.features(pcm)))[:, -1, 0] >= 0.5
+    shares = np.mean(fires[labels == 0]), np.mean(~fires[labels < 0])
+    assert report.agreement.forms[0].accuracy == pytest.approx(np.mean(shares))
+    assert np.mean(shares) != pytest.approx(np.mean(fires == (labels == 0)), abs=1e-3)
+
+
+def test_a_network_that_hears_nothing_is_refused_in_one_line(copy: Path, tmp_path: Path) -> None:
+    weights = dict(np.load(copy / "best.npz"))
+    np.savez(
+        copy / "best.npz", **weights | {f"lstm/{i}": 0 * weights[f"lstm/{i}"] for i in range(3)}
+    )
+    with pytest.raises(KwsError, match=r"hears nothing.*lower learning_rate"):
+        export_run(copy, tmp_path / "model.tflite")
+    assert not (tmp_path / "model.tflite").exists()
 
 
 def test_quantisation_is_not_copied_between_different_networks(

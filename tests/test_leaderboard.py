@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shutil
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -13,7 +15,7 @@ from test_zoo import write_recipe
 from kws.cli import run as kws
 from kws.errors import KwsError
 from kws.leaderboard import Entry, measure_runs, table
-from kws.model_file import load_model
+from kws.model_file import load_model, read_card, write_card
 from kws.recipe import load_recipe, to_toml
 
 keras = pytest.importorskip("keras")
@@ -136,6 +138,50 @@ def test_runs_that_differ_in_their_seed_alone_are_one_line_with_mean_and_extreme
     line = table([two])[2]
     assert "| 40 epochs, 2 teachers, 2 seeds |" in line
     assert "| 95.12 (95.00 to 95.27) |" in line
+
+
+def test_a_run_is_no_second_seed_of_itself_or_of_one_with_other_recordings(
+    runs: list[Path], entries: dict[str, Entry], tmp_path: Path
+) -> None:
+    """Recordings are not in the recipe: more of them make another run of the same one."""
+    run, name = runs[0], entries["conv_lstm"].name
+    again, more = (Path(shutil.copytree(run, tmp_path / to)) for to in ("again", "more"))
+    arrays = np.load(more / "validation.npz")
+    np.savez(more / "validation.npz", **{key: np.concatenate(2 * [arrays[key]]) for key in arrays})
+    found = measure_runs([run, run.parent / ".." / run.parent.name / run.name, again, more])
+    assert [entry.seeds for entry in found] == [1, 1, 1]
+    assert sorted((entry.name, entry.clips) for entry in found) == [
+        *((name, 8), (f"{name} (again)", 8), (f"{name} (more)", 16))
+    ]
+
+
+def test_a_file_that_is_not_the_whole_int8_export_is_exported_anew(
+    runs: list[Path], entries: dict[str, Entry], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = Path(shutil.copytree(runs[0], tmp_path / "run"))
+    path = run / "model.tflite"
+    whole = path.read_bytes()
+    card = read_card(whole)
+    facts = dict(card.provenance)
+    fewer = {**facts, "agreement": {**facts["agreement"], "clips": 3}}  # --clips 3
+    for other in (
+        dataclasses.replace(card, provenance={**facts, "calibration_clips": 0}),  # --float
+        dataclasses.replace(card, form="clip"),
+        dataclasses.replace(card, provenance=fewer),
+        None,
+    ):
+        path.write_bytes(b"damaged" if other is None else write_card(whole, other))
+        exported = []
+
+        def export(run: Path, output: Path, **_: object) -> SimpleNamespace:
+            exported.append(run)  # noqa: B023
+            output.write_bytes(whole)
+            return SimpleNamespace(card=card)
+
+        monkeypatch.setattr("kws.export.export_run", export)
+        (found,) = measure_runs([run])
+        assert exported == [run]
+        assert found.int8_accuracy == entries["conv_lstm"].int8_accuracy
 
 
 def test_memory_that_no_interpreter_measured_is_marked(entries: dict[str, Entry]) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
+import threading
+from collections.abc import Iterator
 from itertools import groupby
 from pathlib import Path
 
@@ -72,6 +75,55 @@ def test_recordings_are_aligned_once_and_again_when_their_words_change(
     np.testing.assert_array_equal(aligned(spoken, said)["a/seven.wav"], one)
     with pytest.raises(pytest.fail.Exception):
         aligned(spoken, {**said, "a/stop the music.wav": "stop the music"})
+
+
+def test_interrupted_work_keeps_the_folders_that_were_done(
+    spoken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    said = {"a/seven.wav": "seven", "b/seven.wav": "seven"}
+    for path in said:
+        (tmp_path / path).parent.mkdir()
+        shutil.copy(spoken / "a" / "seven.wav", tmp_path / path)
+    asked, ask = [], phones._ask
+
+    def stop_at_b(process: object, batch: list[list[str]]) -> object:
+        asked.append(batch[0][0])
+        if "/b/" in asked[-1] and len(asked) == 2:
+            raise KeyboardInterrupt
+        return ask(process, batch)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(phones, "_ask", stop_at_b)
+    monkeypatch.setattr(phones, "usable_cores", lambda: 1)
+    with pytest.raises(KeyboardInterrupt):
+        aligned(tmp_path, said)
+    assert list(aligned(tmp_path, said)) == list(said)
+    assert asked == [f"{tmp_path}/{path}" for path in (*said, "b/seven.wav")]
+
+
+def test_of_two_that_want_the_same_sounds_one_works_and_the_other_waits(
+    spoken: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("fcntl", reason="there is no waiting on Windows")
+    (tmp_path / "a").mkdir()
+    shutil.copy(spoken / "a" / "seven.wav", tmp_path / "a" / "seven.wav")
+    begun, waits, align, work = threading.Event(), threading.Event(), phones._align, []
+
+    def slow(root: Path, folders: dict, said: dict) -> Iterator[tuple[str, list]]:
+        work.append(dict(folders))
+        begun.set()
+        assert waits.wait(60)
+        yield from align(root, folders, said)
+
+    monkeypatch.setattr(phones, "_align", slow)
+    monkeypatch.setattr(phones, "tell", lambda line: waits.set() if "waiting" in line else None)
+    said, found = {"a/seven.wav": "seven"}, []
+    first = threading.Thread(target=lambda: found.append(aligned(tmp_path, said)))
+    first.start()
+    assert begun.wait(60)
+    found.append(aligned(tmp_path, said))
+    first.join()
+    assert work == [{"a": ["a/seven.wav"]}, {}]
+    np.testing.assert_array_equal(found[0]["a/seven.wav"], found[1]["a/seven.wav"])
 
 
 def test_a_damaged_cache_is_made_anew(spoken: Path) -> None:

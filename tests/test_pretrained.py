@@ -56,9 +56,27 @@ def test_words_laid_into_a_stream_are_heard(heard: tuple[np.ndarray, list[str]])
     assert len(matches.hits) / matches.words > 0.8
 
 
+def test_words_of_ones_own_carry_the_licence_of_the_weights_they_start_from() -> None:
+    recipe = load_recipe("own_words")
+    assert recipe.license == load_model(recipe.training.start).license == "CC-BY-4.0"
+
+
 def test_words_of_ones_own_start_from_a_network_of_the_flagships_sizes() -> None:
     start, recipe = load_recipe("own_words").training.start, load_recipe("own_words")
     card, network = load_model(start), Network(start)
     assert network.quantised and card.front_end == recipe.front_end
     assert card.receptive_field_frames == recipe.receptive_field_frames
     assert card.license == "CC-BY-4.0"
+
+
+def test_a_folder_of_its_name_is_not_taken_for_a_run_to_start_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("tensorflow")
+    from kws.export.recover import recover_start, recover_teacher
+
+    (tmp_path / "own_words_start").mkdir()  # such as `kws firmware own_words_start` may write
+    monkeypatch.chdir(tmp_path)
+    card = load_model("own_words_start")
+    assert recover_start("own_words_start").labels == card.labels
+    assert recover_teacher("own_words_start").recipe.labels.labels == card.labels

@@ -114,6 +114,7 @@ def test_a_wake_word_has_one_sigmoid_output(tmp_path: Path) -> None:
         ("[model]\nconv_filters = [8, 8.5]", "model.conv_filters[1] has the wrong type"),
         ("[model]\nconv_filters = [8]", "one entry for each layer"),
         ("[data]\nclip_ms = 150", "needs 9 frames"),
+        ("base = 'gru'\n[data]\nclip_ms = 200", "needs 13 frames for an answer"),
         ("[data]\nwords = 'thirteen'", "words must be"),
         ("[data]\nwords = ['a', 'a']", "'a' twice"),
         ("[data]\nhead = 'sigmoid'", "A sigmoid head spots one word"),

@@ -7,6 +7,7 @@ import dataclasses
 import errno
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ import pytest
 from kws.cli import run as kws
 from kws.errors import KwsError
 from kws.recipe import TrainingRecipe, load_recipe, to_toml
-from kws.train.dataset import TrainingData, load_training_data
+from kws.train.dataset import ClipSet, TrainingData, load_training_data
 from kws.train.epoch import epoch_order
 from kws.train.run_folder import RunFolder, check_resumable, read_arrays
 
@@ -197,7 +198,7 @@ def test_a_file_teaches_what_its_run_would_but_for_its_rounding(
         run.recipe.model.create(), dropout=file.recipe.model.create().dropout
     )
     assert file.recipe.labels == run.recipe.labels
-    assert file.recipe.clip_samples == run.recipe.clip_samples
+    assert file.recipe.clip_frames == run.recipe.clip_frames
     answers = []
     for teacher in (run, file):
         network = teacher.recipe.build_network(keras)
@@ -261,6 +262,32 @@ def test_a_finished_run_is_not_overwritten_by_accident(
     assert (finished / "best.npz").read_bytes() == before
 
 
+def test_a_run_that_is_replaced_and_stopped_leaves_nothing_of_the_one_before(
+    recipe: TrainingRecipe, data: TrainingData, finished: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:  # fmt: skip
+    from kws.train import loop
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    run = RunFolder(Path(shutil.copytree(finished, tmp_path / "run")))
+    run.agreement.write_text("{}")
+    monkeypatch.setattr(loop, "_epoch", stop)
+    with pytest.raises(KeyboardInterrupt):
+        loop.train(recipe, data, run)
+    left = {"recipe.toml", "features.json", "environment.json", "calibration.npz", "validation.npz"}
+    assert {path.name for path in run.path.iterdir()} == left
+
+
+def test_to_go_on_and_to_start_again_is_bad_usage(
+    tiny_recipe: Path, finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["--out", str(finished), "--resume", "--replace"]
+    assert kws(["train", str(tiny_recipe), *options]) == 2
+    assert "either --resume or --replace" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("options", "complaint"),
     [
@@ -295,6 +322,22 @@ def test_resuming_a_finished_run_trains_no_further_and_reports_it_again(
     assert "of 4" in capsys.readouterr().out
     assert (finished / "metrics.json").read_bytes() == figures
     assert {path.name: path.read_bytes() for path in finished.glob("*.npz")} == before
+
+
+@pytest.mark.parametrize("part", ["training", "validation"])
+def test_a_run_does_not_go_on_with_other_recordings(
+    part: str, recipe: TrainingRecipe, data: TrainingData, finished: Path
+) -> None:
+    from kws.train.loop import train
+
+    clips = getattr(data, part)
+    fewer = ClipSet(**{name: values[5:] for name, values in vars(clips).items()})
+    spans = data.spans[5:] if part == "training" else data.spans
+    before = {path.name: path.read_bytes() for path in finished.iterdir()}
+    with pytest.raises(KwsError, match=r"was begun with other recordings.*--replace"):
+        changed = dataclasses.replace(data, spans=spans, **{part: fewer})
+        train(recipe, changed, RunFolder(finished), resume=True)
+    assert {path.name: path.read_bytes() for path in finished.iterdir()} == before
 
 
 def test_a_disk_that_fills_up_costs_only_the_epoch_that_was_being_written(
@@ -364,6 +407,29 @@ def test_a_folder_without_the_words_is_refused_in_one_line(
     assert message.startswith("kws: ")
     assert message.count("\n") == 1
     assert str(tmp_path) in message
+
+
+def test_the_kits_own_files_and_fetched_data_sets_are_no_clips(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The recipe of the demo learns from --data itself."""
+    (tmp_path / "speech_commands" / "yes").mkdir(parents=True)
+    monkeypatch.setenv("KWS_DATA", str(tmp_path))
+    assert kws(["train", "demo", "--out", str(tmp_path / "run")]) == 1
+    assert "No clips to train on. Received: no --data" in capsys.readouterr().err
+
+
+def test_a_network_that_cannot_be_built_costs_no_earlier_run(
+    tiny_recipe: Path, real_speech: Path, finished: Path, tmp_path: Path
+) -> None:
+    run = Path(shutil.copytree(finished, tmp_path / "run"))
+    before = {path.name: path.read_bytes() for path in run.iterdir()}
+    faulty = tmp_path / "faulty.toml"
+    model = '[model]\narchitecture = "cnn2d"\n[front_end]\nn_mfcc = 3\n'
+    faulty.write_text(f'base = "{tiny_recipe}"\n[training]\ncontext_clips = 1\n{model}')
+    options = ["--data", str(real_speech), "--out", str(run), "--replace"]
+    assert kws(["train", str(faulty), *options]) == 1
+    assert {path.name: path.read_bytes() for path in run.iterdir()} == before
 
 
 def test_the_jax_backend_trains_the_same_recipe(

@@ -115,8 +115,10 @@ def test_a_wake_words_accuracy_counts_its_few_clips_as_much_as_all_others() -> N
 
 
 def test_all_35_words_train_with_no_other_label(real_speech: Path, tmp_path: Path) -> None:
-    recipe = recipe_of(tmp_path, 'words = "thirty_five"')
+    speech = 'speech = ["sentences"]\nstretch_share = 1.0'
+    recipe = recipe_of(tmp_path, f'words = "thirty_five"\n{speech}')
     data = load_training_data(recipe, real_speech)
+    assert not len(data.stretches)  # they have no label
     assert set(data.training.labels) == set(range(35))
     order = epoch_order(data.training, recipe, 1)
     assert set(order) == set(range(len(data.training)))

@@ -97,6 +97,14 @@ def test_a_wake_word_has_one_output_that_is_right_or_wrong() -> None:
     assert found.answers[0, 3:7].all() and not found.answers[1].any()
 
 
+def test_where_every_answer_is_a_keyword_nothing_is_asked_before_the_word() -> None:
+    steps = dataclasses.replace(STEPS, keywords=np.arange(4))
+    labels, spans = np.array([[2, 1, 3]], np.int32), np.full((1, 3, 2), [4800, 8000])
+    found = step_targets(steps, labels, spans)
+    assert np.flatnonzero(found.weights[0]).tolist() == [9, 19, 29]
+    np.testing.assert_allclose(found.named.sum(axis=1), [[1, 1, 1]])
+
+
 def test_where_variation_moves_a_sample_the_audio_layer_moves_it_too() -> None:
     config = AugmentConfig(shift_ms=80, speed=0.2, gain_db=(-6, 6), noise_share=0.0)
     rng = np.random.default_rng(3)

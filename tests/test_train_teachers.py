@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import tiny_model
 
 from kws.errors import KwsError
 from kws.frontend import FrontEndConfig
@@ -66,7 +67,8 @@ def test_a_teacher_says_of_each_clip_what_it_says_of_the_recording(
     run = finished(recipe(model))
     mean, std = np.full(13, 0.5), np.full(13, 2.0)
     heard = (features_of(pcm.reshape(2, -1), run.recipe.front_end) - mean) / std
-    found = np.asarray(Teacher(run, mean=mean, std=std, clips=CLIPS)(heard.astype(np.float32)))
+    teacher = Teacher(run, recipe(), mean=mean, std=std)
+    found = np.asarray(teacher(heard.astype(np.float32)))
     network = run.recipe.build_network(keras)
     load_network_weights(network, run.weights)
     # One that follows streams has heard the clips before; one that takes clips has not.
@@ -74,6 +76,43 @@ def test_a_teacher_says_of_each_clip_what_it_says_of_the_recording(
     for i, start in enumerate(first):
         own = run.features(pcm[:, start : i + 1].reshape(2, -1))
         np.testing.assert_allclose(found[:, i], np.asarray(network(own))[:, -1], atol=1e-4)
+
+
+def test_a_teacher_takes_whole_clips_that_do_not_begin_with_a_frame(pcm: np.ndarray) -> None:
+    from kws.frontend import features_of
+    from kws.train.teachers import Teacher
+
+    front_end = FrontEndConfig(hop_length=480)  # a clip is 23 1/3 hops
+    pupil, run = (
+        dataclasses.replace(of, front_end=front_end)
+        for of in (recipe(), finished(recipe(CLIP)).recipe)
+    )
+    heard = features_of(pcm.reshape(2, -1), front_end)
+    teacher = finished(run)
+    layer = Teacher(teacher, pupil, mean=teacher.mean, std=teacher.std)
+    found = np.asarray(layer(heard))
+    for i, first in enumerate((0, 23, 46)):
+        clip = heard[:, first : first + run.clip_frames]
+        np.testing.assert_allclose(found[:, i], layer.network(clip)[:, 0], atol=1e-5)
+
+
+@pytest.mark.parametrize(("hop_length", "clip_frames"), [(320, 49), (256, 61), (101, 154)])
+def test_a_file_teaches_clips_of_as_many_frames_whatever_the_front_end(
+    hop_length: int, clip_frames: int, tmp_path: Path
+) -> None:
+    """Clips of 1000 ms, which the file does not say."""
+    from kws.export.recover import recover_teacher
+    from kws.train.trained import check_teachers
+
+    front_end = FrontEndConfig(hop_length=hop_length)
+    pupil = dataclasses.replace(recipe(), data=DataConfig(words=("yes", "no")), front_end=front_end)
+    path = tiny_model.write_tiny(
+        tmp_path / "file.tflite",
+        front_end=front_end,
+        clip_frames=clip_frames,
+        labels=pupil.labels.labels,
+    )
+    check_teachers([recover_teacher(path)], pupil)
 
 
 def test_the_loss_grows_by_how_far_the_answers_are_from_the_teachers_and_is_else_the_same() -> None:
@@ -106,7 +145,7 @@ def test_only_the_pupil_is_trained() -> None:
     [
         ({"data": DataConfig(words=("yes", "go"), clip_ms=700)}, "labels"),
         ({"front_end": FrontEndConfig(n_mfcc=10)}, "front end"),
-        ({"data": DataConfig(words=("yes", "no"), clip_ms=900)}, "length of clips"),
+        ({"data": DataConfig(words=("yes", "no"), clip_ms=900)}, "frames in a clip"),
     ],
 )
 def test_a_teacher_of_something_else_is_refused(changed: dict, said: str) -> None:

@@ -106,6 +106,7 @@ def test_an_architecture_is_the_same_in_keras_in_its_twin_and_in_the_folded_twin
     name: str, tmp_path: Path
 ) -> None:
     from kws.export.twin import fold
+    from kws.train.weights import count_parameters
 
     recipe = load_recipe(write_recipe(tmp_path, name))
     keras.utils.set_random_seed(2)
@@ -116,6 +117,7 @@ def test_an_architecture_is_the_same_in_keras_in_its_twin_and_in_the_folded_twin
     for layer in twin.layers:
         layer.set_weights(weights[layer.name])
     arrays = {f"{n}/{i}": w for n, ws in weights.items() for i, w in enumerate(ws)}
+    assert count_parameters(network) == folded.count_params()
     left = fold(arrays)
     for layer in folded.layers:
         layer.set_weights(left.pop(layer.name, []))
@@ -213,6 +215,24 @@ def test_an_architecture_that_needs_other_features_says_so(tmp_path: Path) -> No
     network = ARCHITECTURES["bc_resnet"]()
     with pytest.raises(KwsError, match="multiple of 40 features"):
         network.build(keras, n_features=13, n_labels=3, head="softmax", frames=49)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[model]\narchitecture = "cnn2d"\n[front_end]\nn_mfcc = 3',
+        '[model]\narchitecture = "cnn_lstm"\n[front_end]\nn_mfcc = 2',
+        'base = "raw_cnn"\n[data]\nclip_ms = 100',
+    ],
+)
+def test_layers_that_are_larger_than_the_features_are_refused_in_one_line(
+    text: str, tmp_path: Path
+) -> None:
+    (tmp_path / "mine.toml").write_text(text)
+    recipe = load_recipe(tmp_path / "mine.toml")
+    received = rf"{recipe.clip_frames} frames with {recipe.front_end.n_features} features"
+    with pytest.raises(KwsError, match=rf"larger than what reaches it\. Received: .*{received}"):
+        recipe.build_network(keras)
 
 
 def test_sizes_that_cannot_be_are_refused_by_name(tmp_path: Path) -> None:

@@ -104,6 +104,8 @@ def train(
         return
     if recipe is None:
         raise typer.BadParameter("Which recipe? Give a file or a name; --list shows the names.")
+    if resume and replace:
+        raise typer.BadParameter("Give either --resume or --replace.")
     wanted = load_recipe(recipe)
     training = wanted.training
     if epochs is not None:
@@ -126,7 +128,9 @@ def train(
         )
     if data is None:
         beside = resolve_recipe(recipe).parent
-        data = beside if any((beside / name).is_dir() for name in wanted.data.folders) else None
+        there = any((beside / name).is_dir() for name in wanted.data.folders)
+        # Beside the recipes that come with the kit there are none but recipes.
+        data = beside if there and recipe not in known_recipes() else None
     choose_backend(backend)
     begin, teachers = None, []
     if wanted.training.start or wanted.training.teachers:

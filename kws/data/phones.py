@@ -15,8 +15,8 @@ import re
 import subprocess
 import sys
 import zipfile
-from collections.abc import Mapping, Sequence
-from contextlib import closing, suppress
+from collections.abc import Generator, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import IO, Any
@@ -70,8 +70,10 @@ def check_aligner() -> None:
 def aligned(root: Path, spoken: Mapping[str, str]) -> dict[str, Phones]:
     """Find the phones of recordings, or take them from the cache.
 
-    The cache holds a file for each folder in `root` (a word, or a speaker). It knows recordings by
-    their paths, sizes and modification times, and by what they say.
+    The cache holds a file for each folder in `root` (a word, or a speaker), written as soon as all
+    of it was heard: work that is interrupted goes on there. It knows recordings by their paths,
+    sizes and modification times, and by what they say. Of several processes that want the same,
+    one does the work and the others wait for it.
 
     Args:
         root: the folder that the paths are relative to.
@@ -88,31 +90,53 @@ def aligned(root: Path, spoken: Mapping[str, str]) -> dict[str, Phones]:
     folders: dict[str, list[str]] = {}
     for path in sorted(spoken):
         folders.setdefault(path.partition("/")[0] if "/" in path else "", []).append(path)
-    files, found = {}, {}
+    files = {}
     for folder, paths in folders.items():
         said = [spoken[path] for path in paths]
         files[folder] = cache / f"{files_key('phones', root, paths, [PHONES, said])}.npz"
-        found[folder] = _stored(files[folder], len(paths))
-    missing = [path for folder, paths in folders.items() if found[folder] is None for path in paths]
-    answers = _align(root, missing, [spoken[path] for path in missing]) if missing else []
-    fresh = dict(zip(missing, answers, strict=True))
-    make_room(cache, sum(one.nbytes for one in answers if one is not None))
-    for folder, paths in folders.items():
-        if found[folder] is None:
-            found[folder] = [fresh[path] for path in paths]
-            _store(files[folder], [fresh[path] for path in paths])
+
+    def stored() -> dict[str, list[Phones | None]]:
+        found = {folder: _stored(files[folder], len(paths)) for folder, paths in folders.items()}
+        return {folder: phones for folder, phones in found.items() if phones is not None}
+
+    found = stored()
+    complete = len(found) == len(folders)
+    if not complete:
+        with _alone(cache / f"{files_key('lock', root, [], [])}.lock"):
+            found = stored()  # Another process may have found them meanwhile.
+            missing = {f: paths for f, paths in folders.items() if f not in found}
+            with closing(_align(root, missing, spoken)) as work:
+                for folder, answers in work:
+                    _store(files[folder], answers)
+                    found[folder] = answers
+            make_room(cache, 0)
     phones = {
         path: one
         for folder, paths in folders.items()
-        for path, one in zip(paths, found[folder] or (), strict=True)
+        for path, one in zip(paths, found[folder], strict=True)
         if one is not None
     }
-    if missing and 0 < len(phones) < len(spoken):
+    if not complete and 0 < len(phones) < len(spoken):
         tell(
             f"{root}: the sounds of {len(phones):,} of {len(spoken):,} recordings are learnt; the "
             "others hold words that the English dictionary does not have, or cannot be followed"
         )
     return phones
+
+
+@contextmanager
+def _alone(lock: Path) -> Iterator[None]:
+    """Wait until no other process is within; one that ends, however it does, is within no more."""
+    with lock.open("wb") as file:
+        with suppress(ImportError, OSError):  # Windows, and disks of other machines: no waiting
+            import fcntl
+
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                tell("waiting for another training that is finding the sounds of speech")
+                fcntl.flock(file, fcntl.LOCK_EX)
+        yield
 
 
 def cut(phones: Phones, start: int, samples: int) -> Phones:
@@ -149,24 +173,39 @@ def _stored(path: Path, n: int) -> list[Phones | None] | None:
     return [None if length < 0 else phones[end - length : end] for end, length in pieces]
 
 
-def _align(root: Path, paths: Sequence[str], said: Sequence[str]) -> list[Phones | None]:
-    """Align in worker processes: the aligner holds Python's lock."""
-    jobs = [[f"{root}/{path}", text] for path, text in zip(paths, said, strict=True)]
-    batches = [jobs[i : i + _BATCH] for i in range(0, len(jobs), _BATCH)]
-    found: list[list[Phones | None]] = [[] for _ in batches]
-    with Progress(len(jobs), "finding the sounds of speech", unit="recordings") as progress:
+def _align(
+    root: Path, folders: Mapping[str, Sequence[str]], spoken: Mapping[str, str]
+) -> Generator[tuple[str, list[Phones | None]], None, None]:
+    """Align in worker processes, for the aligner holds Python's lock.
+
+    Yields:
+        Each folder, as soon as all of it is done, and the phones of its recordings.
+    """
+    batches = [
+        (folder, paths[i : i + _BATCH])
+        for folder, paths in folders.items()
+        for i in range(0, len(paths), _BATCH)
+    ]
+    if not batches:
+        return
+    found: dict[str, dict[str, Phones | None]] = {folder: {} for folder in folders}
+    total = sum(map(len, folders.values()))
+    with Progress(total, "finding the sounds of speech", unit="recordings") as progress:
         work = share_out(
             range(len(batches)),
-            lambda process, i: _ask(process, batches[i]),
+            lambda process, i: _ask(process, [[f"{root}/{p}", spoken[p]] for p in batches[i][1]]),
             workers=max(1, min(usable_cores(), len(batches))),
             code=_WORKER,
             arguments=[],
         )
         with closing(work):
             for i, answers in work:
-                found[i] = answers
+                folder, paths = batches[i]
+                found[folder].update(zip(paths, answers, strict=True))
                 progress.advance(len(answers))
-    return [one for batch in found for one in batch]
+                if len(found[folder]) == len(folders[folder]):
+                    done = found.pop(folder)
+                    yield folder, [done[path] for path in folders[folder]]
 
 
 def _ask(process: subprocess.Popen[bytes], batch: list[list[str]]) -> list[Phones | None]:

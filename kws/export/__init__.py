@@ -23,7 +23,6 @@ if TYPE_CHECKING:
     from kws.train.trained import TrainedRun
 
 FORMS = ("stream", "clip")
-AGREEMENT_FILE = "agreement.json"
 LARGEST_LSB = 1
 """Stream and clip form of an int8 file may differ by no more than this, at any step."""
 LARGEST_FLOAT_DIFFERENCE = 1e-4
@@ -68,7 +67,7 @@ class ExportReport:
         forms = self.agreement.forms
         return (
             f"{'int8' if self.quantised else 'float32'} {100 * forms[-1].accuracy:.1f} %, "
-            f"float {100 * forms[0].accuracy:.1f} % of {self.agreement.clips:,} clips; "
+            f"float {100 * forms[0].accuracy:.1f} % on {self.agreement.clips:,} clips; "
             f"{self.agreement.stream_and_clip}; {self.size_bytes / 1000:.1f} kB"
         )
 
@@ -145,7 +144,7 @@ def export_run(
 
     Example:
         >>> export_run("runs/commands_en", "commands_en.tflite").summary  # doctest: +SKIP
-        'int8 95.2 %, float 95.1 % of 3,534 clips; stream and clip form differ by 0 LSB; …'
+        'int8 95.2 %, float 95.1 % on 3,534 clips; stream and clip form differ by 0 LSB; …'
     """
     started = time.monotonic()
     output = Path(output)
@@ -153,7 +152,7 @@ def export_run(
         raise KwsError(f"Unknown form. Received: {form!r}. Use: {' or '.join(FORMS)}")
     from kws.files import atomic_write, check_output
     from kws.native import heed_interrupts
-    from kws.train.run_folder import write_json
+    from kws.train.run_folder import RunFolder, write_json
 
     check_output(output)
     with heed_interrupts():
@@ -172,7 +171,7 @@ def export_run(
     with atomic_write(output) as file:
         file.write(content)
         file.flush()
-        write_json(Path(run_dir) / AGREEMENT_FILE, report.to_dict())
+        write_json(RunFolder(Path(run_dir)).agreement, report.to_dict())
     return report
 
 
@@ -338,7 +337,7 @@ def _card(
     decision: DecisionConfig | None,
     provenance: dict[str, Any],
 ) -> ModelCard:
-    from importlib import metadata
+    import tensorflow as tf
 
     from kws import __version__
     from kws.decide import THRESHOLD, DecisionConfig
@@ -376,7 +375,8 @@ def _card(
             "architecture": recipe.model.architecture,
             "seed": recipe.seed,
             "kws_version": __version__,
-            "tensorflow_version": metadata.version("tensorflow"),
+            # Not that of the package of this name: tensorflow-cpu is another.
+            "tensorflow_version": tf.__version__,
             "date": _date(),
             "training": run.metrics,
             **provenance,

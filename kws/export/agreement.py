@@ -14,6 +14,7 @@ from kws.export.convert import Forms, windows
 from kws.export.twin import build_twin, import_tensorflow
 from kws.runtime import open_interpreter
 from kws.train.trained import TrainedRun
+from kws.train.validation import accuracy_of, answers_of
 
 STREAM_CLIPS = 200
 """Clips that are joined to one long stream."""
@@ -27,7 +28,7 @@ class FormFigures:
     form: str
     """What it is, for people."""
     accuracy: float
-    """Share of clips whose answer, the last step's largest posterior, is right; 0 to 1."""
+    """Of the clips' last steps, as in training (`kws.train.validation.accuracy_of`); 0 to 1."""
     largest_difference: float
     """Largest difference of a posterior over all steps, 0 to 1."""
     mean_difference: float
@@ -165,7 +166,7 @@ def measure_agreement(
         lsb = float(np.abs(apart).max())
         long_figures = _long_stream(run, pcm, hear, forms.stream)
 
-    answers = {name: _answers(p[:, -1], label_set.head) for name, p in found.items()}
+    answers = {name: answers_of(p[:, -1]) for name, p in found.items()}
     ours, theirs = answers["Keras, float32"], answers[list(found)[-1]]
     names = (*label_set.labels, "(not the word)")  # -1 picks the last one
     changes = Counter(
@@ -177,7 +178,7 @@ def measure_agreement(
         forms=tuple(
             FormFigures(
                 form=name,
-                accuracy=float((answers[name] == labels).mean()),
+                accuracy=accuracy_of(answers[name], labels),
                 largest_difference=float(np.abs(p - keras).max()),
                 mean_difference=float(np.abs(p - keras).mean()),
                 answers_changed=int((answers[name] != ours).sum()),
@@ -196,7 +197,7 @@ def _long_stream(
     run: TrainedRun, pcm: NDArray[np.int16], hear: Any, content: bytes
 ) -> StreamFigures:
     """Join some of the clips and run the stream form over them without a reset."""
-    recipe, head = run.recipe, run.recipe.labels.head
+    recipe = run.recipe
     chosen = np.random.default_rng(0).permutation(len(pcm))[:STREAM_CLIPS]
     speech = run.features(pcm[chosen].reshape(-1))
     expected = np.asarray(hear(speech[np.newaxis]))[0]
@@ -207,7 +208,7 @@ def _long_stream(
         seconds=len(chosen) * recipe.data.clip_ms / 1000,
         largest_difference=float(apart.max()),
         mean_difference=float(apart.mean()),
-        answers_changed=float((_answers(received, head) != _answers(expected, head)).mean()),
+        answers_changed=float((answers_of(received) != answers_of(expected)).mean()),
     )
 
 
@@ -248,10 +249,3 @@ def quantise(x: NDArray[np.float32], details: dict[str, Any]) -> NDArray[np.gene
         return x
     scale, zero_point = details["quantization"]
     return np.clip(np.rint(x / np.float32(scale) + zero_point), -128, 127).astype(np.int8)
-
-
-def _answers(posteriors: NDArray[np.float32], head: str) -> NDArray[np.intp]:
-    """Return what each row [n, n_labels] answers; for a sigmoid head 0 is the word, -1 is not."""
-    if head == "sigmoid":
-        return np.where(posteriors[:, 0] >= 0.5, 0, -1)
-    return posteriors.argmax(axis=-1)

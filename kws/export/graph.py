@@ -254,11 +254,13 @@ def _mend_lstm(graph: Graph, op: Operator, whole_clip: bool) -> None:
         other_zero[:] = zero
     if whole_clip:
         cell_scale[:] = 2 ** math.ceil(math.log2(CELL_LIMIT)) / 32768
-    # Kernels shift by the exponent of the 16-bit cell state's scale, within these limits.
+    # Kernels shift by the exponent of the 16-bit cell state's scale, within these limits. Beyond
+    # the upper one it cannot come (`CELL_LIMIT`).
     if math.frexp(float(cell_scale[0]))[0] != 0.5 or not 2**-24 <= cell_scale[0] <= 2**-9:
         raise KwsError(
-            "The LSTM's cell state has a range that no kernel can hold. Received: "
-            f"±{32768 * float(cell_scale[0]):g}. Train again, with weight decay or longer contexts"
+            "The LSTM hears nothing: its cell state hardly moves on training clips. Received: a "
+            f"range of ±{32768 * float(cell_scale[0]):.2g}. Train again with a lower learning_rate "
+            "or weight_decay"
         )
 
 

@@ -38,7 +38,7 @@ def recover_start(path_or_name: str | Path) -> Start:
     Raises:
         KwsError: no such model, or one that is not of the form of `conv_lstm`.
     """
-    if Path(path_or_name).is_dir():
+    if _is_folder(path_or_name):
         run = load_run(path_or_name)
         return Start(
             name=str(path_or_name),
@@ -67,7 +67,7 @@ def recover_teacher(path_or_name: str | Path) -> TrainedRun:
     Raises:
         KwsError: no such model, or a file that is not of the form of `conv_lstm`.
     """
-    if Path(path_or_name).is_dir():
+    if _is_folder(path_or_name):
         return load_run(path_or_name)
     card, content = _read(path_or_name)
     graph = _graph(content)
@@ -82,6 +82,11 @@ def recover_teacher(path_or_name: str | Path) -> TrainedRun:
         std=np.array(card.feature_std),
         metrics={},
     )
+
+
+def _is_folder(path_or_name: str | Path) -> bool:
+    """Whether a folder is meant; a pretrained model's bare name never means one."""
+    return path_or_name not in pretrained_models() and Path(path_or_name).is_dir()
 
 
 def _read(path_or_name: str | Path) -> tuple[ModelCard, bytes]:
@@ -117,16 +122,15 @@ def _recipe(
         # A single step shows no stride; then it is what is left of the network's.
         known = (before - kernel) // (after - 1) if after > 1 else 0
         strides.append(known or card.stride_frames // math.prod(strides))
-    # The frames of a clip allow for lengths up to a hop apart; lengths are round numbers.
-    hop = card.front_end.hop_length
-    clip_samples = -(-card.front_end.n_samples(card.clip_frames) // hop) * hop
+    # The shortest clips that have so many frames.
+    clip_ms = math.ceil(card.front_end.n_samples(card.clip_frames) * 1000 / SAMPLE_RATE_HZ)
     all_words = card.labels == LabelSet.thirty_five().labels
     return TrainingRecipe(
         name=card.name,
         data=DataConfig(
             words="thirty_five" if all_words else card.keywords,
             head=card.head,
-            clip_ms=clip_samples * 1000 // SAMPLE_RATE_HZ,
+            clip_ms=clip_ms,
         ),
         front_end=card.front_end,
         model=ModelConfig(

@@ -45,7 +45,8 @@ class Architecture:
 
     @property
     def receptive_field_frames(self) -> int:
-        """Frames that one output step of a streaming network looks at."""
+        """Frames that one output step looks at; of a network that takes whole clips, the fewest
+        that leave its first LSTM a step."""
         frames, stride = 1, 1
         for kernel, step in self.time_layers:
             frames += (kernel - 1) * stride

@@ -36,6 +36,10 @@ class RawCnn(Conv1dFirst):
     dropout: float = 0.2
     """Share of the averages that are dropped in training."""
 
+    @property
+    def time_layers(self) -> tuple[tuple[int, int], ...]:
+        return ()  # its kernels and strides are of samples, not frames
+
     def hidden(self, form: Layers, x: Any) -> Any:
         layers = form.keras.layers
         x = layers.Reshape((-1, 1), name="waveform")(x)

@@ -365,14 +365,25 @@ class TrainingRecipe:
         batch_size: int | None = None,
         folded: bool = False,
     ) -> Any:
-        """Build the recipe's network; arguments as in `kws.models.Architecture.build`."""
-        network = self.model.create()
-        return network.build(
-            keras,
-            n_features=self.front_end.n_features,
-            n_labels=len(self.labels.labels),
-            head=self.data.head,
-            frames=self.clip_frames if network.whole_clip else frames,
-            batch_size=batch_size,
-            folded=folded,
-        )
+        """Build the recipe's network; arguments as in `kws.models.Architecture.build`.
+
+        Raises:
+            KwsError: a layer of it is larger than what reaches it.
+        """
+        network, n_features = self.model.create(), self.front_end.n_features
+        try:
+            return network.build(
+                keras,
+                n_features=n_features,
+                n_labels=len(self.labels.labels),
+                head=self.data.head,
+                frames=self.clip_frames if network.whole_clip else frames,
+                batch_size=batch_size,
+                folded=folded,
+            )
+        except ValueError as error:
+            raise KwsError(
+                f"[model] {network.name} has a layer that is larger than what reaches it. "
+                f"Received: clips of {self.clip_frames} frames with {n_features} features. "
+                "Use longer clips, more features or smaller kernels"
+            ) from error

@@ -133,10 +133,11 @@ def _check(recipe: TrainingRecipe) -> None:
             f"[model] {recipe.model.architecture} takes whole clips ({network.whole_clip}), so "
             f"[training] context_clips must be 1. Received: {recipe.training.context_clips}"
         )
-    needed, frames = recipe.receptive_field_frames, recipe.clip_frames
+    needed, frames = network.receptive_field_frames, recipe.clip_frames
     if needed > frames:
+        what = "an answer" if network.whole_clip else "a step"
         raise KwsError(
-            f"[model] needs {needed} frames for a step, but a clip of {recipe.data.clip_ms} ms "
+            f"[model] needs {needed} frames for {what}, but a clip of {recipe.data.clip_ms} ms "
             f"has {frames}: use longer clips or smaller kernels"
         )
     strangers = sorted(set(recipe.decision.thresholds) - set(recipe.labels.keywords))

@@ -44,8 +44,8 @@ def run_training(
     Raises:
         KwsError: a package is missing, or see `kws.train.run_folder.check_resumable`,
             `kws.train.start.Start.check`, `kws.train.background.check_background`,
-            `kws.train.dataset.load_training_data`, `kws.train.devices.choose_devices` and
-            `kws.train.loop.train`.
+            `kws.train.dataset.load_training_data`, `TrainingRecipe.build_network`,
+            `kws.train.devices.choose_devices` and `kws.train.loop.train`.
     """
     from kws.native import heed_interrupts, quiet_stderr
     from kws.recipe import to_toml
@@ -57,7 +57,7 @@ def run_training(
     from kws.train.trained import check_teachers
 
     run = RunFolder(folder)
-    check_picture(run / "curves.png")
+    check_picture(run.curves)
     if resume:
         check_resumable(run, to_toml(recipe))
     if start is not None:
@@ -67,14 +67,17 @@ def run_training(
     check_background(recipe, data_dir)
     data = load_training_data(recipe, data_dir)
     with heed_interrupts(), quiet_stderr():
+        import keras
+
         from kws.train.batches import batch_sequences
         from kws.train.devices import choose_devices, shared_by
         from kws.train.loop import train
+    recipe.build_network(keras)  # an error that it raises must not cost an earlier run
     chosen = choose_devices(devices, batch_sequences(recipe, data))
     folder.mkdir(parents=True, exist_ok=True)
     with shared_by(chosen):
         result = train(recipe, data, run, start=start, teachers=teachers, resume=resume)
-    plot_curves(read_json(run.history), run / "curves.png")
+    plot_curves(read_json(run.history), run.curves)
     return result
 
 

@@ -228,7 +228,7 @@ def _stretches(recipe: TrainingRecipe, data_dir: Path | None) -> tuple[np.ndarra
     clips = recipe.training.context_clips + (recipe.augment.stretch_speed > 0)
     pcm = [np.empty((0, clips * recipe.clip_samples), np.int16)]
     sounds = [np.empty((0, clips, _clip_phones(recipe)), np.int8)]
-    if recipe.data.stretch_share:
+    if recipe.data.stretch_share and _takes_others(recipe):
         for cuts, of_cuts in _cut_speech(recipe, data_dir, clips):
             pcm.append(cuts)
             sounds.append(of_cuts)
@@ -330,7 +330,9 @@ def _keyword_spans(recipe: TrainingRecipe, clips: ClipSet) -> np.ndarray:
     if recipe.training.stream_weight:
         keywords = np.flatnonzero(np.isin(clips.labels, keyword_labels(recipe)))
         rate = recipe.front_end.sample_rate_hz
-        spans[keywords] = word_spans(clips.pcm[keywords], sample_rate_hz=rate)
+        for i in range(0, len(keywords), 1000):  # all at once would be a copy of them all
+            some = keywords[i : i + 1000]
+            spans[some] = word_spans(clips.pcm[some], sample_rate_hz=rate)
     return spans
 
 

@@ -11,7 +11,12 @@ from kws.recipe import TrainingRecipe
 
 
 def find_folder(name: str, data_dir: Path | None) -> Path | None:
-    """Find a folder of the recipe's in `data_dir`, else among the data sets that were fetched."""
+    """Find a folder of the recipe's in `data_dir`, else among the data sets that were fetched.
+
+    ``"."`` is `data_dir` itself: data sets are no words.
+    """
+    if Path(name) == Path():
+        return data_dir
     homes = [data_home()] if data_dir is None else [data_dir, data_home()]
     return next((home / name for home in homes if (home / name).is_dir()), None)
 

@@ -40,7 +40,7 @@ from kws.train.start import Start, start_from, thaw_steps
 from kws.train.trained import TrainedRun
 from kws.train.trainer import build_trainer, compile_trainer, feature_statistics
 from kws.train.validation import Validation
-from kws.train.weights import load_network_weights, network_weights
+from kws.train.weights import count_parameters, load_network_weights, network_weights
 from kws.wording import duration
 
 CURVES = ("loss", "accuracy", "val_loss", "val_accuracy", "learning_rate", "seconds")
@@ -84,7 +84,8 @@ def train(
         resume: go on after the last whole epoch in the folder, which `check_resumable` has seen.
 
     Raises:
-        KwsError: the loss is no number any more, or the run to resume is damaged.
+        KwsError: the loss is no number any more, or the run to resume is damaged or was begun with
+            other recordings.
         KeyboardInterrupt: stopped by the user; the epochs before are safe.
     """
     with heed_interrupts(), quiet_stderr():
@@ -92,14 +93,14 @@ def train(
         keras.utils.set_random_seed(recipe.seed)
         device = device_name()
     history: dict[str, list[float]] = {name: [] for name in CURVES}
+    rng = np.random.default_rng(recipe.seed)
+    sample = rng.permutation(epoch_order(data.training, recipe, 0))[:STATISTICS_CLIPS]
     if resume:
+        _check_same_clips(run, data, sample[:CALIBRATION_CLIPS])
         statistics = read_json(run.features)
         mean, std = (np.array(statistics[key], np.float32) for key in ("mean", "std"))
     else:
-        for stale in (run.metrics, run.last, run.best):
-            stale.unlink(missing_ok=True)
-        rng = np.random.default_rng(recipe.seed)
-        sample = rng.permutation(epoch_order(data.training, recipe, 0))[:STATISTICS_CLIPS]
+        run.remove_results()
         if start is None:
             mean, std = feature_statistics(data.training.pcm[sample], recipe)
         else:
@@ -130,7 +131,8 @@ def train(
     first_epoch = 1
     if resume:
         first_epoch, history = _load_state(state, run)
-    _say(f"{describe(data, recipe)}; {network.count_params():,} parameters; {device}")
+    parameters = count_parameters(network)
+    _say(f"{describe(data, recipe)}; {parameters:,} parameters; {device}")
 
     batches = Batches(data, recipe, phones=learns_phones)
     epochs, done = recipe.training.epochs, first_epoch - 1
@@ -173,7 +175,7 @@ def train(
     )
     write_json(
         run.metrics,
-        {**result.__dict__, "parameters": network.count_params(), "device": device},
+        {**result.__dict__, "parameters": parameters, "device": device},
     )
     return result
 
@@ -237,6 +239,24 @@ def _load_state(variables: Sequence[Any], run: RunFolder) -> tuple[int, dict[str
     history = read_json(run.history)
     # The curves are written just before the state: drop what a crash between the two left over.
     return epoch + 1, {name: history[name][:epoch] for name in CURVES}
+
+
+def _check_same_clips(run: RunFolder, data: TrainingData, sample: np.ndarray) -> None:
+    """Refuse to go on with other recordings: epochs would be compared that cannot be.
+
+    Any change of the training clips changes which of them are drawn as `sample`.
+    """
+    nothing, drawn = np.empty(0), data.training.pcm[sample]
+    pcm = read_arrays(run / "calibration.npz").get("pcm", nothing)
+    labels = read_arrays(run / "validation.npz", "labels").get("labels", nothing)
+    # Another version of a decoder may round otherwise.
+    same = pcm.shape == drawn.shape and np.abs(np.subtract(pcm, drawn, dtype=float)).mean() < 10
+    if not same or not np.array_equal(labels, data.validation.labels):
+        raise KwsError(
+            f"{run.path} was begun with other recordings. Received: {len(data.training):,} clips "
+            f"to train on and {len(data.validation):,} for validation. Start again with --replace, "
+            "give another --out, or put back the recordings as they were"
+        )
 
 
 def _save_clips(run: RunFolder, data: TrainingData, sample: np.ndarray) -> None:

@@ -105,8 +105,7 @@ class MuonAdamW(keras.optimizers.AdamW):
     def update_step(self, gradient: Any, variable: Any, learning_rate: Any) -> None:
         """Train one variable, or not yet."""
         index = self._get_variable_index(variable)
-        if at := self.thaw_steps[index]:
-            learning_rate = learning_rate * ops.cast(self.iterations >= at, "float32")
+        learning_rate = self._rate(index, learning_rate)
         if not self._matrices[index]:
             super().update_step(gradient, variable, learning_rate)
             return
@@ -116,6 +115,19 @@ class MuonAdamW(keras.optimizers.AdamW):
         ahead = MOMENTUM * mean + (1 - MOMENTUM) * gradient
         step = self._step(ahead, self._matrices[index])
         self.assign_sub(variable, ops.cast(learning_rate, variable.dtype) * step)
+
+    def _apply_weight_decay(self, variables: Any) -> None:
+        """Draw weights towards zero, but those that are not trained yet."""
+        for variable in variables:
+            if self.weight_decay and self._use_weight_decay(variable):
+                rate = self._rate(self._get_variable_index(variable), self.learning_rate)
+                decay, rate = (ops.cast(x, variable.dtype) for x in (self.weight_decay, rate))
+                self.assign_sub(variable, variable * decay * rate)
+
+    def _rate(self, index: int, learning_rate: Any) -> Any:
+        """Return the learning rate of the variable of this number: zero until its time has come."""
+        at = self.thaw_steps[index]
+        return learning_rate * ops.cast(self.iterations >= at, "float32") if at else learning_rate
 
     def _step(self, gradient: Any, n: int) -> Any:
         """Return the step for a variable that holds `n` matrices, of the gradient's shape."""

@@ -23,7 +23,8 @@ class RunFolder:
     `recipe.toml` with every default spelled out, `features.json` (mean and standard deviation of
     each coefficient), `best.npz` (weights of the best epoch, ``<layer>/<i>``), `last.npz` (all that
     `--resume` needs), `history.json` (a list for each curve), `metrics.json`, `environment.json`,
-    `calibration.npz` and `validation.npz` (clips that export uses), and the pictures.
+    `calibration.npz` and `validation.npz` (clips that export uses), `curves.png`, and
+    `agreement.json` once it was exported.
     """
 
     path: Path
@@ -65,6 +66,22 @@ class RunFolder:
     def metrics(self) -> Path:
         """Figures of the finished run; its presence says that the run is finished."""
         return self.path / "metrics.json"
+
+    @property
+    def curves(self) -> Path:
+        """The history as a picture."""
+        return self.path / "curves.png"
+
+    @property
+    def agreement(self) -> Path:
+        """How well the exported forms agree; export writes it."""
+        return self.path / "agreement.json"
+
+    def remove_results(self) -> None:
+        """Remove what an earlier run left that would be taken for another's."""
+        results = (self.metrics, self.last, self.best, self.history, self.curves, self.agreement)
+        for path in results:
+            path.unlink(missing_ok=True)
 
 
 def check_resumable(run: RunFolder, recipe: str) -> None:
@@ -140,15 +157,15 @@ def write_arrays(path: Path, arrays: dict[str, np.ndarray], *, compress: bool = 
         (np.savez_compressed if compress else np.savez)(file, **arrays)  # type: ignore[arg-type]
 
 
-def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Read named arrays.
+def read_arrays(path: Path, *names: str) -> dict[str, np.ndarray]:
+    """Read named arrays, all of them or, where `names` are given, those of them that there are.
 
     Raises:
         KwsError: missing or damaged.
     """
     try:
         with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
+            return {name: file[name] for name in file.files if name in names or not names}
     except FileNotFoundError as error:
         raise KwsError(
             f"{path.parent} is no trained run: {path.name} is missing. Make one with kws train"

@@ -2,9 +2,9 @@
 
 A sequence is clips in a row, heard without a break. A word is to be named from shortly after its
 end until it is half a second past; before a word begins, and all along speech and background
-without one, any answer will do that is no keyword. While a word is being spoken, and while its
-name fades, nothing is asked. At the end of every clip its very label is asked for: that is a
-clip's answer, and what tells other speech from silence.
+without one, any answer will do that is no keyword (if the network has one). While a word is being
+spoken, and while its name fades, nothing is asked. At the end of every clip its very label is asked
+for: that is a clip's answer, and what tells other speech from silence.
 
 To ask for silence at the wrong moment is what ruins such training: a network that must not fire
 anywhere in a clip but at its last step learns to wait for the pause after the word, which in
@@ -125,6 +125,9 @@ def step_targets(
     # A word that its clip cuts off is to be named at the clip's end.
     named |= keyword & last
     unnamed = ~fading & (~keyword | (at < spans_at[..., 0]))
+    # Where every answer is a keyword none can be right, unless it is that of a wake word, which is
+    # right by being low.
+    unnamed &= steps.n_labels == 1 or len(steps.keywords) < steps.n_labels
 
     one_hot = (labels_at[..., None] == np.arange(steps.n_labels)).astype(np.float32)
     others = np.ones(steps.n_labels, np.float32)

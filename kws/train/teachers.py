@@ -9,6 +9,7 @@ clips and look into the future; nothing of it is left in the file that is export
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
@@ -26,15 +27,15 @@ class Teacher(keras.layers.Layer):
     """What one trained network says at the end of each clip of a sequence."""
 
     def __init__(
-        self, teacher: TrainedRun, *, mean: np.ndarray, std: np.ndarray, clips: int
+        self, teacher: TrainedRun, pupil: TrainingRecipe, *, mean: np.ndarray, std: np.ndarray
     ) -> None:
         """Build the network and give it its weights, which stay as they are.
 
         Args:
             teacher: its run.
+            pupil: says how many clips of which length are in a sequence.
             mean: with which the features that it will be given are normalised [n_features].
             std: likewise.
-            clips: in a sequence.
         """
         super().__init__(trainable=False)
         recipe = teacher.recipe
@@ -45,10 +46,12 @@ class Teacher(keras.layers.Layer):
         self.gain = (std / teacher.std).astype(np.float32)
         self.offset = ((mean - teacher.mean) / teacher.std).astype(np.float32)
         self.whole_clip = bool(recipe.model.create().whole_clip)
-        hop, samples = recipe.front_end.hop_length, recipe.clip_samples
-        self.first = [round(i * samples / hop) for i in range(clips)]
+        hop, clips = recipe.front_end.hop_length, pupil.training.context_clips
+        # Where clips do not begin with a frame, the one before: the last clip must be whole.
+        self.first = [i * pupil.clip_samples // hop for i in range(clips)]
         self.frames = recipe.clip_frames
-        self.steps = sequence_steps(recipe, clips).last
+        # A file does not say how long its clips were, only how many frames they had.
+        self.steps = sequence_steps(dataclasses.replace(recipe, data=pupil.data), clips).last
 
     def call(self, x: Any) -> Any:
         """Features [sequences, frames, n_features] → posteriors [sequences, clips, n_labels]."""
@@ -105,8 +108,7 @@ def with_teachers(
     """
     if not teachers:
         return posteriors
-    clips = recipe.training.context_clips
-    answers = [Teacher(t, mean=mean, std=std, clips=clips)(features) for t in teachers]
+    answers = [Teacher(t, recipe, mean=mean, std=std)(features) for t in teachers]
     taught = answers[0] if len(answers) == 1 else keras.layers.Average()(answers)
-    steps = sequence_steps(recipe, clips).last
+    steps = sequence_steps(recipe, recipe.training.context_clips).last
     return TaughtAnswers(steps, recipe.training.teacher_weight)(posteriors, taught)

@@ -23,22 +23,32 @@ class Validation:
         self.sigmoid = recipe.data.head == "sigmoid"
 
     def measure(self, network: Any) -> tuple[float, float]:
-        """Return loss and accuracy of the clips' last steps.
-
-        Accuracy is the share of clips that are answered rightly. A wake word's is the mean of two
-        shares, that of its clips and that of all others: these are so many more that a network
-        that never fires would pass for a good one.
-        """
+        """Return loss and accuracy (`accuracy_of`) of the clips' last steps."""
         posteriors = np.clip(posteriors_of(network, self.features), 1e-7, 1 - 1e-7)
         if self.sigmoid:
             right = np.where(self.targets > 0, posteriors, 1 - posteriors)[:, 0]
-            wanted = self.labels == 0
-            accuracy = np.mean(
-                [(right[kind] > 0.5).mean() for kind in (wanted, ~wanted) if kind.any()]
-            )
-            return float(-np.log(right).mean()), float(accuracy)
-        loss = -(self.targets * np.log(posteriors)).sum(axis=1).mean()
-        return float(loss), float((posteriors.argmax(axis=1) == self.labels).mean())
+            loss = -np.log(right).mean()
+        else:
+            loss = -(self.targets * np.log(posteriors)).sum(axis=1).mean()
+        return float(loss), accuracy_of(answers_of(posteriors), self.labels)
+
+
+def answers_of(posteriors: np.ndarray) -> np.ndarray:
+    """Return what each row [n, n_labels] answers; of a single output 0 is the word, -1 is not."""
+    if posteriors.shape[1] == 1:
+        return np.where(posteriors[:, 0] >= 0.5, 0, -1)
+    return np.asarray(posteriors.argmax(axis=1))
+
+
+def accuracy_of(answers: np.ndarray, labels: np.ndarray) -> float:
+    """Return the share of right answers, 0 to 1.
+
+    A wake word's is the mean of two shares, that of its clips and that of all others (-1): these
+    are so many more that a network that never fires would pass for a good one.
+    """
+    right, others = answers == labels, labels < 0
+    kinds = [right[kind] for kind in (others, ~others) if kind.any()]
+    return float(np.mean([kind.mean() for kind in kinds]))
 
 
 def one_hot(labels: np.ndarray, n_labels: int) -> np.ndarray:

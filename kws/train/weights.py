@@ -16,6 +16,15 @@ def network_weights(network: Any) -> dict[str, np.ndarray]:
     }
 
 
+def count_parameters(network: Any) -> int:
+    """Return how many weights and biases are left when normalisations ``X_norm`` are folded away.
+
+    Of the four vectors of each, one becomes the bias of the convolution before it.
+    """
+    norms = [layer for layer in network.layers if layer.name.endswith("_norm")]
+    return int(network.count_params() - sum(3 * layer.gamma.shape[0] for layer in norms))
+
+
 def load_network_weights(network: Any, weights: dict[str, np.ndarray]) -> None:
     """Set the weights that `network_weights` returned."""
     for layer in network.layers:
