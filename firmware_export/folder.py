@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from kws.errors import KwsError
-from kws.files import atomic_write
+from kws.system.files import atomic_write
 
 MANIFEST = "kws_firmware.json"
 """Lies in every generated folder and says what was written there."""

@@ -36,7 +36,7 @@ from firmware_export.boards import (
 from firmware_export.names import renamed
 from firmware_export.records import pack_clips
 from kws.errors import KwsError
-from kws.processes import usable_cores
+from kws.system.processes import usable_cores
 
 _RESULT = struct.Struct("<4s5IQ3Q")
 _CALIBRATION = 2_000_000

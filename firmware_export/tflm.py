@@ -34,11 +34,11 @@ from firmware_export.model_source import c_string
 from firmware_export.reader import Graph, read_graph
 from kws.decide import decision_limits
 from kws.errors import KwsError
-from kws.files import atomic_write
 from kws.model_file import ModelCard
 from kws.model_file.card import load_model_bytes
-from kws.processes import child_environment
 from kws.runtime import open_interpreter
+from kws.system.files import atomic_write
+from kws.system.processes import child_environment
 
 # Methods of TFLM's MicroMutableOpResolver for operators whose method is not the name in camel case.
 _METHODS = {

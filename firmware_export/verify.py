@@ -35,19 +35,19 @@ from firmware_export.boards import (
 )
 from firmware_export.records import FirmwareEvent, Heard, pack_clips, unpack_records
 from firmware_export.twin import Twin
-from kws.answers import answer_of, clip_posteriors, padded_clip
 from kws.audio.files import read_audio
 from kws.data.labels import LabelSet
 from kws.data.scan import scan
 from kws.errors import KwsError
 from kws.evaluate.clips import evaluate_posteriors, label_set
+from kws.evaluate.posteriors import answer_of, clip_posteriors, padded_clip
 from kws.export.runtimes import RuntimeReport, check_runtimes, default_runtimes
 from kws.labels import UNKNOWN
 from kws.network import Network
-from kws.processes import usable_cores
-from kws.progress import Progress
 from kws.runtime import which_runtime
 from kws.spotter import Spotter
+from kws.system.processes import usable_cores
+from kws.system.progress import Progress
 
 _BATCH = 64
 """Clips for one run of the program: so many that starting it does not count, and few in memory."""

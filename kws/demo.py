@@ -15,14 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kws.audio.files import write_wav
+from kws.data.label_file import write_labels
 from kws.data.split import split_of
-from kws.data.spoken_words import synthesise
-from kws.data.stream import lay_stream, write_labels
-from kws.data.synth import render
-from kws.data.voices import random_utterance, voices
-from kws.matching import Matches, match_events
-from kws.progress import Progress
+from kws.data.streams.short_stream import lay_stream
+from kws.data.synthesis.spoken_words import synthesise
+from kws.data.synthesis.synth import render
+from kws.data.synthesis.voices import random_utterance, voices
 from kws.recipe import TrainingRecipe, load_recipe
+from kws.recordings.matching import Matches, match_events
+from kws.system.progress import Progress
 from kws.wording import duration
 
 SAMPLE_RATE_HZ = 16000

@@ -27,8 +27,8 @@ from kws.audio.files import write_wav
 from kws.audio.samples import Pcm
 from kws.decide import Event, decision_limits
 from kws.errors import KwsError
-from kws.files import FULL_DISK
 from kws.spotter import Spotter
+from kws.system.files import FULL_DISK
 
 SHORTEST_S = 2.0
 """Length of a clip, or less at either end of the sound …"""

@@ -14,14 +14,14 @@ from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 
-from kws.data.catalog import load_dataset_recipe
 from kws.data.clips import AUDIO_SUFFIXES, NOISE_FOLDER
-from kws.data.lengths import word_lengths
-from kws.data.own_words import check_word
+from kws.data.fetch.catalog import load_dataset_recipe
+from kws.data.recording.lengths import word_lengths
+from kws.data.recording.word_clips import check_word
 from kws.errors import KwsError, some
-from kws.files import atomic_write
 from kws.labels import folded
 from kws.recipe import load_recipe, toml_value
+from kws.system.files import atomic_write
 from kws.train.folders import find_folder
 from kws.wording import byte_size, counted
 
@@ -150,8 +150,8 @@ def check_spoken(
         if not code or code.startswith("-"):
             raise KwsError(f"A language is a code such as en, de or fr. Received: {code!r}")
     if _can_speak():
-        from kws.data.spoken_clips import plan_words
-        from kws.data.spoken_words import own_sounds
+        from kws.data.synthesis.spoken_clips import plan_words
+        from kws.data.synthesis.spoken_words import own_sounds
 
         spoken = _spoken(words, texts)
         plan_words(spoken, "", 2, languages=codes)
@@ -389,7 +389,7 @@ def _word_ms(new: NewWords, word: str) -> tuple[float, str]:
             by = f"by {counted(recordings, 'recording')} of {word}"
             found.append((1000 * (measured.p95_s + _AROUND_S), by))
     if _can_speak():
-        from kws.data.spoken_clips import needed_seconds, plan_words
+        from kws.data.synthesis.spoken_clips import needed_seconds, plan_words
 
         text = _spoken([word], new.texts)
         plan = plan_words(text, "", _PLANNED, languages=new.languages, varied=True)

@@ -28,8 +28,8 @@ from numpy.typing import NDArray
 from kws.data.arrays import load_good_clips
 from kws.data.clips import NOISE_FOLDER
 from kws.data.noise_recordings import read_held_out
-from kws.data.rooms import Rooms
 from kws.data.scan import scan
+from kws.data.synthesis.rooms import Rooms
 from kws.labels import SILENCE, UNKNOWN
 from kws.recipe import TrainingRecipe, load_recipe
 from kws.train.dataset import load_training_data

@@ -13,8 +13,8 @@ from test_find_words import recording
 
 from kws.audio.files import read_audio, write_wav
 from kws.cli import run
-from kws.data.lengths import word_lengths
-from kws.data.own_words import WordFolder, cut_other_speech, cut_words
+from kws.data.recording.lengths import word_lengths
+from kws.data.recording.word_clips import WordFolder, cut_other_speech, cut_words
 from kws.data.scan import scan
 from kws.data.split import TRAINING, speaker_of, split_of
 from kws.errors import KwsError
@@ -258,7 +258,7 @@ def test_a_full_disk_is_one_line_and_leaves_no_piece(here, capsys, monkeypatch):
     def full(_: int) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("kws.files.os.fsync", full)
+    monkeypatch.setattr("kws.system.files.os.fsync", full)
     assert add("computer", "good.wav") == 1
     assert re.fullmatch(
         r"kws: the disk is full: could not write .*\.wav.*\n", capsys.readouterr().err

@@ -21,7 +21,7 @@ from pathlib import Path
 
 import pytest
 
-from kws.data.archive import Extracted, safe_extract
+from kws.data.fetch.archive import Extracted, safe_extract
 from kws.errors import KwsError
 
 CLIPS = {
@@ -315,7 +315,7 @@ def test_ctrl_c_while_unpacking_leaves_nothing(tmp_path: Path) -> None:
     home = tmp_path / "home"
     program = textwrap.dedent(
         f"""
-        from kws.data.archive import safe_extract
+        from kws.data.fetch.archive import (safe_extract)
         safe_extract({str(archive)!r}, {str(home / "speech")!r}, limit_bytes=1000, progress=False)
         """
     )

@@ -12,9 +12,9 @@ from sounds import hiss
 
 import kws.data.arrays
 from kws.audio.files import read_audio, write_wav
-from kws.cache import make_room
 from kws.data.arrays import fit_clip, load_clips, load_good_clips
 from kws.errors import KwsError
+from kws.system.cache import make_room
 
 RNG = np.random.default_rng(2)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import tiny_model
 
-from kws.benchmark import run_benchmark
+from kws.benchmark.speed import run_benchmark
 from kws.cli import run as kws
 from kws.errors import KwsError
 

@@ -16,13 +16,14 @@ from hypothesis import strategies as st
 
 from kws.audio.files import read_audio, write_wav
 from kws.cli import run
+from kws.data.label_file import SpokenWord
 from kws.decide import DecisionConfig
 from kws.errors import KwsError
-from kws.matching import SpokenWord, match_events
 from kws.model_file import ModelCard, load_model
 from kws.network import Network
 from kws.recordings.calibrate import calibrate
 from kws.recordings.hear import Heard
+from kws.recordings.matching import match_events
 from kws.recordings.replay import Replay
 from kws.spotter import Spotter
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from kws.data.catalog import (
+from kws.data.fetch.catalog import (
     dataset_names,
     list_dataset_recipes,
     load_dataset_recipe,

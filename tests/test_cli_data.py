@@ -15,7 +15,7 @@ from loopback import Site, serve
 
 from kws.audio.files import read_audio, write_wav
 from kws.cli import run
-from kws.data.own_words import speaker_id
+from kws.data.recording.word_clips import speaker_id
 from kws.data.scan import scan
 from kws.data.split import SPLITS, speaker_of, split_of
 

@@ -19,7 +19,7 @@ from pathlib import Path
 import pytest
 from loopback import Site, serve
 
-from kws.data.download import Download, fetch
+from kws.data.fetch.download import Download, fetch
 from kws.errors import KwsError
 
 CONTENT = random.Random(1).randbytes(1_000_003)
@@ -316,7 +316,7 @@ def test_ctrl_c_keeps_the_part_says_so_and_the_next_call_continues(
     site.faults = [{"break_after": 300_000}, {"hang": True}]
     program = textwrap.dedent(
         f"""
-        from kws.data.download import fetch
+        from kws.data.fetch.download import fetch
         fetch({site.url()!r}, {str(target)!r}, sha256={SUM!r}, wait_s=0.01)
         """
     )
@@ -340,7 +340,8 @@ def test_ctrl_c_keeps_the_part_says_so_and_the_next_call_continues(
 def test_two_downloads_of_one_file_do_not_mix(site: Site, target: Path) -> None:
     site.faults = [{"break_after": 300_000}, {"hang": True}]
     program = (
-        f"from kws.data.download import fetch\nfetch({site.url()!r}, {str(target)!r}, wait_s=0.01)"
+        "from kws.data.fetch.download import fetch\n"
+        f"fetch({site.url()!r}, {str(target)!r}, wait_s=0.01)"
     )
     process = subprocess.Popen([sys.executable, "-c", program], stderr=subprocess.DEVNULL)
     try:

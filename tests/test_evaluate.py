@@ -16,8 +16,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from sounds import with_tail
 
-from kws.answers import clip_posteriors
 from kws.audio.files import write_wav
+from kws.confidence import wilson_interval
+from kws.data.label_file import SpokenWord
 from kws.data.labels import NOT_THE_WORD, LabelSet
 from kws.decide import DecisionConfig
 from kws.errors import KwsError
@@ -27,15 +28,15 @@ from kws.evaluate.clips import (
     evaluate_arrays,
     evaluate_folder,
     evaluate_posteriors,
-    wilson_interval,
 )
+from kws.evaluate.posteriors import clip_posteriors
 from kws.evaluate.streams import evaluate_streams
 from kws.frontend import FrontEndConfig, features_of
-from kws.matching import SpokenWord, match_events
 from kws.model_file import ModelCard
 from kws.network import Network
-from kws.processes import start_worker
+from kws.recordings.matching import match_events
 from kws.spotter import Spotter
+from kws.system.processes import start_worker
 
 RATE = 16000
 
@@ -356,8 +357,8 @@ def test_a_worker_that_dies_ends_the_work_in_one_line(
     if when == "at work":
         code = "import os; os.read(0, 1); os._exit(7)"
     else:
-        monkeypatch.setattr("kws.processes.start_worker", start_dead)
-    monkeypatch.setattr("kws.answers._WORKER", code)
+        monkeypatch.setattr("kws.system.processes.start_worker", start_dead)
+    monkeypatch.setattr("kws.evaluate.posteriors._WORKER", code)
     with pytest.raises(KwsError, match=r"ended without a word.*exit status 7") as caught:
         evaluate_folder(model, data, workers=2)
     assert "\n" not in str(caught.value)

@@ -42,7 +42,7 @@ from kws.export.convert import convert_int8, windows
 from kws.export.graph import LSTM, Graph, copy_quantisation, lstms, macs
 from kws.export.runtimes import RUNTIMES, check_runtimes, default_runtimes
 from kws.export.twin import build_twin, fold
-from kws.native import heed_interrupts, quiet_stderr
+from kws.system.native import heed_interrupts, quiet_stderr
 from kws.train.trained import TrainedRun, calibration_clips, load_run, validation_set
 
 RECIPE = """
@@ -612,7 +612,7 @@ def test_interrupt_that_native_code_swallowed_is_heeded_at_the_end() -> None:
 def test_interrupt_lost_in_a_destructor_leaves_no_traceback_behind() -> None:
     code = """
 import signal
-from kws.native import heed_interrupts
+from kws.system.native import heed_interrupts
 class Loses:
     def __init__(self, error): self.error = error
     def __del__(self):

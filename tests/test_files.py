@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from kws.errors import KwsError
-from kws.files import atomic_write, check_output, read_toml
+from kws.system.files import atomic_write, check_output, read_toml
 
 
 def test_the_new_content_replaces_the_old(tmp_path: Path) -> None:

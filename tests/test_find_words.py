@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kws.audio.files import read_audio
-from kws.data.find_words import (
+from kws.data.recording.find_words import (
     Utterance,
     alike,
     cut_around,

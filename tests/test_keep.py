@@ -178,7 +178,7 @@ def test_a_full_disk_ends_the_keeping_and_not_the_listening(eager, tmp_path, mon
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     events = Spotter(eager).feed(PCM)
-    monkeypatch.setattr("kws.files.os.fsync", full)
+    monkeypatch.setattr("kws.system.files.os.fsync", full)
     keeper = Keeper(Spotter(eager), tmp_path / "kept")
     heard = [
         e for start in range(0, len(PCM), 4000) for e in keeper.feed(PCM[start : start + 4000])

@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from test_zoo import write_recipe
 
+from kws.benchmark.leaderboard import Entry, measure_runs, table
 from kws.cli import run as kws
 from kws.errors import KwsError
-from kws.leaderboard import Entry, measure_runs, table
 from kws.model_file import load_model, read_card, write_card
 from kws.recipe import load_recipe, to_toml
 

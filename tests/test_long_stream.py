@@ -14,12 +14,12 @@ from hypothesis import strategies as st
 from kws.audio.files import read_audio, write_wav
 from kws.cli import run
 from kws.data.forbidden import Forbidden, forms_of
-from kws.data.long_stream import LaidItem, StreamPlan, build_stream, lay_items
-from kws.data.material import Material, gather
+from kws.data.label_file import read_truth
 from kws.data.scan import scan
 from kws.data.split import split_of
+from kws.data.streams.long_stream import LaidItem, StreamPlan, build_stream, lay_items
+from kws.data.streams.material import Material, gather
 from kws.errors import KwsError
-from kws.matching import read_truth
 
 RATE = 16000
 TONES = {"yes": 400, "no": 1000, "tree": 2500}

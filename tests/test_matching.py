@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from kws.data.label_file import SpokenWord, read_truth
 from kws.decide import Event
 from kws.errors import KwsError
-from kws.matching import Matches, SpokenWord, match_events, read_truth
+from kws.recordings.matching import Matches, match_events
 
 
 def word(start_s: float, end_s: float, keyword: str = "yes") -> SpokenWord:

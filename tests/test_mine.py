@@ -15,10 +15,10 @@ import tiny_model
 import kws.recordings.mine as mining
 from kws.audio.files import read_audio, write_wav
 from kws.cli import run
+from kws.data.label_file import SpokenWord
 from kws.data.scan import scan
 from kws.decide import DecisionConfig, Event
 from kws.errors import KwsError
-from kws.matching import SpokenWord
 from kws.model_file import load_model, write_card
 from kws.recordings.mine import clip_name, mine
 from kws.spotter import Spotter

@@ -14,12 +14,12 @@ pytest.importorskip("soxr")
 
 from kws.audio.files import read_audio
 from kws.cli import run
-from kws.data.near_misses import KINDS, near_miss, too_alike
-from kws.data.phonemes import sounds_of, spell, syllables, vowel_distance
-from kws.data.spoken_record import Spoken, read_spoken
-from kws.data.spoken_words import synthesise
-from kws.data.synth import speak
-from kws.data.voices import find_voice
+from kws.data.synthesis.near_misses import KINDS, near_miss, too_alike
+from kws.data.synthesis.phonemes import sounds_of, spell, syllables, vowel_distance
+from kws.data.synthesis.spoken_record import Spoken, read_spoken
+from kws.data.synthesis.spoken_words import synthesise
+from kws.data.synthesis.synth import speak
+from kws.data.synthesis.voices import find_voice
 
 ENGLISH = find_voice("en-us")
 

@@ -17,7 +17,7 @@ from test_find_words import recording
 from kws import new_words
 from kws.audio.files import write_wav
 from kws.cli import app, main, run
-from kws.data.lengths import word_lengths
+from kws.data.recording.lengths import word_lengths
 from kws.data.scan import scan
 from kws.data.split import TRAINING, speaker_of, split_of
 from kws.errors import KwsError

@@ -23,7 +23,7 @@ pytest.importorskip("pocketsphinx")
 def spoken(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """``a/<text>.wav``: half a second of silence, a generated voice, half a second of silence."""
     pytest.importorskip("espeakng_loader")
-    from kws.data.synth import speak
+    from kws.data.synthesis.synth import speak
 
     root = tmp_path_factory.mktemp("spoken")
     for text in ("stop the music", "seven"):
@@ -127,7 +127,7 @@ def test_of_two_that_want_the_same_sounds_one_works_and_the_other_waits(
 
 
 def test_a_damaged_cache_is_made_anew(spoken: Path) -> None:
-    from kws.cache import cache_folder
+    from kws.system.cache import cache_folder
 
     said = {"a/seven.wav": "seven"}
     before = aligned(spoken, said)

@@ -44,8 +44,8 @@ def test_it_answers_clips_of_unheard_speakers(heard: tuple[np.ndarray, list[str]
 
 
 def test_words_laid_into_a_stream_are_heard(heard: tuple[np.ndarray, list[str]]) -> None:
-    from kws.data.stream import lay_stream
-    from kws.matching import match_events
+    from kws.data.streams.short_stream import lay_stream
+    from kws.recordings.matching import match_events
 
     pcm, words = heard
     said = [(word, clip) for word, clip in zip(words, pcm, strict=True) if word in COMMANDS]

@@ -6,14 +6,14 @@ import io
 
 import pytest
 
-import kws.progress
-from kws.progress import Progress
+import kws.system.progress
+from kws.system.progress import Progress
 
 
 class Clock:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.now = 100.0
-        monkeypatch.setattr(kws.progress.time, "monotonic", lambda: self.now)
+        monkeypatch.setattr(kws.system.progress.time, "monotonic", lambda: self.now)
 
 
 class Terminal(io.StringIO):

@@ -14,8 +14,8 @@ from fake_sounddevice import FakeInput, install
 
 from kws.audio.files import read_audio
 from kws.cli import main, run
-from kws.data.own_words import speaker_id
-from kws.data.record import clip_of, judge_take, record_word, save_clip
+from kws.data.recording.record import clip_of, judge_take, record_word, save_clip
+from kws.data.recording.word_clips import speaker_id
 from kws.data.scan import scan
 from kws.data.split import speaker_of
 from kws.errors import KwsError

@@ -14,17 +14,19 @@ from hypothesis import strategies as st
 from sounds import with_tail
 
 from kws.audio.files import audio_seconds, write_wav
+from kws.confidence import poisson_interval
+from kws.data.label_file import SpokenWord
 from kws.decide import Decider, DecisionConfig, Event
 from kws.errors import KwsError
 from kws.frontend import features_of
-from kws.matching import SpokenWord, join_matches, match_events, poisson_interval
 from kws.model_file import ModelCard
 from kws.network import Network
-from kws.processes import start_worker
 from kws.recordings.curve import match_all, shifted, trace_curves
 from kws.recordings.hear import Heard, hear, hear_each
+from kws.recordings.matching import join_matches, match_events
 from kws.recordings.replay import Replay
 from kws.spotter import Spotter
+from kws.system.processes import start_worker
 
 RATE = 16000
 
@@ -116,7 +118,7 @@ def test_whoever_stops_listening_leaves_no_process_behind(
         started.append(start_worker(code, *arguments))
         return started[-1]
 
-    monkeypatch.setattr("kws.processes.start_worker", start)
+    monkeypatch.setattr("kws.system.processes.start_worker", start)
     paths = [tmp_path / f"{i}.wav" for i in range(6)]
     for i, path in enumerate(paths):
         write_wav(path, sound(i, 2), RATE)

@@ -16,14 +16,15 @@ import pytest
 import tiny_model
 
 from kws.audio.files import write_wav
+from kws.data.label_file import SpokenWord
 from kws.data.labels import COMMANDS, WORDS, LabelSet
 from kws.decide import DecisionConfig, Event
 from kws.errors import KwsError
 from kws.evaluate.clips import Evaluation, evaluate_posteriors
 from kws.evaluate.streams import RecordingResult, StreamEvaluation
-from kws.matching import SpokenWord, match_events
 from kws.recordings.curve import Curve, Point
 from kws.recordings.hear import Heard
+from kws.recordings.matching import match_events
 from kws.report import style
 from kws.report.clips import plot_confusion, plot_in_noise
 from kws.report.sizes import _place_beside

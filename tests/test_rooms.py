@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from kws.data.rooms import (
+from kws.data.synthesis.rooms import (
     DISTANCES_M,
     RT60_S,
     SPEED_OF_SOUND_M_S,

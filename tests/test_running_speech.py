@@ -15,17 +15,17 @@ pytest.importorskip("soxr")
 
 from kws.audio.files import read_audio
 from kws.cli import run
-from kws.data.material import gather
-from kws.data.near_misses import too_alike
-from kws.data.nonsense import nonsense_word, script_of
-from kws.data.phonemes import sounds_of
-from kws.data.running_speech import synthesise_speech
 from kws.data.speech_windows import cut_speech
 from kws.data.split import split_of
-from kws.data.spoken_words import synthesise
-from kws.data.synth import transcribe
+from kws.data.streams.material import gather
+from kws.data.synthesis.near_misses import too_alike
+from kws.data.synthesis.nonsense import nonsense_word, script_of
+from kws.data.synthesis.phonemes import sounds_of
+from kws.data.synthesis.running_speech import synthesise_speech
+from kws.data.synthesis.spoken_words import synthesise
+from kws.data.synthesis.synth import transcribe
+from kws.data.synthesis.voices import find_voice, languages
 from kws.data.transcripts import read_transcripts
-from kws.data.voices import find_voice, languages
 
 
 def spoken(folder: Path) -> dict[str, str]:

@@ -11,12 +11,12 @@ import numpy as np
 import pytest
 import tiny_model
 
-import kws.recordings.soak as soaking
+import kws.benchmark.soak as soaking
 from kws.audio.files import write_wav
+from kws.benchmark.soak import Interval, Soak, made_up, replayed, soak
 from kws.cli import run
 from kws.decide import DecisionConfig
 from kws.errors import KwsError
-from kws.recordings.soak import Interval, Soak, made_up, replayed, soak
 from kws.spotter import Spotter
 
 RATE = 16000

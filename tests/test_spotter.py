@@ -218,7 +218,7 @@ def test_memory_does_not_grow_with_the_length_of_a_chunk(model: Path) -> None:
 import sys
 import numpy as np
 from kws.spotter import Spotter
-from kws.benchmark_process import resident_bytes
+from kws.benchmark.speed_process import resident_bytes
 spotter = Spotter(sys.argv[1])
 spotter.feed(np.zeros(16000, np.int16))
 pcm = np.zeros(16000 * 300, np.int16)

@@ -20,12 +20,12 @@ pytest.importorskip("soxr")
 
 from kws.audio.files import read_audio
 from kws.cli import run
-from kws.data.espeak import Utterance
-from kws.data.rooms import Rooms
-from kws.data.spoken_clips import labelled_texts
-from kws.data.spoken_words import synthesise
-from kws.data.synth import render, speak
-from kws.data.voices import find_voice, random_utterance, voices
+from kws.data.synthesis.espeak import Utterance
+from kws.data.synthesis.rooms import Rooms
+from kws.data.synthesis.spoken_clips import labelled_texts
+from kws.data.synthesis.spoken_words import synthesise
+from kws.data.synthesis.synth import render, speak
+from kws.data.synthesis.voices import find_voice, random_utterance, voices
 
 
 def pitch_hz(pcm: np.ndarray) -> float:
@@ -263,7 +263,7 @@ def test_a_deep_environment_does_not_overflow_espeaks_path_buffer(tmp_path):
     code = f"""
         import espeakng_loader
         espeakng_loader.get_data_path = lambda: {str(deep / "data")!r}
-        from kws.data.synth import speak
+        from kws.data.synthesis.synth import speak
         print(len(speak("yes")))
     """
     done = subprocess.run(
@@ -322,7 +322,8 @@ def test_the_command_tells_bad_usage_from_failed_work(tmp_path, capsys):
 
 def test_a_crash_of_the_c_library_is_one_error_and_not_a_hang(monkeypatch):
     monkeypatch.setattr(
-        "kws.data.synth._WORKER", "import os; os.read(0, 9); os.write(1, b'\\x10\\0\\0\\0abc')"
+        "kws.data.synthesis.synth._WORKER",
+        "import os; os.read(0, 9); os.write(1, b'\\x10\\0\\0\\0abc')",
     )
     with pytest.raises(
         KwsError, match=r"espeak-ng died while speaking.*'yes' with the voice en-us"

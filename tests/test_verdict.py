@@ -21,15 +21,16 @@ import tiny_model
 
 from kws.audio.files import write_wav
 from kws.cli import run as kws
-from kws.data.long_stream import Built, LaidItem
+from kws.data.label_file import read_truth
 from kws.data.scan import scan
 from kws.data.split import split_of
+from kws.data.streams.long_stream import Built, LaidItem
 from kws.decide import DecisionConfig, Event
 from kws.errors import KwsError
-from kws.matching import Matches, match_events, read_truth
 from kws.model_file import load_model
 from kws.recipe import load_recipe
 from kws.recordings.hear import Heard
+from kws.recordings.matching import Matches, match_events
 from kws.recordings.replay import Replay
 from kws.verdict.advice import Facts, Rates, advise, advise_word
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from kws.answers import clip_posteriors
 from kws.errors import KwsError
+from kws.evaluate.posteriors import clip_posteriors
 from kws.models import ARCHITECTURES
 from kws.network import Network
 from kws.recipe import RECIPES, TrainingRecipe, load_recipe

@@ -24,7 +24,7 @@ from kws.audio.compressed import soundfile_blocks
 from kws.audio.samples import SAMPLE_RATE_HZ, Pcm, check_rate, to_int16
 from kws.audio.wav import read_header, readable, wav_blocks, wav_header
 from kws.errors import KwsError, require
-from kws.files import atomic_write
+from kws.system.files import atomic_write
 
 
 def read_audio(path: str | os.PathLike[str], sample_rate_hz: int = SAMPLE_RATE_HZ) -> Pcm:

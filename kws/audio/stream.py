@@ -9,7 +9,7 @@ import numpy as np
 
 from kws.audio.samples import Pcm
 from kws.errors import KwsError
-from kws.progress import tell
+from kws.system.progress import tell
 
 
 def pcm_chunks(stream: IO[bytes], chunk_samples: int = 1600) -> Iterator[Pcm]:

@@ -16,7 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from kws.errors import KwsError
-from kws.files import FULL_DISK
+from kws.system.files import FULL_DISK
 
 # Typer carries its own copy of Click (from 0.26 on, the oldest we take: older ones break with newer
 # Clicks); its public `BadParameter` leads to the base classes.
@@ -152,7 +152,7 @@ def _interrupted_by_sigterm() -> Iterator[list[int]]:
     def interrupt(number: int, frame: FrameType | None) -> None:
         numbers.append(number)
         pressed = signal.getsignal(signal.SIGINT)
-        if callable(pressed):  # who watches for Ctrl-C (`kws.native`) sees this as well
+        if callable(pressed):  # who watches for Ctrl-C (`kws.system.native`) sees this as well
             pressed(number, frame)
         else:  # Ctrl-C is ignored: the shell started us in the background
             raise KeyboardInterrupt

@@ -12,8 +12,8 @@ from kws.errors import KwsError
 
 if TYPE_CHECKING:
     from kws.audio.samples import Pcm
-    from kws.data.find_words import Utterance
-    from kws.data.own_words import AddedClip, Cut
+    from kws.data.recording.find_words import Utterance
+    from kws.data.recording.word_clips import AddedClip, Cut
     from kws.recordings.word_times import WordTimes
 
 
@@ -41,9 +41,9 @@ def add_files(
     Raises:
         KwsError: a bad word, speaker, model or picture, or at least one file was refused.
     """
-    from kws.data.find_words import find_utterances
-    from kws.data.home import own_words
-    from kws.data.own_words import (
+    from kws.data.fetch.home import own_words
+    from kws.data.recording.find_words import find_utterances
+    from kws.data.recording.word_clips import (
         WordFolder,
         add_cuts,
         check_speaker,
@@ -51,7 +51,7 @@ def add_files(
         cut_other_speech,
         cut_words,
     )
-    from kws.data.own_words import uncut as whole
+    from kws.data.recording.word_clips import uncut as whole
     from kws.labels import UNKNOWN
     from kws.recordings.word_times import check_keyword
     from kws.report.cuts import CutRecording, plot_cuts
@@ -123,7 +123,7 @@ class _Files:
 
     def readable(self) -> Iterator[tuple[Path, Pcm, None]]:
         """Yield the recordings."""
-        from kws.data.own_words import open_recording
+        from kws.data.recording.word_clips import open_recording
 
         for path in self._paths:
             try:
@@ -135,7 +135,7 @@ class _Files:
 
     def heard(self, model: str, word: str) -> Iterator[tuple[Path, Pcm, WordTimes]]:
         """Yield the recordings and when a model hears the word in them."""
-        from kws.data.own_words import open_recording
+        from kws.data.recording.word_clips import open_recording
         from kws.recordings.word_times import word_times
 
         # Read twice, so that the memory is that of one recording.
@@ -178,7 +178,7 @@ def _say_what_is_left(
     path: Path, found: Sequence[Utterance], cuts: Sequence[Cut], several: bool
 ) -> None:
     """Name what stands out as well and was not taken."""
-    from kws.data.find_words import alike
+    from kws.data.recording.find_words import alike
     from kws.errors import some
 
     words = [cut.word for cut in cuts]
@@ -220,7 +220,7 @@ def _say_other_names(added: Sequence[AddedClip], folder: Path) -> None:
 
 
 def _say_lengths(folder: Path, word: str) -> None:
-    from kws.data.lengths import word_lengths
+    from kws.data.recording.lengths import word_lengths
     from kws.labels import UNKNOWN
 
     if word == UNKNOWN:

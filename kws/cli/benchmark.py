@@ -11,8 +11,8 @@ import typer
 from kws.cli.options import JSON
 
 if TYPE_CHECKING:
-    from kws.benchmark import Benchmark
-    from kws.recordings.soak import Soak
+    from kws.benchmark.soak import Soak
+    from kws.benchmark.speed import Benchmark
 
 
 def register(app: typer.Typer) -> None:
@@ -89,7 +89,7 @@ def benchmark(
     if audio:
         raise typer.BadParameter("--audio is for --soak.")
 
-    from kws.benchmark import run_benchmark
+    from kws.benchmark.speed import run_benchmark
 
     typer.echo(f"kws: measuring {runs} starts and {seconds:g} s of audio", err=True)
     result = run_benchmark(model, seconds=seconds, runs=runs)
@@ -100,9 +100,9 @@ def benchmark(
 
 
 def _zoo(runs: list[Path], out: Path, as_json: bool) -> None:
-    from kws.leaderboard import measure_runs, table, to_dicts, write_leaderboard
-    from kws.progress import tell
+    from kws.benchmark.leaderboard import measure_runs, table, to_dicts, write_leaderboard
     from kws.report.style import check_picture
+    from kws.system.progress import tell
 
     if out.suffix != ".md":
         raise typer.BadParameter(f"--out: the table's name must end in .md. Received: {out}.")
@@ -116,8 +116,8 @@ def _zoo(runs: list[Path], out: Path, as_json: bool) -> None:
 def _soak(model: str, hours: float, audio: list[Path], as_json: bool) -> None:
     from dataclasses import asdict
 
+    from kws.benchmark.soak import MEMORY_MB, soak
     from kws.errors import KwsError
-    from kws.recordings.soak import MEMORY_MB, soak
 
     result = soak(model, hours, recordings=audio, progress=True)
     if as_json:

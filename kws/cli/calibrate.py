@@ -71,16 +71,16 @@ def calibrate(
     """
     from dataclasses import replace
 
+    from kws.data.label_file import read_truth
     from kws.errors import KwsError
-    from kws.files import atomic_write, check_output
-    from kws.matching import read_truth
     from kws.model_file import load_model, resolve_model, write_card
-    from kws.processes import usable_cores
-    from kws.progress import tell
     from kws.recordings.calibrate import calibrate as choose
     from kws.recordings.calibrate import check_wanted
     from kws.recordings.hear import hear
     from kws.recordings.truth import check_fits, own_words
+    from kws.system.files import atomic_write, check_output
+    from kws.system.processes import usable_cores
+    from kws.system.progress import tell
 
     spoken, tables = positives or [], labels or []
     if len(spoken) != len(tables):
@@ -137,7 +137,7 @@ def calibrate(
 
 
 def _lines(result: Calibration) -> list[str]:
-    from kws.matching import poisson_interval
+    from kws.confidence import poisson_interval
 
     false = result.negatives.per_keyword()
     said = result.positives.per_keyword() if result.positives else {}

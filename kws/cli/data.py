@@ -12,7 +12,7 @@ import typer
 from kws.cli.options import JSON
 
 if TYPE_CHECKING:
-    from kws.data.catalog import DatasetRecipe
+    from kws.data.fetch.catalog import DatasetRecipe
 
 data_app = typer.Typer(
     help="List and fetch data sets; add, record or synthesise words.\n\n"
@@ -54,7 +54,7 @@ def list_(
 
     Example: kws data list
     """
-    from kws.data.catalog import list_dataset_recipes
+    from kws.data.fetch.catalog import list_dataset_recipes
     from kws.wording import byte_size
 
     recipes = list_dataset_recipes()
@@ -81,7 +81,7 @@ def info(
 
     Example: kws data info speech_commands_v0.02
     """
-    from kws.data.catalog import load_dataset_recipe
+    from kws.data.fetch.catalog import load_dataset_recipe
     from kws.wording import byte_size
 
     recipe = load_dataset_recipe(name)
@@ -108,7 +108,7 @@ def info(
 
 def _facts(recipe: DatasetRecipe, home: Path | None) -> dict[str, Any]:
     """All fields of a recipe and where it is, ready for JSON."""
-    from kws.data.home import dataset_folder
+    from kws.data.fetch.home import dataset_folder
 
     folder = dataset_folder(recipe, home)
     facts = {
@@ -144,8 +144,8 @@ def fetch(
 
     Example: kws data fetch speech_commands_v0.02
     """
-    from kws.data.catalog import load_dataset_recipe
-    from kws.data.home import fetch_dataset
+    from kws.data.fetch.catalog import load_dataset_recipe
+    from kws.data.fetch.home import fetch_dataset
 
     recipe = load_dataset_recipe(name)
     done = fetch_dataset(

@@ -179,8 +179,8 @@ def _on_clips(
     from kws.data.noise import SNRS_DB
     from kws.errors import KwsError
     from kws.evaluate.clips import evaluate_folder
-    from kws.processes import usable_cores
-    from kws.progress import tell
+    from kws.system.processes import usable_cores
+    from kws.system.progress import tell
 
     result = evaluate_folder(
         model,
@@ -231,11 +231,11 @@ def _on_streams(
     runtime: str,
     workers: int | None,
 ) -> None:
+    from kws.data.label_file import read_truth
     from kws.errors import KwsError
     from kws.evaluate.streams import evaluate_streams
-    from kws.matching import read_truth
-    from kws.processes import usable_cores
-    from kws.progress import tell
+    from kws.system.processes import usable_cores
+    from kws.system.progress import tell
 
     pairs = [(audio, read_truth(table)) for audio, table in recordings]
     if det is not None and not any(truth for _, truth in pairs):
@@ -318,7 +318,7 @@ def _noise_table(result: Evaluation) -> list[str]:
 
 def stream_report(result: StreamEvaluation) -> str:
     """Return the figures of an evaluation on recordings for people."""
-    from kws.matching import poisson_interval
+    from kws.confidence import poisson_interval
 
     m = result.matches
     speed = m.duration_s / result.seconds

@@ -59,7 +59,7 @@ def export(
     """
     from kws.export import export_run
     from kws.export.runtimes import RUNTIMES, default_runtimes
-    from kws.progress import tell
+    from kws.system.progress import tell
     from kws.train.trained import load_run
 
     if runtimes is not None and check_all:

@@ -56,10 +56,10 @@ def mine(
       kws mine commands_en radio/*.wav -o false_alarms
       kws mine model.tflite day.wav --labels day.tsv --threshold 0.5 -o speech_commands
     """
-    from kws.matching import read_truth
-    from kws.processes import usable_cores
-    from kws.progress import tell
+    from kws.data.label_file import read_truth
     from kws.recordings.mine import mine as run
+    from kws.system.processes import usable_cores
+    from kws.system.progress import tell
 
     tables = labels or []
     if tables and len(tables) != len(audio):

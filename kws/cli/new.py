@@ -88,7 +88,7 @@ def new(
 
     Example: kws new --word computer --recordings my_recordings --device pi
     """
-    from kws.data.own_words import check_speaker
+    from kws.data.recording.word_clips import check_speaker
     from kws.new_words import (
         DEVICES,
         NewWords,
@@ -234,7 +234,7 @@ def _folders(answer: str) -> list[Path]:
 
 def _speaker(answer: str) -> str | None:
     """Read who speaks in all recordings: a name, no for nobody; yes is asked for the name."""
-    from kws.data.own_words import check_speaker
+    from kws.data.recording.word_clips import check_speaker
 
     if answer.casefold() in _YES:
         return _ask("The speaker's name", "", _speaker)
@@ -252,7 +252,7 @@ def _bring(found: dict[str, list[Path]], new: NewWords, speaker: str | None) -> 
     """
     from kws.cli.add import add_files
     from kws.new_words import RECORDINGS, sounds_in
-    from kws.progress import Progress
+    from kws.system.progress import Progress
 
     to = new.folder / RECORDINGS
     for word, files in found.items():

@@ -110,7 +110,7 @@ def run(
 def _blocks(file: str, sample_rate_hz: int) -> Iterable[Any]:
     if file == "-":
         from kws.audio.stream import pcm_chunks
-        from kws.progress import tell
+        from kws.system.progress import tell
 
         if sys.stdin.isatty():
             tell(

@@ -98,10 +98,10 @@ def stream(
       kws data stream speech_commands --sentences sentences --no-commands -o quiet.wav
     """
     from kws.data.labels import COMMANDS
-    from kws.data.long_stream import StreamPlan, build_stream
-    from kws.data.material import gather
-    from kws.files import check_output
-    from kws.progress import tell
+    from kws.data.streams.long_stream import StreamPlan, build_stream
+    from kws.data.streams.material import gather
+    from kws.system.files import check_output
+    from kws.system.progress import tell
 
     table = labels or out.with_suffix(".tsv")
     if out.suffix.lower() != ".wav":

@@ -12,7 +12,7 @@ from kws.cli.data import data_app
 from kws.wording import counted
 
 if TYPE_CHECKING:
-    from kws.data.rooms import Rooms
+    from kws.data.synthesis.rooms import Rooms
 
 
 def register(app: typer.Typer) -> None:
@@ -96,7 +96,7 @@ def synth(
 
     Example: kws data synth computer --near-misses 300 --to generated --count 200
     """
-    from kws.data.voices import languages
+    from kws.data.synthesis.voices import languages
 
     if list_languages:
         for code in languages():
@@ -113,7 +113,7 @@ def synth(
     if speech is None and not count and not near_misses:
         raise typer.BadParameter("Nothing to write: --count is 0. Give --near-misses N.")
 
-    from kws.data.rooms import Rooms
+    from kws.data.synthesis.rooms import Rooms
 
     start = time.monotonic()
     rooms = Rooms(share=room_share, seed=seed)
@@ -141,9 +141,9 @@ def _words(
     languages: list[str],
     seed: int,
 ) -> list[Path]:
-    from kws.data.spoken_clips import labelled_texts
-    from kws.data.spoken_words import synthesise
-    from kws.progress import Progress
+    from kws.data.synthesis.spoken_clips import labelled_texts
+    from kws.data.synthesis.spoken_words import synthesise
+    from kws.system.progress import Progress
 
     texts = labelled_texts(words)
     with Progress(len(texts) * (count + near_misses), "speaking", unit="clips") as progress:
@@ -176,8 +176,8 @@ def _speech(
     languages: list[str],
     seed: int,
 ) -> list[Path]:
-    from kws.data.running_speech import synthesise_speech
-    from kws.progress import Progress
+    from kws.data.synthesis.running_speech import synthesise_speech
+    from kws.system.progress import Progress
 
     total = max(1, round(60 * minutes))
     done = 0.0

@@ -134,7 +134,7 @@ def train(
     choose_backend(backend)
     begin, teachers = None, []
     if wanted.training.start or wanted.training.teachers:
-        from kws.native import heed_interrupts, quiet_stderr
+        from kws.system.native import heed_interrupts, quiet_stderr
 
         with heed_interrupts(), quiet_stderr():
             from kws.export.recover import recover_start, recover_teacher

@@ -57,7 +57,7 @@ def verdict(
 
     Example: kws verdict runs/computer -o computer.tflite
     """
-    from kws.progress import tell
+    from kws.system.progress import tell
     from kws.verdict.measure import judge
 
     if det is not None:

@@ -50,10 +50,10 @@ def record(
     """
     from datetime import datetime
 
-    from kws.data.home import own_words
-    from kws.data.lengths import word_lengths
-    from kws.data.own_words import speaker_id
-    from kws.data.record import record_word
+    from kws.data.fetch.home import own_words
+    from kws.data.recording.lengths import word_lengths
+    from kws.data.recording.record import record_word
+    from kws.data.recording.word_clips import speaker_id
 
     to = own_words(folder)
     person = speaker_id(_user() if speaker is None else speaker)

@@ -10,9 +10,9 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from kws.cache import cache_folder, make_room
 from kws.errors import KwsError
-from kws.files import atomic_write
+from kws.system.cache import cache_folder, make_room
+from kws.system.files import atomic_write
 
 FORMAT = 3
 """Changes when the same files would give another array."""
@@ -55,7 +55,7 @@ def cached(
     """Return an array of clips and what belongs to it, made only where it is not stored yet.
 
     Args:
-        key: changes with everything that the result depends on (`kws.cache.files_key`).
+        key: changes with everything that the result depends on (`kws.system.cache.files_key`).
         clip_samples: length of each row.
         produce: writes the rows and returns the arrays that belong to them.
         expected_rows: how many there will be about, to make room for them.

@@ -18,11 +18,11 @@ import numpy.typing as npt
 
 from kws.audio.files import read_audio
 from kws.audio.samples import Pcm
-from kws.cache import files_key
 from kws.data.array_cache import FORMAT, Clips, Rows, cached
 from kws.errors import KwsError
-from kws.processes import in_threads
-from kws.progress import Progress
+from kws.system.cache import files_key
+from kws.system.processes import in_threads
+from kws.system.progress import Progress
 
 _BATCH = 128
 """Clips that a thread decodes at a time."""

@@ -141,3 +141,23 @@ def label_counts(indexes: Sequence[ClipIndex], split: str | None = None) -> Coun
         for label, n in index.select(split=split).counts().items():
             counts[folded(label)] += n
     return counts
+
+
+def audio_in(root: Path) -> list[Path]:
+    """Return the sound files below a folder, sorted.
+
+    Raises:
+        KwsError: no such folder, or none in it.
+    """
+    if not root.is_dir():
+        what = "a file" if root.exists() else "nothing there"
+        raise KwsError(f"The folder {root} does not exist. Received: {what}. Check the path")
+    found = sorted(
+        path
+        for path in root.rglob("*")
+        if path.suffix.lower() in AUDIO_SUFFIXES
+        and not any(part.startswith(".") for part in path.relative_to(root).parts)
+    )
+    if not found:
+        raise KwsError(f"The folder {root} holds no recordings. Received: no audio file")
+    return found

@@ -23,8 +23,7 @@ import numpy as np
 
 from kws.audio.level import rms
 from kws.audio.samples import SAMPLE_RATE_HZ, Pcm
-from kws.data.clips import NOISE_FOLDER
-from kws.data.material import audio_in
+from kws.data.clips import NOISE_FOLDER, audio_in
 from kws.data.noise_recordings import HELD_OUT_SHARE, draw_noise, read_held_out
 from kws.errors import KwsError, some
 from kws.wording import counted

@@ -13,7 +13,7 @@ from kws.audio.samples import SAMPLE_RATE_HZ, Pcm
 from kws.data.array_cache import Clips
 from kws.data.clips import ClipIndex
 from kws.errors import KwsError
-from kws.processes import in_threads
+from kws.system.processes import in_threads
 from kws.wording import counted
 
 HELD_OUT_SHARE = 0.2

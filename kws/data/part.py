@@ -9,13 +9,13 @@ from pathlib import Path
 
 from kws.audio.files import write_wav
 from kws.audio.samples import Pcm
-from kws.data.archive import hidden_folder
 from kws.data.noise_recordings import read_noise, silence_clips, split_noise
 from kws.data.scan import scan
 from kws.data.split import SPLITS, TESTING, TESTING_LIST, VALIDATION, VALIDATION_LIST
 from kws.errors import KwsError
 from kws.labels import SILENCE, folded
-from kws.progress import Progress
+from kws.system.files import hidden_folder
+from kws.system.progress import Progress
 
 SILENCE_DBFS = (-60.0, -10.0)
 SILENCE_SEED = 0

@@ -26,11 +26,11 @@ import numpy.typing as npt
 
 from kws.audio.files import read_audio
 from kws.audio.samples import SAMPLE_RATE_HZ, Pcm
-from kws.cache import cache_folder, files_key, make_room
 from kws.errors import KwsError
-from kws.files import atomic_write
-from kws.processes import share_out, usable_cores
-from kws.progress import Progress, tell
+from kws.system.cache import cache_folder, files_key, make_room
+from kws.system.files import atomic_write
+from kws.system.processes import share_out, usable_cores
+from kws.system.progress import Progress, tell
 
 PACKAGE = "pocketsphinx"
 FRAME_MS = 10

@@ -19,7 +19,6 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from kws.cache import cache_folder
 from kws.data.clips import AUDIO_SUFFIXES, NOISE_FOLDER, ClipIndex
 from kws.data.split import (
     RECORD,
@@ -37,8 +36,9 @@ from kws.data.split import (
     split_of_key,
 )
 from kws.errors import KwsError, some
-from kws.files import atomic_write
 from kws.labels import SILENCE, UNKNOWN
+from kws.system.cache import cache_folder
+from kws.system.files import atomic_write
 
 MINIMUM_SPEAKERS = 10
 """With fewer speakers than this, parts of 10 % of the speakers would often be empty."""

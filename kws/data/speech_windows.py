@@ -14,14 +14,14 @@ import numpy.typing as npt
 
 from kws.audio.files import read_audio
 from kws.audio.level import rms
-from kws.cache import files_key
 from kws.data.array_cache import FORMAT, Clips, Rows, cached
 from kws.data.clips import AUDIO_SUFFIXES
 from kws.data.split import recording_speaker, split_of
 from kws.data.transcripts import TRANSCRIPTS, free_sentences
 from kws.errors import KwsError
-from kws.processes import in_threads
-from kws.progress import Progress, tell
+from kws.system.cache import files_key
+from kws.system.processes import in_threads
+from kws.system.progress import Progress, tell
 
 QUIET_DB = 25.0
 """A window of speech this much below the loudest of its recording is a pause."""

@@ -1,13 +1,12 @@
 """How well a model hears clips, each with one answer, as they are and in noise.
 
-What a network answers to a clip is defined in `kws.answers`. With a softmax head the largest
-posterior is what was heard. With a sigmoid head the word was heard if its posterior reaches the
+`posteriors` defines what a network answers to a clip. With a softmax head the largest posterior is
+what was heard. With a sigmoid head the word was heard if its posterior reaches the
 threshold in the model file; everything else is ``_unknown_``.
 """
 
 from __future__ import annotations
 
-import math
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -18,13 +17,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from kws.answers import clip_posteriors, file_posteriors
+from kws.confidence import wilson_interval
 from kws.data.clips import NOISE_FOLDER, ClipIndex
 from kws.data.labels import LabelSet
 from kws.data.noise import SNRS_DB, Background, HeldOutNoise, check_ratios, held_out_noise
 from kws.data.noise_recordings import HELD_OUT_SHARE
 from kws.data.scan import scan
 from kws.errors import KwsError, some
+from kws.evaluate.posteriors import clip_posteriors, file_posteriors
 from kws.labels import SILENCE, UNKNOWN, folded
 from kws.model_file import ModelCard, load_model
 from kws.network import Network
@@ -158,31 +158,6 @@ class Evaluation:
                 for noisy in self.in_noise
             ],
         }
-
-
-def wilson_interval(correct: int, total: int, z: float = 1.959964) -> tuple[float, float]:
-    """Return the confidence interval of a proportion (E. B. Wilson, JASA 22, 1927).
-
-    Unlike the textbook interval it stays within 0 and 1 and holds for proportions near them.
-
-    Args:
-        correct: how many of `total`.
-        total: how many there were, above 0.
-        z: quantile of the normal distribution; the default gives 95 %.
-
-    Raises:
-        KwsError: not 0 <= correct <= total, or nothing to count.
-    """
-    if not 0 <= correct <= total or total == 0:
-        raise KwsError(f"No proportion. Received: {correct} of {total}")
-    p = correct / total
-    centre = p + z * z / (2 * total)
-    half = z * math.sqrt(p * (1 - p) / total + z * z / (4 * total * total))
-    scale = 1 + z * z / total
-    # At the ends the exact bounds are 0 and 1, which rounding would miss.
-    low = 0.0 if correct == 0 else (centre - half) / scale
-    high = 1.0 if correct == total else (centre + half) / scale
-    return low, high
 
 
 def evaluate_arrays(

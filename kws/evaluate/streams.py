@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from kws.matching import Matches, SpokenWord, join_matches, match_events
+from kws.data.label_file import SpokenWord
 from kws.model_file import ModelCard, load_model
 from kws.recordings.curve import Curve, trace_curves
 from kws.recordings.hear import Heard, hear
+from kws.recordings.matching import Matches, join_matches, match_events
 from kws.recordings.micro import version_of
 from kws.recordings.replay import Replay
 from kws.recordings.truth import check_fits, own_words

@@ -150,8 +150,8 @@ def export_run(
     output = Path(output)
     if form not in (None, *FORMS):
         raise KwsError(f"Unknown form. Received: {form!r}. Use: {' or '.join(FORMS)}")
-    from kws.files import atomic_write, check_output
-    from kws.native import heed_interrupts
+    from kws.system.files import atomic_write, check_output
+    from kws.system.native import heed_interrupts
     from kws.train.run_folder import RunFolder, write_json
 
     check_output(output)

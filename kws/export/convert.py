@@ -41,7 +41,7 @@ from numpy.typing import NDArray
 
 from kws.errors import KwsError
 from kws.export.twin import build_twin, import_tensorflow
-from kws.native import heed_interrupts, quiet_stderr
+from kws.system.native import heed_interrupts, quiet_stderr
 from kws.train.trained import TrainedRun
 from kws.wording import byte_size
 

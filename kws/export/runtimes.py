@@ -16,9 +16,9 @@ from typing import Any, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from kws.cache import cache_folder
 from kws.errors import KwsError
 from kws.runtime import open_interpreter, which_runtime
+from kws.system.cache import cache_folder
 
 RUNTIMES = ("litert", "tflm", "tflite-runtime")
 """Names for the option ``--runtimes``."""

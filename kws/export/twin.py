@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kws.errors import KwsError, require
-from kws.native import heed_interrupts, quiet_stderr
+from kws.system.native import heed_interrupts, quiet_stderr
 from kws.train.trained import TrainedRun
 
 NORM_EPSILON = 1e-3

@@ -13,9 +13,9 @@ from typing import Any, TypeVar
 
 from kws.decide import THRESHOLD, DecisionConfig
 from kws.errors import KwsError
-from kws.files import read_toml
 from kws.models import architecture_named
 from kws.recipe.config import ModelConfig, TrainingRecipe
+from kws.system.files import read_toml
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 """The recipes that come with the kit."""

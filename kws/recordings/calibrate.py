@@ -22,12 +22,14 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from kws.confidence import poisson_interval
+from kws.data.label_file import SpokenWord
 from kws.decide import DecisionConfig
 from kws.errors import KwsError
-from kws.matching import Matches, SpokenWord, match_events, poisson_interval
 from kws.model_file import ModelCard
 from kws.recordings.curve import match_all
 from kws.recordings.hear import Heard
+from kws.recordings.matching import Matches, match_events
 from kws.recordings.replay import Replay
 from kws.wording import counted, duration, two_digits
 

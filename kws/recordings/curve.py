@@ -8,7 +8,7 @@ is a point of the curve.
 
 A keyword's misses are the words of it that were not reported as such; its false accepts are its
 events that belong to no word. (An event of it in the place of another keyword is that word's
-substitution, as everywhere in `kws.matching`.)
+substitution, as everywhere in `kws.recordings.matching`.)
 """
 
 from __future__ import annotations
@@ -20,7 +20,8 @@ from typing import Any
 
 import numpy as np
 
-from kws.matching import Matches, SpokenWord, join_matches, match_events
+from kws.data.label_file import SpokenWord
+from kws.recordings.matching import Matches, join_matches, match_events
 from kws.recordings.replay import Replay
 
 RATES = (10.0, 5.0, 2.0, 1.0, 0.5, 0.2, 0.1)

@@ -28,10 +28,10 @@ from kws.errors import KwsError
 from kws.frontend import FrontEnd
 from kws.model_file import ModelCard
 from kws.network import Network
-from kws.processes import share_out, usable_cores, wait_for
-from kws.progress import Progress
 from kws.recordings.micro import open_network
 from kws.spotter import TAIL_SAMPLES
+from kws.system.processes import share_out, usable_cores, wait_for
+from kws.system.progress import Progress
 
 BLOCK_S = 4
 """Recordings are read in blocks of so many seconds."""

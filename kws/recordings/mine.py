@@ -27,16 +27,17 @@ import numpy as np
 
 from kws.audio.files import iter_audio, write_wav
 from kws.audio.samples import Pcm
+from kws.data.label_file import SpokenWord
 from kws.data.split import training_speaker
 from kws.decide import Event
 from kws.errors import KwsError
-from kws.files import atomic_write
 from kws.labels import UNKNOWN
-from kws.matching import SpokenWord, match_events
 from kws.model_file import ModelCard, load_model, resolve_model
 from kws.recordings.hear import Heard, hear_each
+from kws.recordings.matching import match_events
 from kws.recordings.replay import Replay
 from kws.recordings.truth import check_fits, own_words
+from kws.system.files import atomic_write
 
 RECORDS = ".mined"
 """Folder of the records of what was done."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterable, Sequence
 
+from kws.data.label_file import SpokenWord
 from kws.errors import KwsError, some
 from kws.labels import folded
-from kws.matching import SpokenWord
 from kws.model_file import ModelCard
 from kws.recordings.hear import Heard
 

@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from kws.audio.samples import SAMPLE_RATE_HZ
-from kws.data.find_words import Utterance, levels_dbfs
-from kws.data.own_words import Cut
+from kws.data.recording.find_words import Utterance, levels_dbfs
+from kws.data.recording.word_clips import Cut
 from kws.errors import require
 from kws.report.style import BLUE, ORANGE, PALE, VERMILLION, legend_below, picture, title
 

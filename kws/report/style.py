@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from kws.errors import KwsError, require, some
-from kws.files import atomic_write
-from kws.progress import tell
+from kws.system.files import atomic_write
+from kws.system.progress import tell
 
 _SUFFIXES = (".png", ".pdf", ".svg")
 _DPI = 150

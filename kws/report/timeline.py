@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from kws.data.label_file import SpokenWord
 from kws.decide import Event, decision_limits
 from kws.errors import KwsError, require
 from kws.frontend import log_mel, mel_energies, spectrum, split
-from kws.matching import Matches, SpokenWord, match_events
 from kws.model_file import ModelCard
+from kws.recordings.matching import Matches, match_events
 from kws.report.style import BLUE, INK, PALE, VERMILLION, legend_below, picture, title
 from kws.wording import counted
 

@@ -47,10 +47,10 @@ def run_training(
             `kws.train.dataset.load_training_data`, `TrainingRecipe.build_network`,
             `kws.train.devices.choose_devices` and `kws.train.loop.train`.
     """
-    from kws.native import heed_interrupts, quiet_stderr
     from kws.recipe import to_toml
     from kws.report.style import check_picture
     from kws.report.training import plot_curves
+    from kws.system.native import heed_interrupts, quiet_stderr
     from kws.train.background import check_background
     from kws.train.dataset import load_training_data
     from kws.train.run_folder import RunFolder, check_resumable, read_json

@@ -20,8 +20,8 @@ from kws.data.spans import word_spans
 from kws.data.speech_windows import SpeechWindows, cut_speech
 from kws.data.transcripts import TRANSCRIPTS, read_transcripts, utterance_of
 from kws.labels import SILENCE, UNKNOWN, folded
-from kws.progress import tell
 from kws.recipe import TrainingRecipe
+from kws.system.progress import tell
 from kws.train.folders import find_clips, find_folder, first_folder
 
 # Training hears quieter background than validation asks for, and true zeros as well.

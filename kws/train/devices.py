@@ -16,9 +16,9 @@ import keras
 import numpy as np
 
 from kws.errors import KwsError
-from kws.native import heed_interrupts, quiet_stderr
-from kws.processes import usable_cores
-from kws.progress import tell
+from kws.system.native import heed_interrupts, quiet_stderr
+from kws.system.processes import usable_cores
+from kws.system.progress import tell
 
 SHARING = ("jax",)
 """Backends on which Keras shares batches among devices of one process. Elsewhere it takes a

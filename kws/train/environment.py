@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 from importlib import metadata
 
-from kws.processes import usable_cores
+from kws.system.processes import usable_cores
 
 
 def environment() -> dict[str, object]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from kws.data.home import data_home
+from kws.data.fetch.home import data_home
 from kws.errors import KwsError, some
-from kws.progress import tell
 from kws.recipe import TrainingRecipe
+from kws.system.progress import tell
 
 
 def find_folder(name: str, data_dir: Path | None) -> Path | None:

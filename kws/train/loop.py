@@ -18,10 +18,10 @@ import numpy as np
 
 from kws.errors import KwsError
 from kws.frontend import features_of
-from kws.native import heed_interrupts, quiet_stderr
-from kws.progress import Progress
 from kws.recipe import TrainingRecipe, to_toml
 from kws.report.training import best_epoch
+from kws.system.native import heed_interrupts, quiet_stderr
+from kws.system.progress import Progress
 from kws.train.average import WeightAverage
 from kws.train.batches import Batches
 from kws.train.dataset import ClipSet, TrainingData, describe

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from kws.errors import KwsError
-from kws.files import atomic_write
+from kws.system.files import atomic_write
 
 
 @dataclass(frozen=True)

@@ -8,10 +8,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from kws.confidence import poisson_interval
 from kws.errors import some
-from kws.matching import Matches, poisson_interval
 from kws.recordings.calibrate import Calibration
 from kws.recordings.curve import Curve
+from kws.recordings.matching import Matches
 from kws.verdict.advice import Facts, Rates, advise
 from kws.wording import counted, duration, two_digits
 

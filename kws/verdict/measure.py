@@ -23,20 +23,20 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from kws.data.long_stream import Built, LaidItem
 from kws.data.split import TRAINING, speaker_of
+from kws.data.streams.long_stream import Built, LaidItem
 from kws.errors import KwsError
 from kws.export import convert_run
-from kws.files import atomic_write, check_output
-from kws.matching import TOLERANCE_S, Matches, match_events
 from kws.model_file import write_card
-from kws.native import heed_interrupts
-from kws.processes import usable_cores
 from kws.recipe import TrainingRecipe
 from kws.recordings.calibrate import calibrate, check_wanted
 from kws.recordings.curve import trace_curves
 from kws.recordings.hear import hear
+from kws.recordings.matching import TOLERANCE_S, Matches, match_events
 from kws.recordings.replay import Replay
+from kws.system.files import atomic_write, check_output
+from kws.system.native import heed_interrupts
+from kws.system.processes import usable_cores
 from kws.train.run_folder import trained_on
 from kws.train.trained import load_run
 from kws.verdict.advice import Facts

@@ -13,12 +13,12 @@ import numpy as np
 from kws.audio.files import write_wav
 from kws.audio.samples import SAMPLE_RATE_HZ, Pcm
 from kws.data.clips import ClipIndex
-from kws.data.long_stream import Built, StreamPlan, build_stream
-from kws.data.material import Material, find_sentences, gather
 from kws.data.noise_recordings import read_noise, split_noise
 from kws.data.scan import scan
 from kws.data.split import SPLITS, TESTING, TRAINING, VALIDATION
-from kws.data.spoken_record import read_spoken
+from kws.data.streams.long_stream import Built, StreamPlan, build_stream
+from kws.data.streams.material import Material, find_sentences, gather
+from kws.data.synthesis.spoken_record import read_spoken
 from kws.data.transcripts import TRANSCRIPTS
 from kws.errors import KwsError
 from kws.labels import SILENCE, folded

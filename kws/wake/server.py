@@ -21,7 +21,7 @@ from wyoming.server import AsyncEventHandler, AsyncServer, AsyncTcpServer, Async
 
 from kws.decide import Event
 from kws.errors import KwsError
-from kws.progress import tell
+from kws.system.progress import tell
 from kws.wake.service import Conversation, WakeService
 
 MOST_MESSAGE_BYTES = 16 << 20

@@ -1,0 +1,1 @@
+"""Public data sets: their recipes, downloads that resume, archives unpacked safely."""

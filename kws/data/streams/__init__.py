@@ -1,0 +1,1 @@
+"""Hours of audio with labels, laid from clips, sentences and noise."""

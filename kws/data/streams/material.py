@@ -1,0 +1,176 @@
+"""What a stream is built of: recordings of words, sentences and noise by people of chosen parts."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from kws.audio.files import read_audio
+from kws.audio.samples import Pcm
+from kws.data.clips import audio_in
+from kws.data.forbidden import Forbidden
+from kws.data.noise_recordings import read_noise, split_noise
+from kws.data.scan import scan
+from kws.data.split import SPLITS, TRAINING, recording_speaker, split_of
+from kws.data.transcripts import free_sentences
+from kws.errors import KwsError, some
+from kws.labels import SILENCE, UNKNOWN, folded
+from kws.wording import counted
+
+
+@dataclass(frozen=True, kw_only=True)
+class Material:
+    """Recordings to build streams of."""
+
+    words: dict[str, tuple[Path, ...]]
+    """For each keyword its clips, each of which holds the word once."""
+    others: tuple[Path, ...]
+    """Clips of words that are no keyword."""
+    sentences: tuple[Path, ...]
+    """Sentences in which no keyword is spoken."""
+    noise: tuple[Pcm, ...]
+    """Recordings without speech, int16 [n] each."""
+
+    def describe(self) -> str:
+        """Say in a line how much there is."""
+        clips = sum(map(len, self.words.values()))
+        return (
+            f"{counted(clips, 'clip')} of {counted(len(self.words), 'keyword')}, "
+            f"{len(self.others):,} of other words, {counted(len(self.sentences), 'sentence')}, "
+            f"{counted(len(self.noise), 'recording')} of noise"
+        )
+
+
+Folders = str | Path | Sequence[str | Path]
+"""One folder or several."""
+
+
+def gather(
+    clips: Folders,
+    keywords: Sequence[str],
+    *,
+    commands: bool = True,
+    parts: Collection[str] = ("validation",),
+    sentences: Folders | None = None,
+    sentence_parts: Collection[str] | None = None,
+    speakers: Collection[str] | None = None,
+    noise: str | Path | None = None,
+) -> Material:
+    """Find what streams are built of.
+
+    Args:
+        clips: folders of <label>/<clip>. Labels in which no keyword (nor a form of one) is spoken
+            give the other words.
+        keywords: the words that a model listens for.
+        commands: whether there must be clips of each of them; they are left out of the other words
+            and of the sentences in any case.
+        parts: parts of the clips' speakers: training, validation, testing.
+        sentences: folders of <speaker>/<recording> with transcripts.tsv. Sentences that may hold
+            a keyword (`kws.data.forbidden`) are left out.
+        sentence_parts: parts of the sentences' speakers, by their hash; as `parts` by default.
+        speakers: these speakers of sentences instead.
+        noise: a folder of noise recordings, taken whole; by default those that came with the
+            clips: the end of each, which is never trained on, unless `parts` is training alone.
+
+    Raises:
+        KwsError: a folder, part or speaker that is not there, or nothing left of what was asked.
+    """
+    for part in (*parts, *(sentence_parts or ())):
+        if part not in SPLITS:
+            raise KwsError(f"No such part of the data. Received: {part!r}. Use {', '.join(SPLITS)}")
+    indexes = [scan(folder) for folder in _each(clips)]
+    where = " and ".join(str(index.root) for index in indexes)
+    chosen = [index.select(split=part) for index in indexes for part in SPLITS if part in parts]
+    here = {word for one in chosen for word, n in one.counts().items() if n}
+    there = {folded(label) for label in here}
+    missing = [word for word in keywords if folded(word) not in there]
+    if missing and commands:
+        raise KwsError(
+            f"No clips of {some(missing)} in the {', '.join(parts)} part of {where}. "
+            f"Received: {some(sorted(here))}. Choose other --keywords or another --part"
+        )
+    forbidden = Forbidden(keywords)
+    by_word: dict[str, list[Path]] = {word: [] for word in keywords}
+    written = {folded(word): word for word in keywords}
+    others: list[Path] = []
+    for one in chosen:
+        for i, label in enumerate(one.labels):
+            if keyword := written.get(folded(label)):
+                into = by_word[keyword]
+            elif label in (SILENCE, UNKNOWN) or forbidden.among(label) is not None:
+                continue
+            else:
+                into = others
+            into += [one.root / path for path in one.take(np.flatnonzero(one.label_ids == i)).paths]
+    found: tuple[Path, ...] = ()
+    if sentences is not None:
+        of_parts = sentence_parts or parts
+        for folder in _each(sentences):
+            some_found = find_sentences(Path(folder), keywords, parts=of_parts, speakers=speakers)
+            if not some_found:
+                who = (
+                    "these speakers" if speakers is not None else f"the {', '.join(of_parts)} part"
+                )
+                raise KwsError(
+                    f"No sentence of {who} in {folder} is known to be free of the keywords. "
+                    "Choose other speakers, or check the transcripts"
+                )
+            found += some_found
+    elif speakers is not None or sentence_parts is not None:
+        raise KwsError("Speakers of sentences were chosen, but no folder. Add --sentences DIR")
+    if noise is not None:
+        recordings = [read_audio(path) for path in audio_in(Path(noise))]
+    else:
+        recordings = [noise for index in indexes for noise in read_noise(index)]
+        if not recordings:
+            raise KwsError(
+                f"{where} has no _background_noise_ folder. Give recordings of noise with "
+                "--noise-dir DIR"
+            )
+        recordings = split_noise(recordings)[set(parts) != {TRAINING}]
+    return Material(
+        words={word: tuple(paths) for word, paths in by_word.items() if commands},
+        others=tuple(others),
+        sentences=found,
+        noise=tuple(recordings),
+    )
+
+
+def _each(folders: Folders) -> list[str | Path]:
+    return [folders] if isinstance(folders, (str, Path)) else list(folders)
+
+
+def find_sentences(
+    root: Path,
+    keywords: Sequence[str],
+    *,
+    parts: Collection[str],
+    speakers: Collection[str] | None = None,
+) -> tuple[Path, ...]:
+    """Return the sentences of some speakers that hold no keyword; there may be none.
+
+    Args:
+        root: folder of <speaker>/<recording> with transcripts.tsv.
+        keywords: what must not be spoken.
+        parts: parts of the speakers, by their hash.
+        speakers: these speakers instead.
+
+    Raises:
+        KwsError: no recordings, no transcripts, or no such speaker.
+    """
+    paths = [path.relative_to(root).as_posix() for path in audio_in(root)]
+    there = {path: recording_speaker(path) for path in paths}
+    if speakers is not None:
+        absent = sorted(set(speakers) - set(there.values()))
+        if absent:
+            raise KwsError(
+                f"{root} has no recordings of the speaker {some(absent)}. Received speakers: "
+                f"{some(sorted(set(there.values())), 6)}"
+            )
+        paths = [path for path in paths if there[path] in speakers]
+    else:
+        paths = [path for path in paths if split_of(there[path]) in parts]
+    return tuple(root / path for path in free_sentences(root, paths, keywords))

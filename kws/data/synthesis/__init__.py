@@ -1,0 +1,1 @@
+"""Generated speech (espeak-ng): keywords, similar-sounding words, sentences, rooms."""

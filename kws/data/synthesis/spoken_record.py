@@ -1,0 +1,57 @@
+"""How the words of a folder were generated, so that more can be generated to go with them."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from kws.system.files import atomic_write
+
+SPOKEN = "spoken.tsv"
+"""Lies beside the label folders."""
+_HEADER = "label\ttext\tlanguages\tseconds\tseed"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Spoken:
+    """How a word was generated last."""
+
+    text: str
+    """What was said: spelling or ``[[phonemes]]``."""
+    languages: tuple[str, ...]
+    """Languages or accents of the voices."""
+    seconds: float
+    """Length of the clips."""
+    seed: int
+    """Of voices, pitches, places and near-misses."""
+
+
+def note_spoken(folder: str | os.PathLike[str], spoken: Mapping[str, Spoken]) -> None:
+    """Write down how words were generated: label → how. Rows of other labels stay."""
+    all_of_it = {**read_spoken(folder), **spoken}
+    with atomic_write(Path(folder) / SPOKEN, "w") as file:
+        file.write(f"{_HEADER}\n")
+        for label, how in sorted(all_of_it.items()):
+            text, languages = " ".join(how.text.split()), " ".join(how.languages)
+            file.write(f"{label}\t{text}\t{languages}\t{how.seconds:g}\t{how.seed}\n")
+
+
+def read_spoken(folder: str | os.PathLike[str]) -> dict[str, Spoken]:
+    """Read how words were generated, label → how; without those of which nothing sound is noted."""
+    table = Path(folder) / SPOKEN
+    if not table.is_file():
+        return {}
+    found = {}
+    for row in table.read_text(encoding="utf-8", errors="replace").splitlines()[1:]:
+        with contextlib.suppress(ValueError):  # somebody's own table, or a damaged row
+            label, text, languages, seconds, seed = row.split("\t")
+            found[label] = Spoken(
+                text=text,
+                languages=tuple(languages.split()),
+                seconds=float(seconds),
+                seed=int(seed),
+            )
+    return found

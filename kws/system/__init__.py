@@ -1,0 +1,1 @@
+"""What the operating system gives: files, caches, processes, native libraries, the terminal."""
