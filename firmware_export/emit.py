@@ -10,13 +10,14 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from firmware_export.files import library_files
 from firmware_export.folder import MANIFEST, facts_of, replace_file, write_folder
-from firmware_export.library import Library
+from firmware_export.library import plan_library
 from firmware_export.names import PREFIX, check_prefix
 from firmware_export.projects import CODE_KB, readme_with_measurements
 from firmware_export.reader import read_graph
+from firmware_export.reference_model import ReferenceModel
 from firmware_export.tflm import TflmForm, write_tflm
-from firmware_export.twin import Twin
 from kws import __version__
 from kws.errors import KwsError, some
 from kws.model_file import resolve_model
@@ -26,36 +27,36 @@ from kws.wording import byte_size
 
 @dataclass(frozen=True, kw_only=True)
 class Firmware:
-    """What was written, in numbers."""
+    """The library that was written, in numbers."""
 
     folder: str
-    """The folder."""
+    """Where it was written."""
     files: int
-    """Files in it."""
+    """Number of files."""
     kept: tuple[str, ...]
-    """Those of them that were edited since they were written before, and were left as they are."""
+    """Files that the user had edited, which were left as they are."""
     kept_prefix: str
-    """What names in C begin with in these."""
+    """Prefix of the names in C in these."""
     prefix: str
-    """What names in C begin with."""
+    """Prefix of the names in C."""
     model: str
     """Name of the model."""
     model_sha256: str
-    """Of the .tflite it was made from."""
+    """Of the .tflite that it was made from."""
     weights_bytes: int
     """Flash: constants of the network."""
     tables_bytes: int
     """Flash: constants of front end and decisions."""
     golden_bytes: int
-    """Flash: what the self-test needs, where it is called."""
+    """Flash: golden vectors of the self-test, if it is called."""
     state_bytes: int
     """RAM of one stream: `KWS_STATE_BYTES`."""
     state_parts: Mapping[str, int]
     """The same by use."""
     macs_per_step: int
-    """Multiply-accumulates of the network each time it runs."""
+    """Multiply-accumulates of the network in one step."""
     steps_per_second: float
-    """How often that is."""
+    """Steps for a second of audio."""
     max_feed_samples: int
     """`KWS_MAX_FEED_SAMPLES`."""
     golden_events: int
@@ -66,18 +67,19 @@ class Firmware:
         return asdict(self)
 
     def lines(self) -> list[str]:
-        """Return the summary for people."""
+        """Return the summary as text."""
         parts = ", ".join(f"{name} {size:,}" for name, size in self.state_parts.items())
         mmacs = self.macs_per_step * self.steps_per_second / 1e6
         kept = [f"kept    {some(self.kept)}, as you edited it"] if self.kept else []
         if self.kept and self.kept_prefix != self.prefix:
-            kept.append(f"edit    the names in there: {self.kept_prefix}_ is {self.prefix}_ now")
+            names = f"{self.kept_prefix}_ is now {self.prefix}_"
+            kept.append(f"edit    the names in these files: {names}")
         return [
             f"{self.folder}: {self.files} files, a C99 library of {self.model!r} for CMake, "
             "Arduino, PlatformIO, ESP-IDF and Zephyr",
             f"flash   {byte_size(self.weights_bytes)} weights, {byte_size(self.tables_bytes)} "
-            f"tables; about {CODE_KB} kB of code come on top",
-            f"RAM     {self.state_bytes:,} bytes for each stream ({parts})",
+            f"tables, and about {CODE_KB} kB of code",
+            f"RAM     {self.state_bytes:,} bytes per stream ({parts})",
             f"work    {mmacs:.2f} million multiply-accumulates per second in the network",
             *kept,
             f"check   cmake -S {shlex.quote(self.folder)} -B build && cmake --build build && "
@@ -87,7 +89,7 @@ class Firmware:
 
 
 def _is_yours(name: str) -> bool:
-    """Tell whether a file of the library is there to be edited: pins, authors, addresses."""
+    """Return whether users are expected to edit a file: pins, author, address."""
     packages = ("library.properties", "library.json", "idf_component.yml")
     return name.startswith("examples/") or name in packages
 
@@ -105,27 +107,27 @@ def generate(
         model: a .tflite in int8 stream form with a model card, or the name of a pretrained model.
         out: the folder; new, empty, or one that this function wrote.
         thresholds: in place of the model's own, for some keywords or one number for all.
-        prefix: what names in C and of C files begin with: ``kws``, or for each of several models in
-            one program ``kws_`` and a word of its own.
+        prefix: of names in C and of C files: ``kws``, or, for each of several models in one
+            program, ``kws_`` and a word of its own.
 
-    What was edited in the examples and the packages' own files since it wrote them is kept.
+    Edits to the examples and to the packaging files are kept.
 
     Raises:
-        KwsError: no such model, one that the library cannot compute, a prefix that two libraries
-            could clash with, or a folder that is not ours.
+        KwsError: no such model, one that the library cannot compute, a prefix that could make two
+            libraries clash, or a folder with files of someone else.
     """
     check_prefix(prefix)
     path = resolve_model(model)
-    twin = open_twin(path, thresholds)
+    reference = open_reference_model(path, thresholds)
     content = path.read_bytes()
-    library = Library(twin, read_graph(content), prefix)
-    files = library.files()
+    library = plan_library(reference, read_graph(content), prefix)
+    files = library_files(library)
     facts = {
         "generator": "kws firmware",
         "kws_version": __version__,
         "form": "library",
         "prefix": prefix,
-        "model": twin.card.name,
+        "model": reference.card.name,
         "model_sha256": hashlib.sha256(content).hexdigest(),
     }
     kept_prefix = facts_of(Path(out)).get("prefix", PREFIX)
@@ -136,17 +138,17 @@ def generate(
         kept=tuple(kept),
         kept_prefix=kept_prefix,
         prefix=prefix,
-        model=twin.card.name,
+        model=reference.card.name,
         model_sha256=facts["model_sha256"],
         weights_bytes=library.weights_bytes,
         tables_bytes=library.tables_bytes,
         golden_bytes=library.golden_bytes,
         state_bytes=library.state_bytes,
         state_parts=library.state_parts,
-        macs_per_step=sum(call.macs for call in library.calls),
-        steps_per_second=1000 / twin.card.step_ms,
+        macs_per_step=library.macs_per_step,
+        steps_per_second=1000 / reference.card.step_ms,
         max_feed_samples=library.max_feed_samples,
-        golden_events=len(library.golden.events),
+        golden_events=len(library.self_test.events),
     )
 
 
@@ -155,7 +157,7 @@ def generate_tflm(model: str | Path, out: str | Path) -> TflmForm:
 
     Raises:
         KwsError: no such model, a damaged one, an operator that TFLM does not have, or a folder
-            that is not ours.
+            with files of someone else.
     """
     with tempfile.TemporaryDirectory(prefix="kws-firmware-") as room:
         written = write_tflm(model, Path(room))
@@ -177,13 +179,15 @@ def add_measurements(folder: str | Path, lines: Iterable[str]) -> None:
     """
     folder = Path(folder)
     if not (folder / MANIFEST).is_file() or not (folder / "README.md").is_file():
-        raise KwsError(f"{folder} was not written by kws firmware. Give the folder that was")
+        raise KwsError(f"{folder} was not written by kws firmware. Give a folder that was")
     text = (folder / "README.md").read_text(encoding="utf-8")
     replace_file(folder, "README.md", readme_with_measurements(text, lines))
 
 
-def open_twin(model: str | Path, thresholds: float | Mapping[str, float] | None = None) -> Twin:
-    """Return the Python twin of the library that `generate` makes of the same arguments.
+def open_reference_model(
+    model: str | Path, thresholds: float | Mapping[str, float] | None = None
+) -> ReferenceModel:
+    """Return the reference model of the library that `generate` writes with these arguments.
 
     Raises:
         KwsError: no such model, or one that the library cannot compute.
@@ -195,12 +199,12 @@ def open_twin(model: str | Path, thresholds: float | Mapping[str, float] | None 
             thresholds = dict.fromkeys(card.keywords, float(thresholds))
         changed = {**card.decision.thresholds, **thresholds}
         card = replace(card, decision=replace(card.decision, thresholds=changed))
-    twin = Twin(network, card)
+    reference = ReferenceModel(network, card)
     output = network.output_tensor
     if (output["scale"], output["zero_point"]) != (1 / 256, -128):
         raise KwsError(
-            "The firmware decides on posteriors of scale 1/256 and zero point -128, as softmax "
-            f"and logistic give them. Received: scale {output['scale']:g}, zero point "
+            "Firmware needs posteriors of scale 1/256 and zero point -128, the output of softmax "
+            f"and logistic. Received: scale {output['scale']:g}, zero point "
             f"{output['zero_point']}. Export the model with kws export"
         )
-    return twin
+    return reference

@@ -1,9 +1,9 @@
-"""exp of float32 numbers to the last bit as glibc gives it, on any machine.
+"""exp of float32 numbers, bit for bit as in glibc, on any machine.
 
-LiteRT fills the tables of SOFTMAX and LOGISTIC with the C library's expf. That of glibc (since
-2.27, by Szabolcs Nagy, ARM's optimized-routines) is not always correctly rounded, and NumPy's own
-float32 exp is off by more; so its arithmetic is repeated here in double: exp(x) = 2^(k/32) * 2^r
-with k the integer nearest to 32 x / ln 2, a polynomial for 2^r, rounded to float32 at the end.
+LiteRT fills the tables of SOFTMAX and LOGISTIC with the C library's expf. glibc's (since 2.27, by
+Szabolcs Nagy, ARM's optimized-routines) is not always correctly rounded, and NumPy's float32 exp
+deviates more. So glibc's arithmetic is repeated here in double: exp(x) = 2^(k/32) * 2^r, with k the
+integer nearest to 32 x / ln 2 and a polynomial for 2^r, rounded to float32 at the end.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _UNDERFLOW = float.fromhex("-0x1.9fe368p6")
 
 
 def exp_f32(x: npt.ArrayLike) -> NDArray[np.float32]:
-    """Return e^x as float32; subnormal results are kept, too small ones are zero."""
+    """Return e^x as float32; subnormal results are kept, smaller ones are zero."""
     x32 = np.asarray(x, np.float32)
     double = np.clip(x32.astype(np.float64), -200.0, 200.0)
     z = _INVERSE_LN2 * double

@@ -1,4 +1,4 @@
-"""Writes a folder of generated files whole or not at all, and never over somebody else's files."""
+"""Writes a folder of generated files completely or not at all, and never over the user's files."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kws.errors import KwsError
 from kws.system.files import atomic_write
 
 MANIFEST = "kws_firmware.json"
-"""Lies in every generated folder and says what was written there."""
+"""In every generated folder; lists what was written there."""
 
 
 def write_folder(
@@ -25,28 +25,28 @@ def write_folder(
     *,
     yours: Callable[[str], bool] = lambda name: False,
 ) -> list[str]:
-    """Write a folder of text files, in place of one that was written before.
+    """Write a folder of text files, replacing one that was written before.
 
-    What others put into the folder since (a build folder, for example) stays.
+    Other files that were added to the folder (by a build, for example) stay.
 
     Args:
         folder: must be new, empty or written by this function.
         files: contents by path within the folder.
-        facts: more for the manifest.
-        yours: which of the files are meant to be edited: such a one, once it was, is kept.
+        facts: additional facts for the manifest.
+        yours: whether a file is meant to be edited; edits to such files are kept.
 
     Returns:
-        The files that were edited and kept.
+        The edited files that were kept.
 
     Raises:
-        KwsError: the folder is not ours, a file in it that is not `yours` was edited since, or it
-            is where the process works; nothing is written.
+        KwsError: the folder was not written by this function, a file that is not `yours` was
+            edited, or the folder holds the current directory; nothing is written then.
     """
     folder = folder.resolve()
     if folder.exists() and Path.cwd().is_relative_to(folder):
         raise KwsError(
-            f"{folder} is replaced as a whole, which would leave you in a folder that is gone. "
-            f"Received: a call from {Path.cwd()}. Call it from outside"
+            f"{folder} is replaced as a whole, which would remove the current directory. Received: "
+            f"a call from {Path.cwd()}. Run it from outside the folder"
         )
     others, kept = _others(folder, files, yours)
     folder.parent.mkdir(parents=True, exist_ok=True)
@@ -70,7 +70,7 @@ def write_folder(
             (old / name).rename(target)
     except BaseException:
         if old.exists():
-            # The old one goes back to its place, with what was moved out of it.
+            # Restore the old folder, with the files that were moved out of it.
             for name in others + kept:
                 if os.path.lexists(folder / name):
                     (folder / name).rename(old / name)
@@ -83,7 +83,7 @@ def write_folder(
 
 
 def facts_of(folder: Path) -> dict[str, Any]:
-    """Return what a folder's manifest says; nothing where none can be read."""
+    """Return the facts in a folder's manifest; empty if there is no readable one."""
     try:
         facts = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -92,7 +92,7 @@ def facts_of(folder: Path) -> dict[str, Any]:
 
 
 def replace_file(folder: Path, name: str, text: str) -> None:
-    """Write one generated file anew and say so in the manifest."""
+    """Rewrite one generated file, and its checksum in the manifest."""
     manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     manifest["files"][name] = _sum(text)
     for path, content in ((name, text), (MANIFEST, json.dumps(manifest, indent=2) + "\n")):
@@ -103,9 +103,10 @@ def replace_file(folder: Path, name: str, text: str) -> None:
 def _others(
     folder: Path, files: Mapping[str, str], yours: Callable[[str], bool]
 ) -> tuple[list[str], list[str]]:
-    """Return the files in `folder` that are not ours, and those of ours that were edited and stay.
+    """Return the files in `folder` that were not generated, and the edited ones that are kept.
 
-    Refuses where ours would destroy something.
+    Raises:
+        KwsError: a file that must not be lost would be overwritten.
     """
     if not folder.exists():
         return [], []
@@ -127,7 +128,7 @@ def _others(
         ours = dict(json.loads((folder / MANIFEST).read_text(encoding="utf-8"))["files"])
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise KwsError(
-            f"{folder / MANIFEST} is damaged, so that nobody knows what may be written anew. "
+            f"{folder / MANIFEST} is damaged, so it is unknown which files may be replaced. "
             "Move the folder away or give a new one"
         ) from error
     others = [name for name in there if name not in ours and name != MANIFEST]
@@ -148,5 +149,5 @@ def _others(
 
 def _sum(content: str | bytes) -> str:
     data = content.encode() if isinstance(content, str) else content
-    # Git on Windows writes lines' ends anew, which is no edit.
+    # Git on Windows changes line endings, which does not count as an edit.
     return hashlib.sha256(data.replace(b"\r\n", b"\n")).hexdigest()

@@ -1,10 +1,10 @@
-"""What the library costs: bytes of flash and memory, and instructions for each hop of audio.
+"""Measures what the library costs: bytes of flash and memory, and instructions per hop of audio.
 
-Bytes are those of a program linked for the core, as ``arm-none-eabi-size`` tells them (unused
-functions left out, arithmetic from the compiler's own library counted in). Instructions are counted
-by the board's timer under ``qemu-system-arm -icount shift=0``, so they are the same on every
-computer; how many cycles they take is told by the core alone. The load in percent therefore rests
-on an assumption, which stands beside it.
+Bytes are those of a program linked for the core, as reported by ``arm-none-eabi-size`` (without
+unused functions, but with arithmetic from the compiler's library). Instructions are counted by the
+board's timer under ``qemu-system-arm -icount shift=0``, so they are the same on every computer. How
+many cycles they take depends on the chip; the load in percent rests on an assumption, which is
+stated beside it.
 """
 
 from __future__ import annotations
@@ -22,25 +22,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from firmware_export.boards import (
-    HOST,
-    Core,
-    DoesNotFitError,
-    Program,
-    build,
-    cores_named,
-    missing_tools,
-    run,
-    tool,
-)
+from firmware_export.boards.build import DoesNotFitError, Program, build, missing_tools, run, tool
+from firmware_export.boards.cores import HOST, Core, cores_named
 from firmware_export.names import renamed
-from firmware_export.records import pack_clips
+from firmware_export.verification_records import pack_clips
 from kws.errors import KwsError
 from kws.system.processes import usable_cores
 
 _RESULT = struct.Struct("<4s5IQ3Q")
 _CALIBRATION = 2_000_000
-"""Instructions of the loop that tells how many of them a tick is."""
+"""Instructions of the loop that calibrates the timer."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,7 +41,7 @@ class CoreCost:
     core: str
     """Name for the command line, for example ``m4``."""
     title: str
-    """Name for people."""
+    """Name in reports."""
     code_bytes: int
     """Machine code."""
     weights_bytes: int
@@ -62,11 +53,11 @@ class CoreCost:
     state_bytes: int
     """sizeof(kws_state)."""
     stack_bytes: int
-    """The most that a call of kws_feed put on the stack."""
+    """The most that a call of kws_feed needs."""
     per_hop: int
-    """Instructions for a hop (20 ms), on average."""
+    """Instructions for a hop, on average."""
     longest_hop: int
-    """Instructions for the hop that took most."""
+    """Instructions for the most expensive hop."""
     per_second: int
     """Instructions for a second of audio."""
     parts: dict[str, int]
@@ -74,28 +65,28 @@ class CoreCost:
     chip: str
     """A microcontroller with this core."""
     clock_mhz: int
-    """Its highest clock, in MHz, at which the load is told."""
+    """Its highest clock, in MHz, for which the load is estimated."""
     cycles_per_instruction: float
-    """Assumed."""
+    """An assumption."""
     hop_ms: float
-    """Length of a hop."""
+    """Length of a hop, in milliseconds."""
 
     @property
     def load(self) -> float:
-        """Share of the time that the core is busy, by the assumption, 0 to 1."""
+        """Estimated share of the time that the core is busy, 0 to 1."""
         return self.per_second * self.cycles_per_instruction / (self.clock_mhz * 1e6)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cost:
-    """All cores that could be measured."""
+    """What the library costs on each core."""
 
     optimise: str
-    """How the library was compiled."""
+    """Optimisation level of the library."""
     cores: tuple[CoreCost, ...]
-    """What was measured."""
+    """Cores that were measured."""
     skipped: dict[str, str]
-    """What was not, and why."""
+    """Cores that were not, and why."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain dictionaries, lists, numbers and strings."""
@@ -110,8 +101,8 @@ class Cost:
             return ["Not measured: " + "; ".join(f"{k}: {v}" for k, v in self.skipped.items())]
         cores = self.cores
 
-        def row(what: str, told: Callable[[CoreCost], str]) -> list[str]:
-            return [what, *map(told, cores)]
+        def row(title: str, cell: Callable[[CoreCost], str]) -> list[str]:
+            return [title, *map(cell, cores)]
 
         rows = [
             row("", lambda c: c.title),
@@ -129,7 +120,7 @@ class Cost:
             row("instructions per second", lambda c: f"{c.per_second / 1e6:.2f} M"),
         ]
         for part in cores[0].parts:
-            # `part` is bound now, not when the row is made.
+            # Bind `part` now, not when the row is made.
             rows.append(row(f"– {part}", lambda c, part=part: f"{c.parts[part] / 1e6:.2f} M"))  # type: ignore[misc]
         rows += [
             row("load", lambda c: f"{100 * c.load:.1f} %"),
@@ -154,16 +145,16 @@ def measure(
 
     Args:
         library: the generated folder.
-        pcm: what it hears while it is measured, int16 [samples]: a second of speech or more.
+        pcm: input for the measurement, int16 [samples]: at least a second of speech.
         sample_rate_hz: of the audio.
         hop_length: samples from one frame to the next.
-        cores: names out of `boards.CORES`; all by default. One whose tools are missing or whose
-            board is too small is skipped, and the result says so; this computer, which cannot count
-            instructions, is left out.
-        optimise: how the library is compiled.
+        cores: names from `boards.cores.CORES`; all by default. A core whose tools are missing or
+            whose board is too small is skipped, and the result says so. This computer cannot count
+            instructions and is left out.
+        optimise: optimisation level of the library.
 
     Raises:
-        KwsError: no library there, or it does not run.
+        KwsError: no library in the folder, or one that does not run.
     """
     chosen = [core for core in cores_named(cores) if core != HOST]
     skipped = {core.title: why for core in chosen if (why := missing_tools(core))}
@@ -235,9 +226,9 @@ def _measured(
 
 
 def parts_of(program: Program) -> dict[str, str]:
-    """Return the functions that the instructions are divided by, with the part each counts in.
+    """Return the functions that are timed, with the part that each counts towards.
 
-    They are the front end's and the kernels that the list of calls in ``kws_model.c`` names.
+    They are those of the front end and the kernels that ``kws_model.c`` calls.
     """
     front_end = ("kws_frontend_frame", "kws_frontend_quantise")
     wrap = {renamed(name, program.prefix): "FRONT_END" for name in front_end}
@@ -250,16 +241,16 @@ def parts_of(program: Program) -> dict[str, str]:
 
 
 def _names(path: Path, *options: str) -> list[str]:
-    output = _told("nm", *options, str(path))
+    output = _output_of("nm", *options, str(path))
     return [line.split()[-1] for line in output.splitlines() if "kws_" in line]
 
 
 def _sections(program: Program) -> dict[str, int]:
-    output = _told("size", "-A", str(program.path))
+    output = _output_of("size", "-A", str(program.path))
     return {name: int(size) for name, size in re.findall(r"^(\.\w+)\s+(\d+)", output, re.M)}
 
 
-def _told(name: str, *arguments: str) -> str:
+def _output_of(name: str, *arguments: str) -> str:
     done = subprocess.run([tool(name), *arguments], capture_output=True, text=True, check=False)
     if done.returncode:
         raise KwsError(f"{tool(name)} failed. Received: {done.stderr.strip()[:200]}")
@@ -270,7 +261,7 @@ def _counted(program: Program, content: bytes) -> tuple[Any, ...]:
     output = run(program, content, counting=True)
     if len(output) != _RESULT.size:
         raise KwsError(
-            f"The measuring program on {program.core.title} gave no result. "
+            f"The measuring program on {program.core.title} returned no result. "
             f"Received: {len(output)} bytes"
         )
     return _RESULT.unpack(output)

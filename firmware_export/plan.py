@@ -1,9 +1,9 @@
-"""Gives every buffer a place in one block of memory; buffers that are never alive together share.
+"""Places all buffers in one block of memory; buffers that are never alive together share bytes.
 
-The largest buffers are placed first, each at the lowest offset where no buffer that lives at the
-same time is in the way (greedy by size: Pisarchyk & Lee, "Efficient Memory Management for Deep
-Neural Net Inference", 2020). For the chains that keyword spotters are, this finds the least memory
-there can be: that of the two neighbours that are largest together.
+The largest buffers are placed first, each at the lowest offset that no buffer alive at the same
+time occupies (greedy by size: Pisarchyk & Lee, "Efficient Memory Management for Deep Neural Net
+Inference", 2020). A keyword spotter is a chain of layers, for which this is optimal: it needs the
+memory of the two neighbours that are largest together.
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 
 ALIGNMENT = 4
-"""Every buffer begins at a multiple of so many bytes."""
+"""Every buffer begins at a multiple of this many bytes."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Buffer:
-    """Memory that is needed for a while."""
+    """Memory that is needed from one call to another."""
 
     key: Hashable
-    """Which buffer, for the one who asks."""
+    """Identifies the buffer to the caller."""
     size: int
     """Bytes, at least 1."""
     first: int
@@ -35,10 +35,10 @@ class Buffer:
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """Where everything is."""
+    """Where the buffers are."""
 
     offsets: Mapping[Hashable, int]
-    """For each buffer's key its first byte."""
+    """Offset of each buffer in bytes, by its key."""
     size: int
     """Bytes of the whole block, a multiple of `ALIGNMENT`."""
 

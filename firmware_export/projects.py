@@ -1,15 +1,16 @@
 """The files around the library: build systems, packaging, examples and the README.
 
-They lie in `project/` as they will lie in the generated folder; words between @ are filled in.
+`project/` has them at their places in the generated folder; words between @ are filled in.
 """
 
 from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from firmware_export.library import Library
 from firmware_export.names import PREFIX, filled, renamed
 from kws import __version__
 from kws.errors import some
@@ -18,10 +19,10 @@ from kws.model_file import ModelCard
 PROJECT = Path(__file__).resolve().parent / "project"
 AUTHOR = "kws firmware"
 URL = "https://example.org/kws"
-"""Arduino wants an address for a person to visit; a generated library has none of its own."""
+"""Arduino requires a web address; a generated library has none, so this is a placeholder."""
 
 CODE_KB = 6
-"""Machine code of the whole library without self-test: 5.9 kB on a Cortex-M4 at -Os."""
+"""Machine code of the library without self-test: 5.9 kB on a Cortex-M4 at -Os."""
 
 _BEGIN, _END = "<!-- measured: begin -->", "<!-- measured: end -->"
 _NOT_MEASURED = (
@@ -30,41 +31,62 @@ _NOT_MEASURED = (
 )
 
 
-def project_files(
-    *,
-    card: ModelCard,
-    prefix: str,
-    sources: Sequence[str],
-    weights_bytes: int,
-    tables_bytes: int,
-    golden_bytes: int,
-    golden_events: Sequence[tuple[str, int]],
-    state_bytes: int,
-    state_parts: Mapping[str, int],
-    max_feed_samples: int,
-    label_names: Sequence[str],
-) -> dict[str, str]:
-    """Return the contents of all files around the library by their paths.
+def project_files(library: Library, sources: Sequence[str]) -> dict[str, str]:
+    """Return the text of each file around the C sources by its path.
 
     Args:
-        card: of the model.
-        prefix: what names in C begin with.
+        library: the library.
         sources: names of the C files in ``src/``.
-        weights_bytes: flash of the network's constants.
-        tables_bytes: flash of the other constants.
-        golden_bytes: flash of the self-test's constants.
-        golden_events: label and time in samples of each event in the self-test's signal.
-        state_bytes: RAM of one stream.
-        state_parts: the same by use.
-        max_feed_samples: the most samples for one call.
-        label_names: names of the labels in C.
     """
+    words = {
+        **_model_words(library.card),
+        **_name_words(library),
+        **_size_words(library),
+        "SOURCES": "\n".join(f"  src/{name}" for name in sources),
+        "ZEPHYR_SOURCES": "\n".join(f"    ../src/{name}" for name in sources),
+        "MEASURED": f"{_BEGIN}\n{_NOT_MEASURED}\n{_END}",
+    }
+    return {
+        path.relative_to(PROJECT).as_posix(): filled(
+            renamed(path.read_text(encoding="utf-8"), library.prefix), words
+        )
+        for path in sorted(PROJECT.rglob("*"))
+        if path.is_file()
+    }
+
+
+def _model_words(card: ModelCard) -> dict[str, str]:
     rate = card.front_end.sample_rate_hz
     keywords = [label for label in card.labels if label in card.keywords]
-    first_ms = 1000 * card.step_time_s(0)
+    return {
+        "MODEL": _plain(card.name),
+        "LICENSE": _plain(card.license),
+        "SPDX": spdx_license(card.license),
+        "DATA": _plain(str(card.provenance.get("dataset", "data that the model does not name"))),
+        "DESCRIPTION": _plain(f"Detects {some(keywords, 6)} in {rate / 1000:g} kHz audio")[:250],
+        "PARAGRAPH": _plain(
+            f"Front end, int8 network and decisions in C99 without heap or floating point. Made "
+            f"from the model {card.name} ({card.license})."
+        ),
+        "KEYWORDS": _markdown(", ".join(keywords)),
+        "SOME_KEYWORDS": _plain(some(keywords, 6)),
+        "RATE": f"{rate}",
+        "RATE_KHZ": f"{rate / 1000:g}",
+        "HOP": f"{card.front_end.hop_length}",
+        "HOP_MS": f"{1000 * card.front_end.hop_length / rate:g}",
+        "STEP_MS": f"{card.step_ms:g}",
+        "FIRST_MS": f"{1000 * card.step_time_s(0):g}",
+        "SMOOTHING_MS": f"{card.decision.smoothing_ms:g}",
+        "REFRACTORY_MS": f"{card.decision.refractory_ms:g}",
+    }
+
+
+def _name_words(library: Library) -> dict[str, str]:
+    card, prefix = library.card, library.prefix
     name = library_name(card.name) if prefix == PREFIX else prefix
     another = "kws_wake" if prefix != "kws_wake" else "kws_commands"
-    words = {
+    first_keyword = min(card.labels.index(keyword) for keyword in card.keywords)
+    return {
         "NAME": name,
         "SLUG": name.lower().replace("_", "-"),
         "PREFIX": prefix,
@@ -72,58 +94,40 @@ def project_files(
         "ANOTHER": another,
         "ANOTHER_UPPER": another.upper(),
         "AGAIN": "" if prefix == PREFIX else f" with `--prefix {prefix}`",
-        "CODE_KB": f"{CODE_KB}",
         "VERSION": __version__,
         "AUTHOR": AUTHOR,
         "URL": URL,
-        "SOME_KEYWORDS": _plain(some(keywords, 6)),
-        "DESCRIPTION": _plain(f"Hears {some(keywords, 6)} in {rate / 1000:g} kHz audio")[:250],
-        "PARAGRAPH": _plain(
-            f"Front end, int8 network and decisions in C99 without heap or floating point. Made "
-            f"from the model {card.name} ({card.license})."
-        ),
-        "SOURCES": "\n".join(f"  src/{name}" for name in sources),
-        "ZEPHYR_SOURCES": "\n".join(f"    ../src/{name}" for name in sources),
-        "MODEL": _plain(card.name),
-        "LICENSE": _plain(card.license),
-        "SPDX": weights_too(card.license),
-        "DATA": _plain(str(card.provenance.get("dataset", "data that the model does not name"))),
-        "KEYWORDS": _markdown(", ".join(keywords)),
-        "RATE": f"{rate}",
-        "RATE_KHZ": f"{rate / 1000:g}",
-        "HOP": f"{card.front_end.hop_length}",
-        "HOP_MS": f"{1000 * card.front_end.hop_length / rate:g}",
-        "STEP_MS": f"{card.step_ms:g}",
-        "FIRST_MS": f"{first_ms:g}",
-        "MAX_FEED": f"{max_feed_samples}",
-        "MAX_FEED_MS": f"{1000 * max_feed_samples / rate:g}",
-        "SMOOTHING_MS": f"{card.decision.smoothing_ms:g}",
-        "REFRACTORY_MS": f"{card.decision.refractory_ms:g}",
-        "STATE_BYTES": f"{state_bytes}",
-        "STATE": f"{state_bytes:,}",
-        "STATE_TABLE": "\n".join(f"| {_USES[use]} | {n:,} |" for use, n in state_parts.items()),
-        "WEIGHTS": f"{weights_bytes:,}",
-        "TABLES": f"{tables_bytes:,}",
-        "GOLDEN": f"{golden_bytes:,}",
-        "FLASH_KB": f"{(weights_bytes + tables_bytes) / 1000 + CODE_KB:.0f}",
-        "LABEL_ROWS": _labels(card, label_names),
-        "EXAMPLE_LABEL": label_names[card.labels.index(keywords[0])],
-        "GOLDEN_EVENTS": _golden_events(golden_events, rate),
-        "MEASURED": f"{_BEGIN}\n{_NOT_MEASURED}\n{_END}",
+        "EXAMPLE_LABEL": library.label_names[first_keyword],
+        "LABEL_ROWS": _labels(card, library.label_names),
     }
+
+
+def _size_words(library: Library) -> dict[str, str]:
+    rate = library.card.front_end.sample_rate_hz
+    flash_bytes = library.weights_bytes + library.tables_bytes
     return {
-        path.relative_to(PROJECT).as_posix(): filled(
-            renamed(path.read_text(encoding="utf-8"), prefix), words
-        )
-        for path in sorted(PROJECT.rglob("*"))
-        if path.is_file()
+        "CODE_KB": f"{CODE_KB}",
+        "FLASH_KB": f"{flash_bytes / 1000 + CODE_KB:.0f}",
+        "WEIGHTS": f"{library.weights_bytes:,}",
+        "TABLES": f"{library.tables_bytes:,}",
+        "GOLDEN": f"{library.golden_bytes:,}",
+        "GOLDEN_EVENTS": _golden_events(library),
+        "STATE_BYTES": f"{library.state_bytes}",
+        "STATE": f"{library.state_bytes:,}",
+        "STATE_TABLE": "\n".join(
+            f"| {_USES[use]} | {n:,} |" for use, n in library.state_parts.items()
+        ),
+        "MAX_FEED": f"{library.max_feed_samples}",
+        "MAX_FEED_MS": f"{1000 * library.max_feed_samples / rate:g}",
     }
 
 
-def weights_too(license: str) -> str:
-    """Return the licence of what holds code and weights, as an SPDX expression.
+def spdx_license(license: str) -> str:
+    """Return the licence of a file with code and weights, as an SPDX expression.
 
-    A licence that is no SPDX identifier is called ``LicenseRef-weights``; ``NOTICE`` has its words.
+    Args:
+        license: of the weights. One that is not an SPDX identifier becomes ``LicenseRef-weights``;
+            ``NOTICE`` states it.
     """
     if license == "Apache-2.0":
         return license
@@ -132,9 +136,9 @@ def weights_too(license: str) -> str:
 
 
 def library_name(model: str) -> str:
-    """Return a name that every packaging takes: ``kws_commands_en``.
+    """Return a name that is valid in every packaging system: ``kws_commands_en``.
 
-    ASCII letters, digits and underscores; it begins with "kws" and has at most 50 characters.
+    It begins with "kws_" and has at most 50 ASCII letters, digits and underscores.
     """
     text = unicodedata.normalize("NFKD", model).encode("ascii", "ignore").decode()
     name = re.sub("[^0-9A-Za-z]+", "_", text).strip("_")
@@ -145,14 +149,14 @@ def readme_with_measurements(readme: str, lines: Iterable[str]) -> str:
     """Return the README with `lines` in place of its table of measured figures."""
     before, found, rest = readme.partition(_BEGIN)
     _, closed, after = rest.partition(_END)
-    if not found or not closed:  # somebody's own README
+    if not found or not closed:  # a README of the user's own
         return "\n".join([readme.rstrip(), "", *lines, ""])
     return "\n".join([before + _BEGIN, *lines, _END + after])
 
 
 _USES = {
-    "samples": "the beginning of the next frame",
-    "features": "features that later steps need, and the newest frame",
+    "samples": "samples waiting for the next frame",
+    "features": "features of later steps, and the newest frame",
     "scratch": "scratch: FFT, then activations",
     "network": "state of the LSTM",
     "decisions": "thresholds, moving sums of the posteriors",
@@ -168,18 +172,23 @@ def _labels(card: ModelCard, names: Sequence[str]) -> str:
     return "\n".join(rows)
 
 
-def _golden_events(events: Sequence[tuple[str, int]], rate: int) -> str:
+def _golden_events(library: Library) -> str:
+    card, events = library.card, library.self_test.events
     if not events:
         return (
-            "To this model the voice says no keyword, so the events are tested on posteriors made "
-            "for it."
+            "This model detects no keyword in the voice, so its events are tested on made-up "
+            "posteriors alone."
         )
-    heard = ", ".join(f"{_markdown(label)} at {time / rate:.2f} s" for label, time in events)
-    return f"This model hears: {heard}."
+    rate = card.front_end.sample_rate_hz
+    found = ", ".join(
+        f"{_markdown(card.labels[event.keyword])} at {event.time_samples / rate:.2f} s"
+        for event in events
+    )
+    return f"This model detects in it: {found}."
 
 
 def _plain(text: str) -> str:
-    """Return text that may stand in JSON, YAML, properties and CMake strings alike."""
+    """Return text that is safe in JSON, YAML, properties and CMake strings."""
     return "".join("_" if c in '"\\$@#;<>`' else c for c in text)
 
 

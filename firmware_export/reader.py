@@ -1,9 +1,9 @@
-"""Opens an int8 .tflite: its tensors with their quantisation and constants, its operators in order.
+"""Reads a .tflite: its tensors with quantisation and constants, and its operators in order.
 
-The format is told in `kws.model_file.flatbuffer`, whose checked reading is used here; the field
-numbers are those of TFLite's schema.fbs, version 3. Any file gives a `Graph` or one KwsError, in
-time and memory bounded by its length: nothing is copied, and what a file can refer to many times
-(shapes, lists of tensors) has to be short.
+`kws.model_file.flatbuffer` describes the format and does the checked reading; the field numbers are
+those of TFLite's schema.fbs, version 3. Any file yields a `Graph` or a KwsError, in time and memory
+bounded by its length: nothing is copied, and what a file can refer to many times (shapes, lists of
+tensors) must be short.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ float32 float16 int32 uint8 int64 string bool int16 complex64 int8 float64 compl
 resource variant uint32 uint16 int4 bfloat16 int2 uint4
 """
 _TYPES = _TYPE_NAMES.split()
-# What NumPy has no type of is kept as bytes.
+# Types that NumPy lacks are kept as bytes.
 _NUMPY = {"float32": "<f4", "int32": "<i4", "uint8": "u1", "int64": "<i8", "int16": "<i2"}
 _NUMPY |= {"int8": "i1", "bool": "u1"}
 
@@ -117,7 +117,7 @@ _Q_SCALE, _Q_ZERO_POINT, _Q_DIMENSION = 2, 3, 6
 _OP_CODE, _OP_INPUTS, _OP_OUTPUTS, _OP_OPTIONS, _OP_INTERMEDIATES = 0, 1, 2, 4, 8
 _BUFFER_OFFSET = 1
 
-_MOST_TABLES = 4096  # tensors or operators; beyond that it is no keyword spotter
+_MOST_TABLES = 4096  # tensors or operators; no keyword spotter has more
 _MOST_DIMENSIONS = 8
 _MOST_SLOTS = 64  # inputs or outputs of an operator
 _LONGEST_NAME = 1000
@@ -130,19 +130,19 @@ class Tensor:
     index: int
     """Its number in the file."""
     name: str
-    """Its name in the file; the converter's whim."""
+    """Its name in the file, chosen by the converter."""
     shape: tuple[int, ...]
     """Its dimensions, each 0 or more."""
     dtype: str
-    """As NumPy writes it, for example ``int8``; others as in the schema, for example ``int4``."""
+    """NumPy's name of the type (``int8``), or else the schema's (``int4``)."""
     scales: NDArray[np.float32]
     """None, one, or one for each entry of the quantised dimension."""
     zero_points: NDArray[np.int64]
-    """As many as scales."""
+    """One for each scale."""
     quantised_dimension: int
-    """The dimension that has a scale for each entry; only of interest with several scales."""
+    """The dimension that has a scale for each entry; matters only with several scales."""
     data: NDArray[np.generic] | None
-    """A constant's values in its shape (bytes, for types NumPy has not); None: computed."""
+    """A constant's values in its shape (bytes for types that NumPy lacks); None if computed."""
     is_variable: bool
     """Whether it keeps its value from one invocation to the next."""
 
@@ -154,18 +154,18 @@ class Tensor:
 
 @dataclass(frozen=True, kw_only=True)
 class Op:
-    """One operator of the graph. Numbers are those of tensors."""
+    """One operator of the graph; its tensors are given by number."""
 
     name: str
     """As in TFLite's schema, for example ``CONV_2D``."""
     inputs: tuple[int, ...]
-    """Inputs, weights and states; -1 where a slot is empty."""
+    """Inputs, weights and states; -1 for an empty slot."""
     outputs: tuple[int, ...]
     """Results."""
     intermediates: tuple[int, ...]
-    """Inner values that have a quantisation of their own."""
+    """Inner values with a quantisation of their own."""
     options: Mapping[str, float]
-    """The options of the operators that firmware can have, by their names in the schema, shortened;
+    """Options of the operators that firmware supports, by shortened names of the schema;
     enumerations as numbers."""
 
 
@@ -176,7 +176,7 @@ class Graph:
     tensors: tuple[Tensor, ...]
     """All tensors, by number."""
     ops: tuple[Op, ...]
-    """All operators in the order in which they run."""
+    """All operators in order of execution."""
     inputs: tuple[int, ...]
     """Tensors that the caller sets."""
     outputs: tuple[int, ...]
@@ -190,16 +190,16 @@ def read_graph(model: bytes) -> Graph:
         model: content of the file.
 
     Raises:
-        KwsError: not a .tflite, a damaged one, one of several graphs, or one that keeps its
-            weights outside the FlatBuffer or sparse.
+        KwsError: not a .tflite, a damaged one, one with several graphs, or one whose weights are
+            sparse or outside the FlatBuffer.
     """
     view = View(model)
     check_sum(model)
     graphs = view.tables(view.reference(view.root, _MODEL_SUBGRAPHS))
     if len(graphs) != 1:
         raise KwsError(
-            "Firmware can be made of one graph without branches or loops. "
-            f"Received: a model of {len(graphs)} graphs. Simplify the architecture"
+            "Firmware needs a model of one graph, without branches or loops. "
+            f"Received: {len(graphs)} graphs. Simplify the architecture"
         )
     graph = int(graphs[0])
     buffers = view.buffers()
@@ -210,7 +210,7 @@ def read_graph(model: bytes) -> Graph:
     for i, table in enumerate(_tables(view, graph, _GRAPH_OPERATORS, "operators")):
         code = _unsigned(view, table, _OP_CODE, 0)
         if code >= len(codes):
-            raise _damage(f"operator {i} is of kind {code} of {len(codes)}")
+            raise _damage(f"operator {i} of kind {code}, of {len(codes)}")
         ops.append(_op(view, table, codes[code], len(tensors)))
     return Graph(
         tensors=tensors,
@@ -228,7 +228,7 @@ def _tables(view: View, table: int, field: int, what: str) -> list[int]:
     positions = view.tables(view.reference(table, field))
     if len(positions) > _MOST_TABLES:
         raise KwsError(
-            f"Firmware can be made of a graph of at most {_MOST_TABLES} {what}. "
+            f"Firmware supports graphs of at most {_MOST_TABLES} {what}. "
             f"Received: {len(positions)}. Simplify the architecture"
         )
     return [int(p) for p in positions]
@@ -269,7 +269,8 @@ def _tensor(view: View, index: int, table: int, buffers: NDArray[np.int64]) -> T
         raise _damage(f"tensor {index} of type {kind}")
     if view.field(table, _TENSOR_SPARSITY) is not None:
         raise KwsError(
-            f"Firmware cannot hold sparse weights. Received: tensor {index}. Convert them dense"
+            f"Firmware does not support sparse weights. Received: tensor {index}. Convert them to "
+            "dense ones"
         )
     scales: NDArray[np.float32] = np.zeros(0, np.float32)
     zero_points: NDArray[np.int64] = np.zeros(0, np.int64)
@@ -309,14 +310,14 @@ def _data(
     dtype: str,
     shape: tuple[int, ...],
 ) -> NDArray[np.generic] | None:
-    """Return the constant of the tensor at `table`, None if it is computed."""
+    """Return the constant of the tensor at `table`; None if it is computed."""
     number = _unsigned(view, table, _TENSOR_BUFFER, 0)
     if number >= len(buffers):
         raise _damage(f"tensor {index} in buffer {number} of {len(buffers)}")
     buffer = int(buffers[number])
     if view.field(buffer, _BUFFER_OFFSET) is not None:
         raise KwsError(
-            "Firmware cannot be made of a model that keeps its weights outside the FlatBuffer. "
+            "Firmware does not support weights outside the FlatBuffer. "
             f"Received: tensor {index}. Convert a smaller network"
         )
     raw = view.buffer_content(buffer)
@@ -335,7 +336,7 @@ def _item(dtype: str) -> int:
 
 
 def _vector(view: View, table: int, field: int, dtype: str) -> NDArray[Any]:
-    """Return the vector of numbers that `field` refers to (empty if absent), as a view."""
+    """Return a view of the vector of numbers that `field` refers to (empty if absent)."""
     at = view.reference(table, field)
     if at is None:
         return np.zeros(0, dtype)
@@ -346,10 +347,10 @@ def _vector(view: View, table: int, field: int, dtype: str) -> NDArray[Any]:
 
 
 def _numbers(view: View, table: int, field: int, n: int, *, lowest: int) -> tuple[int, ...]:
-    """Return a short vector of numbers of tensors, each from `lowest` to n - 1."""
+    """Return a short vector of tensor numbers, each from `lowest` to n - 1."""
     numbers = _vector(view, table, field, "<i4")
     if len(numbers) > _MOST_SLOTS:
-        raise _damage(f"a list of {len(numbers)} tensors where {_MOST_SLOTS} would be many")
+        raise _damage(f"a list of {len(numbers)} tensors, more than {_MOST_SLOTS}")
     result = tuple(int(i) for i in numbers)
     if result and not (min(result) >= lowest and max(result) < n):
         raise _damage(f"tensors {result} of {n}")
@@ -357,7 +358,7 @@ def _numbers(view: View, table: int, field: int, n: int, *, lowest: int) -> tupl
 
 
 def _text(view: View, table: int, field: int) -> str:
-    """Return a name, shortened if it is beyond sense."""
+    """Return a name, replaced if it is absurdly long."""
     at = view.reference(table, field)
     if at is None:
         return ""

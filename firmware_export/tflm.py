@@ -1,15 +1,15 @@
-"""The other form of a model on a device: for those who stay with TensorFlow Lite Micro (TFLM).
+"""The form of a model for TensorFlow Lite Micro (TFLM).
 
-Writes the model as a C array with everything that a program around TFLM's interpreter needs to know
-and cannot find in it: labels, front end, how features become the input, decisions, which operators
-to register, and how large the arena must be (measured with TFLM's own interpreter).
+Writes the model as a C array, with what TFLM's interpreter does not tell a program around it:
+labels, front end, how features become the input, decisions, which operators to register, and how
+large the arena must be (measured with TFLM's interpreter).
 
-TFLM's LSTM on Arm. CMSIS-NN's kernels for the LSTM began each call with a state of zero, so that a
-stream was heard in pieces of 40 ms. CMSIS-NN takes the state from the caller since 21 May 2026
-(its pull request 219), but TFLM's file ``kernels/cmsis_nn/unidirectional_sequence_lstm.cc`` did not
-yet hand it over in June 2026 (pull request 3607 sets it to zero; 3564, which would have helped, was
-closed). TFLM's reference kernel keeps the state. What is generated holds a check that tells which
-kernel a program was linked with, and the README what to do.
+TFLM's LSTM on Arm: CMSIS-NN's LSTM kernels began each call with a state of zero, so a stream was
+processed in separate pieces of 40 ms. CMSIS-NN takes the state from the caller since 21 May 2026
+(its pull request 219), but in June 2026 TFLM's ``kernels/cmsis_nn/unidirectional_sequence_lstm.cc``
+did not pass it on yet (pull request 3607 sets it to zero; 3564, which would have helped, was
+closed). TFLM's reference kernel keeps the state. The generated files include a check of the kernel
+that a program is linked with, and their README says what to do.
 """
 
 from __future__ import annotations
@@ -28,9 +28,8 @@ from string import Template
 import numpy as np
 from numpy.typing import NDArray
 
-from firmware_export.c_source import c_array, c_comment
-from firmware_export.fixed_front_end import require_mfcc
-from firmware_export.model_source import c_string
+from firmware_export.c_source import c_array, c_comment, c_string
+from firmware_export.fixed_front_end.constants import require_mfcc
 from firmware_export.reader import Graph, read_graph
 from kws.decide import decision_limits
 from kws.errors import KwsError
@@ -40,7 +39,7 @@ from kws.runtime import open_interpreter
 from kws.system.files import atomic_write
 from kws.system.processes import child_environment
 
-# Methods of TFLM's MicroMutableOpResolver for operators whose method is not the name in camel case.
+# Methods of TFLM's MicroMutableOpResolver that are not the operator's name in camel case.
 _METHODS = {
     "ADD_N": "AddAddN",
     "AVERAGE_POOL_2D": "AddAveragePool2D",
@@ -51,7 +50,7 @@ _METHODS = {
     "PADV2": "AddPadV2",
     "UNIDIRECTIONAL_SEQUENCE_LSTM": "AddUnidirectionalSequenceLSTM",
 }
-# Operators that TFLM has and a network on features may come to have.
+# Operators that TFLM has and that a network on features may contain.
 _PLAIN = """
 ABS ADD ARG_MAX ARG_MIN BATCH_MATMUL BATCH_TO_SPACE_ND BROADCAST_TO CAST CONCATENATION CUMSUM
 DEPTH_TO_SPACE DEQUANTIZE DIV ELU EXP EXPAND_DIMS FILL FLOOR FULLY_CONNECTED GATHER HARD_SWISH
@@ -61,7 +60,7 @@ SQRT SQUARE SQUARED_DIFFERENCE SQUEEZE STRIDED_SLICE SUB SUM SVDF TANH TRANSPOSE
 UNPACK
 """
 
-# Words that are no name of a namespace, or of another's: C++20's keywords, and three more.
+# Words that cannot name a namespace here: C++20's keywords, and three names in use.
 _TAKEN = """
 alignas alignof and and_eq asm auto bitand bitor bool break case catch char char8_t char16_t
 char32_t class co_await co_return co_yield compl concept const const_cast consteval constexpr
@@ -75,11 +74,11 @@ main std tflite
 
 _ARENA_STEP = 16
 _CHECK_STEPS = 8
-"""Steps of the check that the state is kept."""
+"""Steps of the check of the LSTM's state."""
 _CHILD_S = 60
 
-# Runs the model in an arena of a given size, in a process of its own: an arena that is too small
-# ends this process with a segmentation fault and not with an error.
+# Runs the model in an arena of a given size, in a separate process: too small an arena ends in a
+# segmentation fault, not in an error.
 _CHILD = """
 import sys
 from pathlib import Path
@@ -100,13 +99,13 @@ class TflmForm:
     """What was written."""
 
     folder: Path
-    """Where."""
+    """Where it was written."""
     files: tuple[str, ...]
     """Names of the files."""
     operators: tuple[str, ...]
     """Operators to register, as the resolver's methods."""
     arena_bytes: int
-    """Smallest arena that the model runs in on this computer, to 16 bytes; 0 if not measured."""
+    """Smallest arena for the model on this computer, to 16 bytes; 0 if not measured."""
     not_measured: str
     """Why the arena was not measured; empty if it was."""
 
@@ -116,11 +115,11 @@ def write_tflm(model: str | Path, folder: Path, *, name: str | None = None) -> T
 
     Args:
         model: a .tflite with a card, in any form, or the name of a pretrained model.
-        folder: where the files go; made if need be.
-        name: what the C names begin with; the model's own name by default.
+        folder: where the files go; created if missing.
+        name: prefix of the names in C; the model's name by default.
 
     Raises:
-        KwsError: no such model, a damaged one, one on other features than MFCC, or an operator that
+        KwsError: no such model, a damaged one, one on features other than MFCC, or an operator that
             TFLM does not have.
     """
     card, content = load_model_bytes(model)
@@ -165,7 +164,7 @@ def write_tflm(model: str | Path, folder: Path, *, name: str | None = None) -> T
 
 
 def c_name(text: str) -> str:
-    """Return a text as a C name: letters, digits and underscores, beginning with a letter.
+    """Return a text as a name in C: lower-case letters, digits and underscores, a letter first.
 
     Example:
         >>> c_name("Hey, you!"), c_name("switch")
@@ -189,21 +188,21 @@ def resolver_methods(graph: Graph) -> tuple[str, ...]:
             methods.append("Add" + "".join(part.capitalize() for part in name.split("_")))
         else:
             raise KwsError(
-                f"The model holds an operator that is not known of TFLM. Received: {name}. Use "
-                "layers that convert to its operators: convolutions, pooling, LSTM, dense"
+                f"The model has an operator that TFLM is not known to support. Received: {name}. "
+                "Use layers that convert to its operators: convolutions, pooling, LSTM, dense"
             )
     return tuple(sorted(methods))
 
 
 def measure_arena(content: bytes) -> tuple[int, str]:
-    """Return the smallest arena in bytes in which TFLM runs a model here; or 0 and why not."""
+    """Return the smallest arena, in bytes, for a model in TFLM here; or 0 and why it is unknown."""
     if find_spec("tflite_micro") is None:
         return 0, "the package tflite-micro is not installed (on Linux, x86-64: pip install it)"
     with tempfile.TemporaryDirectory(prefix="kws-arena-") as room:
         path = Path(room, "model.tflite")
         path.write_bytes(content)
 
-        def said_in(arena: int) -> bytes | None:
+        def output_with(arena: int) -> bytes | None:
             command = [sys.executable, "-c", _CHILD, str(path), str(arena)]
             done = subprocess.run(
                 command, capture_output=True, timeout=_CHILD_S, env=child_environment(), check=False
@@ -211,18 +210,18 @@ def measure_arena(content: bytes) -> tuple[int, str]:
             return done.stdout + done.stderr if done.returncode == 0 else None
 
         low, high = 0, 4096  # in `low` it does not run, in `high` it does
-        while (said := said_in(high)) is None:
+        while (output := output_with(high)) is None:
             low, high = high, 2 * high
             if high > 2**26:
                 return 0, "TFLM does not run it in any arena up to 64 MB"
-        # What TFLM says that it used is a little less than what it needs in between.
-        if found := re.search(rb"Arena allocation total (\d+) bytes", said):
+        # TFLM needs a little more at times than it reports as used.
+        if found := re.search(rb"Arena allocation total (\d+) bytes", output):
             used = int(found.group(1)) // _ARENA_STEP * _ARENA_STEP
-            if low < used < high and said_in(used) is None:
+            if low < used < high and output_with(used) is None:
                 low = used
         while high - low > _ARENA_STEP:
             middle = (low + high) // 2 // _ARENA_STEP * _ARENA_STEP
-            if said_in(middle) is None:
+            if output_with(middle) is None:
                 low = middle
             else:
                 high = middle
@@ -248,8 +247,8 @@ def _model_source(name: str, content: bytes, license: str) -> str:
 {c_comment(f"Licence of the weights: {license}")}
 #include "{name}_model_data.h"
 
-// TFLM reads the weights where they stand. The file begins at a multiple of 16; inside it the
-// converter aligns constants to 4 bytes, which is enough for TFLM's and CMSIS-NN's kernels.
+// TFLM reads the weights in place. The file begins at a multiple of 16; inside it the converter
+// aligns constants to 4 bytes, which is enough for TFLM's and CMSIS-NN's kernels.
 alignas(16) const unsigned char g_{name}_model_data[] = {{
 {numbers}
 }};
@@ -269,13 +268,13 @@ def _settings(name: str, card: ModelCard, graph: Graph) -> str:
     what = "input = feature * kFeatureGain + kFeatureOffset"
     if source.dtype == "int8":
         gain, zero_point = gain / float(source.scales[0]), int(source.zero_points[0])
-        what += ",\n// rounded to the nearest (a tie to even), limited to -128 … 127"
+        what += ",\n// rounded to nearest (ties to even), limited to -128 … 127"
     offset = zero_point - mean * gain
     fire = [limits.fire[card.keywords.index(k)] if k in card.keywords else 0.0 for k in card.labels]
     release = [
         limits.release[card.keywords.index(k)] if k in card.keywords else 0.0 for k in card.labels
     ]
-    carries_on = "; it carries its state on" if card.form == "stream" else ""
+    keeps_state = "; it keeps its state" if card.form == "stream" else ""
     output = ""
     if result.dtype == "int8":
         output = f"""
@@ -283,7 +282,7 @@ def _settings(name: str, card: ModelCard, graph: Graph) -> str:
 constexpr float kOutputScale = {_f(float(result.scales[0]))};
 constexpr int kOutputZeroPoint = {int(result.zero_points[0])};
 """
-    return f"""{_banner("What a program needs to know around the model")}
+    return f"""{_banner("Settings for the program around the model")}
 #ifndef {name.upper()}_SETTINGS_H_
 #define {name.upper()}_SETTINGS_H_
 
@@ -295,7 +294,7 @@ constexpr const char* kLabels[kLabelCount] = {{
 {labels}
 }};
 
-// The front end: MFCC as librosa computes them with center=False, htk=True, norm=None, no padding:
+// The front end: MFCC as in librosa with center=False, htk=True, norm=None and no padding:
 // periodic Hann window, magnitude of the FFT, triangular mel filters, natural logarithm of
 // max(mel, kLogFloor), orthonormal DCT-II. Audio is int16 / 32768.
 constexpr int kSampleRateHz = {front_end.sample_rate_hz};
@@ -308,7 +307,7 @@ constexpr float kLogFloor = {_f(front_end.log_floor)};
 constexpr int kMfccCount = {front_end.n_mfcc};
 
 // The input holds kInputFrames frames of kMfccCount values, the oldest first. Invoke the model
-// after every kStrideFrames new frames{carries_on}.
+// after every kStrideFrames new frames{keeps_state}.
 constexpr int kInputFrames = {frames};
 constexpr int kStrideFrames = {card.stride_frames};
 
@@ -316,9 +315,9 @@ constexpr int kStrideFrames = {card.stride_frames};
 constexpr float kFeatureGain[kMfccCount] = {{{_floats(gain)}}};
 constexpr float kFeatureOffset[kMfccCount] = {{{_floats(offset)}}};
 {output}
-// Decisions, for each label (0: no keyword). With `sum` the sum of a label's last kWindowSteps
-// posteriors: below kRelease it becomes armed (all start armed); of the armed keywords at or above
-// kFire that with the largest sum fires, is no longer armed, and nothing fires in the next
+// Decisions, for each label (0: not a keyword). Let `sum` be the sum of a label's last kWindowSteps
+// posteriors. Below kRelease a keyword becomes armed (all start armed). Of the armed keywords at or
+// above kFire the one with the largest sum fires and is no longer armed; then nothing fires for
 // kRefractorySteps steps.
 constexpr int kWindowSteps = {limits.window_steps};
 constexpr int kRefractorySteps = {limits.refractory_steps};
@@ -362,21 +361,21 @@ inline TfLiteStatus RegisterOps(OpResolver& resolver) {{
 def _arena(name: str, arena: int, not_measured: str) -> str:
     if arena:
         comment = (
-            f"// Measured with TFLM's interpreter on a 64-bit computer with its reference kernels: "
-            f"{arena:,} bytes\n// are enough there. On 32 bits pointers are shorter and it needs "
-            "less; optimised kernels (CMSIS-NN,\n// ESP-NN) ask for scratch memory and need more. "
-            "So this is that and a quarter. On the device\n// interpreter.arena_used_bytes() tells "
-            "what is kept; AllocateTensors needs a little more."
+            f"// TFLM's interpreter with reference kernels needs {arena:,} bytes on a 64-bit "
+            "computer. With 32-bit\n// pointers it needs less; optimised kernels (CMSIS-NN, "
+            "ESP-NN) need more, for scratch memory. So a\n// quarter is added. On the device "
+            "interpreter.arena_used_bytes() returns what is in use; AllocateTensors\n// needs a "
+            "little more."
         )
         size = (arena * 5 // 4 + 1023) // 1024 * 1024
         measured = f"constexpr int kArenaBytesMeasured = {arena};\n"
     else:
         comment = (
-            f"// Not measured: {not_measured}.\n// A guess; print interpreter.arena_used_bytes() "
+            f"// A guess, not measured: {not_measured}.\n// Print interpreter.arena_used_bytes() "
             "after the first Invoke on the device and correct it."
         )
         size, measured = 32768, ""
-    return f"""{_banner("How much memory the interpreter needs")}
+    return f"""{_banner("Memory for the interpreter")}
 #ifndef {name.upper()}_ARENA_H_
 #define {name.upper()}_ARENA_H_
 
@@ -392,18 +391,18 @@ namespace {name} {{
 
 
 def _state_check(name: str, content: bytes) -> str | None:
-    """Return a header with a few steps and their answers; None without a state, or in float."""
+    """Return a header with a few steps and their outputs; None without a state, or in float."""
     interpreter = open_interpreter(content)
     source, result = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
     if source["dtype"] != np.int8 or result["dtype"] != np.int8:
         return None
     rng = np.random.default_rng(5)
-    # Slow waves with noise on top, about as large as normalised features are.
+    # Slow waves plus noise, about as large as normalised features.
     shape = tuple(int(n) for n in source["shape"])
     waves = np.cumsum(rng.normal(0, 12, (_CHECK_STEPS, *shape)), axis=0)
     inputs = np.clip(np.rint(waves + rng.normal(0, 20, waves.shape)), -128, 127).astype(np.int8)
 
-    def answers(forgetful: bool) -> NDArray[np.int8]:
+    def outputs(forgetful: bool) -> NDArray[np.int8]:
         found = []
         interpreter.reset_all_variables()
         for window in inputs:
@@ -414,13 +413,13 @@ def _state_check(name: str, content: bytes) -> str | None:
             found.append(interpreter.get_tensor(result["index"]).ravel().copy())
         return np.array(found)
 
-    kept, forgotten = answers(False), answers(True)
+    kept, forgotten = outputs(False), outputs(True)
     apart = np.abs(kept.astype(int) - forgotten.astype(int)).max(axis=1)
     step = int(apart.argmax())
     if apart[step] < 4:
         return None
     inputs, expected = inputs[: step + 1], kept[step]
-    return f"""{_banner("Tells whether an LSTM's state is kept from one Invoke to the next")}
+    return f"""{_banner("Checks whether the LSTM's state is kept from one Invoke to the next")}
 #ifndef {name.upper()}_STATE_CHECK_H_
 #define {name.upper()}_STATE_CHECK_H_
 
@@ -432,12 +431,12 @@ def _state_check(name: str, content: bytes) -> str | None:
 namespace {name} {{
 
 {c_array("kCheckInputs", inputs, comment=f"{step + 1} inputs of the model, one after the other")}
-{c_array("kCheckOutput", expected, comment="Its answer to the last of them, state kept")}
-// With the state forgotten the answer is {int(apart[step])} away; kernels differ by a few.
+{c_array("kCheckOutput", expected, comment="Its output for the last of them, if its state is kept")}
+// Without the state the output is {int(apart[step])} off; kernels differ by a few.
 constexpr int kCheckTolerance = {int(apart[step]) // 2};
 
 // Call it after AllocateTensors. Returns false if the LSTM's kernel begins each Invoke with a state
-// of zero (README.md tells what to do), and leaves the interpreter reset.
+// of zero (README.md says what to do). Leaves the interpreter reset.
 inline bool StateIsKept(tflite::MicroInterpreter& interpreter) {{
     const size_t size = interpreter.input(0)->bytes;
     bool kept = interpreter.Reset() == kTfLiteOk;
@@ -459,7 +458,7 @@ inline bool StateIsKept(tflite::MicroInterpreter& interpreter) {{
 
 
 def _readme(parts: Collection[str], **values: str) -> str:
-    """Fill in `tflm_readme.md`; of what stands between marks, only these parts stay."""
+    """Fill in `tflm_readme.md`; of its marked parts, only these stay."""
     text = Path(__file__).with_name("tflm_readme.md").read_text(encoding="utf-8")
     marked = re.compile(r"^<!-- (\w+) -->\n(.*?)^<!-- end -->\n", re.MULTILINE | re.DOTALL)
     text = marked.sub(lambda found: found[2] if found[1] in parts else "", text)
@@ -467,7 +466,7 @@ def _readme(parts: Collection[str], **values: str) -> str:
 
 
 def _banner(what: str) -> str:
-    return f"// {what}.\n// Generated by `kws firmware --form tflm`; change nothing here."
+    return f"// {what}.\n// Generated by `kws firmware --form tflm`; do not edit."
 
 
 def _f(value: float) -> str:
@@ -475,6 +474,6 @@ def _f(value: float) -> str:
 
 
 def _floats(values: Sequence[float] | NDArray[np.floating]) -> str:
-    """Return the elements of an array, in lines that fit."""
+    """Return the elements of an array, wrapped."""
     text = ", ".join(_f(float(value)) for value in values)
     return "\n" + textwrap.fill(text, 100, initial_indent="    ", subsequent_indent="    ")

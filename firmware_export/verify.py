@@ -1,40 +1,40 @@
-"""The proof that the library in C computes what Python computes, bit for bit.
+"""Checks that the C library computes what Python computes, bit for bit.
 
 The library is built for this computer and, where the tools exist, for six kinds of Cortex-M, and
-runs there (under QEMU) on real clips. Held equal, value by value:
+runs there (under QEMU) on real clips. Compared value by value are:
 
-- the features with the NumPy twin of the front end (`fixed_front_end`);
-- the posteriors with `kws.Network`, LiteRT's built-in kernels without delegates, on the twin's int8
-  features;
-- the events with `kws.decide.Decider` on these posteriors.
+- the features, with the NumPy reference of the front end (`fixed_front_end`);
+- the posteriors, with `kws.network.Network` (LiteRT's built-in kernels without delegates) on the
+  reference's int8 features;
+- the events, with `kws.decide.Decider` on these posteriors.
 
-The Python runner has a front end in floating point, whose features differ in the last bits and so
-now and then a posterior by a step or two. How many clips it answers otherwise is counted.
+The Python runner has a floating-point front end, whose features differ in the last bits and
+occasionally change a posterior by a step or two. The result says how many clips it answers
+differently.
 """
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field, replace
+from collections.abc import Collection, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from firmware_export.boards import (
-    Core,
-    DoesNotFitError,
-    Program,
-    build,
-    cores_named,
-    missing_tools,
-    run,
+from firmware_export.boards.build import DoesNotFitError, Program, build, missing_tools, run
+from firmware_export.boards.cores import Core, cores_named
+from firmware_export.reference_model import ReferenceModel
+from firmware_export.verification_records import (
+    ClipTrace,
+    FirmwareEvent,
+    pack_clips,
+    unpack_records,
 )
-from firmware_export.records import FirmwareEvent, Heard, pack_clips, unpack_records
-from firmware_export.twin import Twin
 from kws.audio.files import read_audio
 from kws.data.labels import LabelSet
 from kws.data.scan import scan
@@ -43,6 +43,7 @@ from kws.evaluate.clips import evaluate_posteriors, label_set
 from kws.evaluate.posteriors import answer_of, clip_posteriors, padded_clip
 from kws.export.runtimes import RuntimeReport, check_runtimes, default_runtimes
 from kws.labels import UNKNOWN
+from kws.model_file import ModelCard
 from kws.network import Network
 from kws.runtime import which_runtime
 from kws.spotter import Spotter
@@ -50,20 +51,20 @@ from kws.system.processes import usable_cores
 from kws.system.progress import Progress
 
 _BATCH = 64
-"""Clips for one run of the program: so many that starting it does not count, and few in memory."""
+"""Clips for one run of the program: enough that its start-up does not matter, few in memory."""
 _OTHERS_STEPS = 3000
-"""About so many steps are run on other kernels."""
+"""Steps that other kernels are compared on, roughly."""
 _VALUES = ("features", "posteriors", "events")
 
 
 @dataclass(kw_only=True)
 class CoreResult:
-    """What one core computed, compared with Python."""
+    """How the values of one core compare with Python's."""
 
     core: str
     """Name for the command line, for example ``m4``."""
     title: str
-    """Name for people."""
+    """Name in reports."""
     skipped: str = ""
     """Why nothing was run; empty if it was."""
     failed: str = ""
@@ -79,48 +80,48 @@ class CoreResult:
     differing: dict[str, int] = field(default_factory=lambda: dict.fromkeys(_VALUES, 0))
     """Frames, steps and events that differ."""
     first_difference: str = ""
-    """The first of them, told in full; empty if there is none."""
+    """Where the first difference is and what it is; empty if there is none."""
     warnings: str = ""
-    """What the compiler said about the library."""
+    """The compiler's warnings about the library."""
     state_bytes: int = 0
-    """sizeof(kws_state) there."""
+    """sizeof(kws_state) on this core."""
     accuracy: float | None = None
-    """Share of the clips answered rightly; None without labelled clips."""
+    """Share of the clips that are answered correctly; None without labelled clips."""
 
     @property
     def equal(self) -> bool:
-        """Whether all was run and every value was equal."""
+        """Whether it ran to the end and every value was equal."""
         return not (self.skipped or self.failed or self.first_difference) and self.clips > 0
 
 
 @dataclass(frozen=True, kw_only=True)
 class Verification:
-    """All cores."""
+    """How a library compares with Python, on all cores."""
 
     model: str
     """The model's name."""
     runtime: str
-    """Whose kernels the posteriors were compared with."""
+    """The TFLite runtime that the posteriors were compared with."""
     cores: tuple[CoreResult, ...]
-    """In the order asked for, by default that of `boards.CORES`."""
+    """In the order requested, by default that of `boards.cores.CORES`."""
     clips: int
     """Clips with a label."""
     stream_s: float
     """Length of the stream in seconds; 0 without one."""
     runner_accuracy: float | None
-    """Share of the clips that the Python runner, with its front end in float, answers rightly."""
+    """Share of the clips that the Python runner (float front end) answers correctly."""
     answers_changed: int
-    """Clips that the library answers otherwise than the runner."""
+    """Clips that the library and the runner answer differently."""
     runner_events: int
-    """Events that the runner finds in the stream."""
+    """Events that the runner detects in the stream."""
     events_alike: int
-    """Those of them that the library finds too, in the same step or the one beside it."""
+    """Of these, events that the library detects too, at most one step apart."""
     other_kernels: RuntimeReport | None
-    """How far other kernels are from those compared with, on the same input; None if not asked."""
+    """How far other kernels deviate on the same input; None if not requested."""
 
     @property
     def equal(self) -> bool:
-        """Whether every core that was not skipped is equal, and at least one was run."""
+        """Whether all cores that were not skipped are equal, and at least one ran."""
         checked = [core for core in self.cores if not core.skipped]
         return bool(checked) and all(core.equal for core in checked)
 
@@ -133,7 +134,7 @@ class Verification:
         return result
 
     def lines(self) -> list[str]:
-        """Return a table for people."""
+        """Return the result as a table and notes."""
         rows: list[tuple[str, ...]] = [
             ("core", "clips", "steps", "features", "posteriors", "events", "accuracy")
         ]
@@ -162,18 +163,18 @@ class Verification:
             if core.warnings:
                 lines.append(f"{core.title}: the compiler warned: {core.warnings.splitlines()[0]}")
         lines.append(
-            "features against the NumPy twin, posteriors against "
-            f"{self.runtime} (built-in kernels), events against the Python rule"
+            "compared with: the NumPy front end (features), "
+            f"{self.runtime} with built-in kernels (posteriors), Python's decisions (events)"
         )
         if self.runner_accuracy is not None:
             lines.append(
-                f"the Python runner, front end in float: accuracy {_percent(self.runner_accuracy)} "
-                f"on {self.clips:,} clips, {self.answers_changed} answered otherwise"
+                f"the Python runner (float front end): accuracy {_percent(self.runner_accuracy)} "
+                f"on {self.clips:,} clips, {self.answers_changed} answered differently"
             )
         if self.stream_s:
             lines.append(
-                f"stream of {self.stream_s:.0f} s: {self.runner_events} events of the runner, "
-                f"{self.events_alike} of them found in C, a step apart at most"
+                f"stream of {self.stream_s:.0f} s: the runner detects {self.runner_events} events, "
+                f"the C library {self.events_alike} of them, at most one step apart"
             )
         if self.other_kernels is not None:
             lines += ["", "other kernels on the same input", *self.other_kernels.lines()]
@@ -185,13 +186,13 @@ class Clip:
     """Audio to compare on."""
 
     name: str
-    """Name for people."""
+    """Name in reports."""
     pcm: NDArray[np.int16]
     """Samples [n]."""
 
 
 def verify(
-    model: str | Path | Twin,
+    model: str | Path | ReferenceModel,
     library: Path,
     clips: Path | None = None,
     *,
@@ -206,23 +207,23 @@ def verify(
     """Run a generated library on real audio and compare it with Python.
 
     Args:
-        model: the model that the library was made from; or its twin, which may have thresholds of
-            its own.
+        model: the model that the library was made from, or its reference model, which may have
+            other thresholds.
         library: the generated folder.
         clips: a folder of ``<label>/<clip>``.
-        stream: a long recording, heard from beginning to end.
-        limit: at most so many clips, evenly spread over the folder.
-        cores: names out of `boards.CORES`; all by default. One whose tools are missing or whose
-            board is too small is skipped, and the result says so.
-        optimise: how the library is compiled.
-        flags: more flags for the compilers, for example sanitizers.
-        content: the model file; with it LiteRT's other kernels and TFLM (where installed) are run
-            on the same input too, for a few thousand steps, and the result tells how far they are
+        stream: a long recording, processed from beginning to end.
+        limit: at most this many clips, evenly spread over the folder.
+        cores: names from `boards.cores.CORES`; all by default. A core whose tools are missing or
+            whose board is too small is skipped, and the result says so.
+        optimise: optimisation level of the library.
+        flags: additional flags for the compilers, for example sanitizers.
+        content: the model file. If given, LiteRT's other kernels and TFLM (where installed) also
+            run on a few thousand steps of the same input, and the result says how far they deviate
             from LiteRT's built-in kernels.
         progress: report on stderr.
 
     Raises:
-        KwsError: no clips, a clip that cannot be read, no library, or nothing to run it on.
+        KwsError: no clips, an unreadable clip, no library, or no core to run it on.
     """
     if clips is None and stream is None:
         raise KwsError("There is nothing to compare on. Received: neither clips nor a stream")
@@ -231,69 +232,39 @@ def verify(
         for core in cores_named(cores)
     }
     _require_one(results.values())
-    twin = model if isinstance(model, Twin) else Twin(Network(model))
-    rate = twin.card.front_end.sample_rate_hz
+    reference = model if isinstance(model, ReferenceModel) else ReferenceModel(Network(model))
     listed = _listed(clips, limit) if clips is not None else []
-    long_pcm = read_audio(stream, rate) if stream is not None else None
-    gathered = _Gathered()
+    rate = reference.card.front_end.sample_rate_hz
+    pcm = read_audio(stream, rate) if stream is not None else None
     with (
         tempfile.TemporaryDirectory(prefix="kws-verify-") as room,
         ThreadPoolExecutor(usable_cores()) as pool,
     ):
         bench = _Bench(results, library, Path(room), pool, optimise=optimise, flags=flags)
-        total = (len(listed) + (long_pcm is not None)) * len(bench.programs)
+        total = (len(listed) + (pcm is not None)) * len(bench.programs)
         with Progress(total, "comparing", unit="clips", shown=progress) as bar:
-
-            def on_all_cores(batch: Sequence[Clip]) -> dict[Core, Sequence[Heard]]:
-                jobs = bench.start(batch)
-                expected = [twin.hear(clip.pcm) for clip in batch]  # while the cores are at work
-                if content is not None:
-                    gathered.samples += expected
-                found = {}
-                for core, heard in bench.finish(jobs):
-                    compare(bench.results[core], batch, expected, heard)
-                    found[core] = heard
-                    bar.advance(len(batch))
-                return found
-
-            for first in range(0, len(listed), _BATCH):
-                part = listed[first : first + _BATCH]
-                batch = [
-                    Clip(name=name, pcm=padded_clip(twin.card, read_audio(path, rate)))
-                    for name, path, _ in part
-                ]
-                gathered.words += [word for _, _, word in part]
-                for core, heard in on_all_cores(batch).items():
-                    gathered.answers.setdefault(core, []).extend(_answer(twin, h) for h in heard)
-                for clip in batch:
-                    gathered.runner.append(clip_posteriors(twin.network, clip.pcm[np.newaxis])[0])
-            if long_pcm is not None:
-                for heard in on_all_cores([Clip(name=str(stream), pcm=long_pcm)]).values():
-                    gathered.events = heard[0].events
-    verification = _summed_up(twin, bench.results, gathered, long_pcm)
-    if content is None:
-        return verification
-    return replace(verification, other_kernels=_other_kernels(content, twin, gathered.samples))
-
-
-@dataclass(kw_only=True)
-class _Gathered:
-    """What is kept of all clips for the figures about them."""
-
-    words: list[str] = field(default_factory=list)
-    """What is said in each clip [clips]."""
-    runner: list[NDArray[np.float32]] = field(default_factory=list)
-    """The runner's answers [clips]."""
-    answers: dict[Core, list[NDArray[np.float32]]] = field(default_factory=dict)
-    """The library's, of each core."""
-    events: tuple[FirmwareEvent, ...] = ()
-    """What the library finds in the stream."""
-    samples: list[Heard] = field(default_factory=list)
-    """Input for other kernels."""
+            answers = _compare_clips(bench, reference, listed, bar)
+            events = _compare_stream(bench, reference, str(stream), pcm, bar)
+    for core, posteriors in answers.library.items():
+        results[core].accuracy = _accuracy(reference.card, answers.words, posteriors)
+    complete = (a for a in answers.library.values() if len(a) == len(answers.words))
+    traces = [*answers.traces, *events.traces]
+    return Verification(
+        model=reference.card.name,
+        runtime=which_runtime(),
+        cores=tuple(results.values()),
+        clips=len(answers.words),
+        stream_s=len(pcm) / rate if pcm is not None else 0.0,
+        runner_accuracy=_accuracy(reference.card, answers.words, answers.runner),
+        answers_changed=_changed(reference.card, next(complete, []), answers.runner),
+        runner_events=len(events.runner),
+        events_alike=_alike(reference.card, events),
+        other_kernels=None if content is None else _other_kernels(content, reference, traces),
+    )
 
 
 class _Bench:
-    """The library, built for all cores whose tools there are and whose boards can hold it."""
+    """The library, built for all cores that have their tools and enough memory."""
 
     def __init__(
         self,
@@ -324,17 +295,22 @@ class _Bench:
                 results[core].warnings = program.warnings
         _require_one(results.values())
 
-    def start(self, clips: Sequence[Clip]) -> dict[Core, Future[bytes]]:
-        """Run clips on all cores; one that has failed before is left alone."""
+    def compare(
+        self, reference: ReferenceModel, clips: Sequence[Clip], bar: Progress
+    ) -> tuple[list[ClipTrace], dict[Core, Sequence[ClipTrace]]]:
+        """Run clips on all cores that have not failed, and record how their values differ.
+
+        Returns:
+            The expected traces, and those of each core that ran to the end.
+        """
         payload = pack_clips([clip.pcm for clip in clips])
-        return {
+        jobs = {
             core: self._pool.submit(run, program, payload)
             for core, program in self.programs.items()
             if not self.results[core].failed
         }
-
-    def finish(self, jobs: Mapping[Core, Future[bytes]]) -> Iterator[tuple[Core, Sequence[Heard]]]:
-        """Yield what the cores computed, and note down which failed."""
+        expected = [reference.trace(clip.pcm) for clip in clips]  # while the cores are busy
+        computed: dict[Core, Sequence[ClipTrace]] = {}
         for core, job in jobs.items():
             try:
                 records = unpack_records(job.result())
@@ -342,67 +318,141 @@ class _Bench:
                 self.results[core].failed = str(error)
                 continue
             self.results[core].state_bytes = records.state_bytes
-            yield core, records.clips
+            compare(self.results[core], clips, expected, records.clips)
+            computed[core] = records.clips
+            bar.advance(len(clips))
+        return expected, computed
 
 
 def _require_one(results: Collection[CoreResult]) -> None:
     if all(result.skipped for result in results):
         why = "; ".join(f"{result.title}: {result.skipped}" for result in results)
-        raise KwsError(f"There is nothing to run the library on. Received: {why}")
+        raise KwsError(f"There is no core to run the library on. Received: {why}")
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Answers:
+    """Answers to the clips."""
+
+    words: list[str]
+    """The word in each clip [clips]."""
+    runner: list[NDArray[np.float32]]
+    """Posteriors of the runner [clips]."""
+    library: dict[Core, list[NDArray[np.float32]]]
+    """Posteriors of the library on each core [clips]."""
+    traces: list[ClipTrace]
+    """Traces of the reference model [clips]."""
+
+
+def _compare_clips(
+    bench: _Bench,
+    reference: ReferenceModel,
+    listed: Sequence[tuple[str, Path, str]],
+    bar: Progress,
+) -> _Answers:
+    card = reference.card
+    runner: list[NDArray[np.float32]] = []
+    library: dict[Core, list[NDArray[np.float32]]] = {}
+    traces: list[ClipTrace] = []
+    for first in range(0, len(listed), _BATCH):
+        batch = [
+            Clip(name=name, pcm=padded_clip(card, read_audio(path, card.front_end.sample_rate_hz)))
+            for name, path, _ in listed[first : first + _BATCH]
+        ]
+        expected, computed = bench.compare(reference, batch, bar)
+        traces += expected
+        for core, found in computed.items():
+            library.setdefault(core, []).extend(_answer(card, trace) for trace in found)
+        for clip in batch:
+            runner.append(clip_posteriors(reference.network, clip.pcm[np.newaxis])[0])
+    words = [word for _, _, word in listed]
+    return _Answers(words=words, runner=runner, library=library, traces=traces)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Events:
+    """Events in the stream."""
+
+    runner: list[tuple[str, int]]
+    """Keyword and time in samples of the runner's events."""
+    library: tuple[FirmwareEvent, ...]
+    """The library's events."""
+    traces: list[ClipTrace]
+    """Trace of the reference model; empty without a stream."""
+
+
+def _compare_stream(
+    bench: _Bench,
+    reference: ReferenceModel,
+    name: str,
+    pcm: NDArray[np.int16] | None,
+    bar: Progress,
+) -> _Events:
+    if pcm is None:
+        return _Events(runner=[], library=(), traces=[])
+    card = reference.card
+    expected, computed = bench.compare(reference, [Clip(name=name, pcm=pcm)], bar)
+    detected = Spotter(reference.network, thresholds=card.decision.thresholds).feed(pcm)
+    return _Events(
+        runner=[(e.keyword, round(e.time_s * card.front_end.sample_rate_hz)) for e in detected],
+        library=next((traces[0].events for traces in reversed(computed.values())), ()),
+        traces=expected,
+    )
 
 
 def compare(
-    result: CoreResult, clips: Sequence[Clip], expected: Sequence[Heard], heard: Sequence[Heard]
+    result: CoreResult,
+    clips: Sequence[Clip],
+    expected: Sequence[ClipTrace],
+    computed: Sequence[ClipTrace],
 ) -> None:
     """Add to a core's result how its values differ from the expected ones."""
-    for clip, want, have in zip(clips, expected, heard, strict=True):
+    for clip, want, have in zip(clips, expected, computed, strict=True):
         result.clips += 1
         result.frames += len(want.mfcc_q16)
         result.steps += len(want.posteriors)
         result.events += len(want.events)
-        before = result.differing["features"]
-        for value, what, wanted, got in (
-            ("features", "frame", want.mfcc_q16, have.mfcc_q16),
-            ("features", "int8 frame", want.inputs, have.inputs),
-            ("posteriors", "step", want.posteriors, have.posteriors),
-        ):
-            if what == "int8 frame" and result.differing["features"] > before:
-                continue  # these frames count already
-            if wanted.shape != got.shape:
-                result.differing[value] += abs(len(wanted) - len(got))
-                note = f"{len(got)} of {what}, Python has {len(wanted)}"
-            elif (wrong := (wanted != got).any(axis=1)).any():
-                result.differing[value] += int(wrong.sum())
-                row = int(wrong.argmax())
-                column = int((wanted[row] != got[row]).argmax())
-                note = (
-                    f"{what} {row}, value {column}: C has {got[row, column]}, "
-                    f"Python {wanted[row, column]}"
-                )
-            else:
-                continue
-            result.first_difference = result.first_difference or f"{clip.name}, {note}"
-        if want.events != have.events:
-            pairs = [
-                (i, a, b)
-                for i in range(max(len(want.events), len(have.events)))
-                if (a := _nth(want.events, i)) != (b := _nth(have.events, i))
-            ]
-            result.differing["events"] += len(pairs)
-            i, a, b = pairs[0]
-            note = f"event {i}: C has {b}, Python {a}"
-            result.first_difference = result.first_difference or f"{clip.name}, {note}"
+        mfcc = _rows("frame", want.mfcc_q16, have.mfcc_q16)
+        differences = {
+            # A frame whose MFCC differ is not counted again for its int8 values.
+            "features": mfcc if mfcc[1] else _rows("int8 frame", want.inputs, have.inputs),
+            "posteriors": _rows("step", want.posteriors, have.posteriors),
+            "events": _events(want.events, have.events),
+        }
+        for value, (count, note) in differences.items():
+            result.differing[value] += count
+            if note and not result.first_difference:
+                result.first_difference = f"{clip.name}, {note}"
 
 
-def _nth(events: Sequence[FirmwareEvent], i: int) -> FirmwareEvent | None:
-    return events[i] if i < len(events) else None
+def _rows(what: str, want: NDArray[Any], have: NDArray[Any]) -> tuple[int, str]:
+    """Return how many rows differ, and what the first difference is."""
+    if want.shape != have.shape:
+        count = abs(len(want) - len(have))
+        return count, f"number of {what}s: C has {len(have)}, Python {len(want)}"
+    wrong = (want != have).any(axis=1)
+    if not wrong.any():
+        return 0, ""
+    row = int(wrong.argmax())
+    column = int((want[row] != have[row]).argmax())
+    values = f"C has {have[row, column]}, Python {want[row, column]}"
+    return int(wrong.sum()), f"{what} {row}, value {column}: {values}"
+
+
+def _events(want: Sequence[FirmwareEvent], have: Sequence[FirmwareEvent]) -> tuple[int, str]:
+    """Return how many events differ, and what the first difference is."""
+    pairs = [(i, a, b) for i, (a, b) in enumerate(zip_longest(want, have)) if a != b]
+    if not pairs:
+        return 0, ""
+    i, a, b = pairs[0]
+    return len(pairs), f"event {i}: C has {b}, Python {a}"
 
 
 def _listed(folder: Path, limit: int | None) -> list[tuple[str, Path, str]]:
-    """Return name, path and word of the clips of a folder, evenly spread if there are too many."""
+    """Return name, path and word of a folder's clips, evenly thinned out to the limit."""
     index = scan(folder, cached=False)
     if not len(index):
-        raise KwsError(f"There is no clip to compare on. Received: {folder}, with noise alone")
+        raise KwsError(f"There is no clip to compare on. Received: {folder}, which has only noise")
     n = len(index) if limit is None else min(limit, len(index))
     return [
         (index.path(i), index.root / index.path(i), index.word(i))
@@ -410,77 +460,69 @@ def _listed(folder: Path, limit: int | None) -> list[tuple[str, Path, str]]:
     ]
 
 
-def _answer(twin: Twin, heard: Heard) -> NDArray[np.float32]:
-    """Return what the library answers to a clip: posteriors [labels]."""
-    steps = heard.posteriors.astype(np.float32) + 128
-    return answer_of(twin.card, steps / np.float32(256))
+def _answer(card: ModelCard, trace: ClipTrace) -> NDArray[np.float32]:
+    """Return the library's answer to a clip: posteriors [labels]."""
+    steps = trace.posteriors.astype(np.float32) + 128
+    return answer_of(card, steps / np.float32(256))
 
 
-def _summed_up(
-    twin: Twin,
-    results: dict[Core, CoreResult],
-    gathered: _Gathered,
-    long_pcm: NDArray[np.int16] | None,
-) -> Verification:
-    card, words = twin.card, gathered.words
-    rate = card.front_end.sample_rate_hz
+def _threshold(card: ModelCard) -> float:
+    return card.decision.thresholds[card.keywords[0]] if card.head == "sigmoid" else 0.5
+
+
+def _accuracy(
+    card: ModelCard, words: Sequence[str], posteriors: Sequence[NDArray[np.float32]]
+) -> float | None:
+    """Return the share of correct answers; None if not all clips were answered."""
     labels = label_set(card)
-    threshold = card.decision.thresholds[card.keywords[0]] if card.head == "sigmoid" else 0.5
-    # As `kws evaluate` does, clips of words for which a model has no label at all are left out.
-    with_label = [i for i, word in enumerate(words) if _has_label(labels, word)]
+    # As in `kws evaluate`, clips of words that the model has no label for are left out.
+    kept = [i for i, word in enumerate(words) if _has_label(labels, word)]
+    if not kept or len(posteriors) != len(words):
+        return None
+    return evaluate_posteriors(
+        np.stack([posteriors[i] for i in kept]),
+        [words[i] for i in kept],
+        labels,
+        threshold=_threshold(card),
+    ).accuracy
 
-    def accuracy(posteriors: Sequence[NDArray[np.float32]]) -> float | None:
-        if not with_label or len(posteriors) != len(words):
-            return None
-        return evaluate_posteriors(
-            np.stack([posteriors[i] for i in with_label]),
-            [words[i] for i in with_label],
-            labels,
-            threshold=threshold,
-        ).accuracy
 
-    def heard(posteriors: NDArray[np.float32]) -> int:
-        return int(posteriors[0] >= threshold if card.head == "sigmoid" else posteriors.argmax())
+def _changed(
+    card: ModelCard,
+    library: Sequence[NDArray[np.float32]],
+    runner: Sequence[NDArray[np.float32]],
+) -> int:
+    """Return how many clips the library and the runner answer differently."""
 
-    for core, posteriors in gathered.answers.items():
-        results[core].accuracy = accuracy(posteriors)
-    complete = next((found for found in gathered.answers.values() if len(found) == len(words)), [])
-    runner_events: list[tuple[str, int]] = []
-    if long_pcm is not None:
-        spotter = Spotter(twin.network, thresholds=card.decision.thresholds)
-        found = spotter.feed(long_pcm)
-        runner_events = [(event.keyword, round(event.time_s * rate)) for event in found]
+    def label(posteriors: NDArray[np.float32]) -> int:
+        if card.head == "sigmoid":
+            return int(posteriors[0] >= _threshold(card))
+        return int(posteriors.argmax())
+
+    return sum(label(a) != label(b) for a, b in zip(library, runner, strict=False))
+
+
+def _alike(card: ModelCard, events: _Events) -> int:
+    """Return how many of the runner's events the library has too, at most one step apart."""
     step = card.stride_frames * card.front_end.hop_length
-    in_c = [(card.labels[event.keyword], event.time_samples) for event in gathered.events]
-    alike = sum(
+    in_c = [(card.labels[event.keyword], event.time_samples) for event in events.library]
+    return sum(
         any(word == other and abs(time - when) <= step for other, when in in_c)
-        for word, time in runner_events
-    )
-    return Verification(
-        model=card.name,
-        runtime=which_runtime(),
-        cores=tuple(results.values()),
-        clips=len(words),
-        stream_s=len(long_pcm) / rate if long_pcm is not None else 0.0,
-        runner_accuracy=accuracy(gathered.runner),
-        answers_changed=sum(
-            heard(a) != heard(b) for a, b in zip(complete, gathered.runner, strict=False)
-        ),
-        runner_events=len(runner_events),
-        events_alike=alike,
-        other_kernels=None,
+        for word, time in events.runner
     )
 
 
-def _other_kernels(content: bytes, twin: Twin, samples: Sequence[Heard]) -> RuntimeReport:
-    """Run every n-th clip's steps on all kernels that are installed."""
-    card = twin.card
-    every = max(1, sum(len(heard.posteriors) for heard in samples) // _OTHERS_STEPS)
+def _other_kernels(
+    content: bytes, reference: ReferenceModel, traces: Sequence[ClipTrace]
+) -> RuntimeReport:
+    """Run the steps of every n-th clip on all kernels that are installed."""
+    card = reference.card
+    every = max(1, sum(len(trace.posteriors) for trace in traces) // _OTHERS_STEPS)
     windows, resets = [], []
-    for heard in samples[::every]:
-        for k in range(min(len(heard.posteriors), _OTHERS_STEPS)):
+    for trace in traces[::every]:
+        for k in range(min(len(trace.posteriors), _OTHERS_STEPS)):
             first = k * card.stride_frames
-            windows.append(heard.inputs[first : first + card.receptive_field_frames])
+            windows.append(trace.inputs[first : first + card.receptive_field_frames])
             resets.append(k == 0)
     names = [name for name in default_runtimes() if name in ("litert", "tflm")]
     return check_runtimes(content, np.stack(windows), np.array(resets), names)

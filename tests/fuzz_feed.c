@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* libFuzzer's way into the generated library: any samples, cut in any way, resets at any time.
+/* libFuzzer's target for the generated library: any samples, cut in any way, resets at any time.
  * `fuzz_firmware.py` builds and runs it.
  *
- * The input is read as a list of actions. Two states hear the same samples, one in whole chunks and
- * one in pieces; they must agree after every chunk. What the sanitizers see, they report. */
+ * The input is read as a list of actions. Two states get the same samples, one in whole chunks and
+ * one in pieces, and must agree after every chunk. The sanitizers report memory and overflow errors. */
 #include "kws.h"
 
 #include <stdlib.h>
@@ -31,7 +31,7 @@ static uint32_t take(bytes *input, size_t n)
     return value;
 }
 
-/* Where each state is in its stream. */
+/* A state and its position in the stream. */
 typedef struct listener {
     kws_state *state;
     uint64_t samples; /* since the last reset */
@@ -39,7 +39,7 @@ typedef struct listener {
 
 static int feed(listener *who, const int16_t *pcm, size_t n, kws_event *event)
 {
-    /* A copy of exactly n samples, so that reading one too many is seen. */
+    /* A copy of exactly n samples, so that reading one too many is detected. */
     int16_t *copy = malloc(n * sizeof pcm[0] + (n == 0));
     kws_event told;
     memset(&told, 0xA5, sizeof told);
@@ -110,7 +110,7 @@ static void misuse(listener *who, const int16_t *pcm)
     CHECK(kws_frames(NULL) == 0 && kws_steps(NULL) == 0);
 }
 
-/* Noise, square waves, steps and silence are long and cost few bytes; the rest is the input's. */
+/* Noise, square waves, steps and silence need few bytes of input; other samples are read from it. */
 static size_t samples(bytes *input, uint32_t kind, int16_t *pcm, size_t most)
 {
     const size_t n = take(input, 2) % (most + 1);
@@ -151,7 +151,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     uint64_t heard = 0;
     kws_event event;
 
-    /* Memory as it may be found: not initialised, which must be noticed. */
+    /* Arbitrary memory, which the library must recognise as not initialised. */
     memset(a.state, (int)take(&input, 1), sizeof *a.state);
     memset(b.state, 0, sizeof *b.state);
     CHECK(kws_reset(a.state) == KWS_ERROR_NOT_INITIALISED);

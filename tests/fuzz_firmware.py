@@ -1,17 +1,17 @@
-"""Fuzzing of the firmware, for as long as wanted: the C library's feed, and the generator.
+"""Fuzzing of the firmware: the C library's feed, and the generator.
 
     python tests/fuzz_firmware.py --minutes 60 [--only feed|generator] [--findings DIR]
 
 `feed` builds generated libraries with clang's libFuzzer, AddressSanitizer and
 UndefinedBehaviorSanitizer around `fuzz_feed.c`. `generator` damages model files at random; reading,
-lowering and writing them may end in a KwsError and in nothing else. Now and then it builds what
-came of a damaged model and lets it hear noise under the sanitizers. Ends with 1 if anything was
-found; what led to it is kept in the folder of findings.
+lowering and writing them must succeed or raise a KwsError. Occasionally it builds the library of a
+damaged model and feeds it noise under the sanitizers. The exit status is 1 if anything was found,
+and the inputs that led to it are kept in the folder of findings.
 
-The generator asks LiteRT's interpreter what a model answers, and LiteRT can crash on a damaged
-file (users' files carry a checksum, which is mostly taken out here). So the generator works in a
-process of its own; where that dies after the Python part has accepted the model, LiteRT is counted
-and the next process goes on.
+The generator runs a model in LiteRT's interpreter, which can crash on a damaged file (users' files
+have a checksum, which is mostly removed here). So it works in a separate process. If that dies
+after the Python part has accepted the model, the crash counts as LiteRT's and a new process
+continues.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ from types import FrameType
 import numpy as np
 
 from firmware_export.emit import generate
-from firmware_export.lower import lower
+from firmware_export.lower.graph import lower
 from firmware_export.reader import read_graph
 from kws.errors import KwsError
 from kws.model_file import resolve_model
@@ -46,14 +46,14 @@ from kws.model_file import resolve_model
 HERE = Path(__file__).resolve().parent
 SANITIZERS = ("-g", "-O2", "-fno-sanitize-recover=all")
 CASE_S = 30
-"""A damaged model may keep the generator busy for so long."""
+"""Time limit for a damaged model in the generator."""
 MEMORY_BYTES = 4 * 1024**3
 WRITTEN = 0.1
-"""Share of the models accepted by reader and lowering that are written, which takes longer."""
+"""Share of the models accepted by reader and lowering that are also written, which is slower."""
 BUILD_EVERY = 40
-"""Of those, every so manieth is built and run."""
+"""Of those, every n-th is built and run."""
 MARK = slice(8, 16)
-"""Where a model file says that it carries a checksum (kws.model_file.flatbuffer)."""
+"""Bytes that mark a model file as having a checksum (kws.model_file.flatbuffer)."""
 
 
 def main() -> int:
@@ -80,7 +80,7 @@ def main() -> int:
 
 
 def models(room: Path) -> Iterator[tuple[str, Path]]:
-    """The shipped model and a tiny one, which is a hundred times as fast."""
+    """A tiny model, and the included one, which takes a hundred times as long."""
     sys.path.insert(0, str(HERE))
     from tiny_model import write_tiny
 
@@ -146,7 +146,7 @@ def build(clang: str, library: Path, program_source: Path, program: Path, saniti
 
 
 def write_corpus(folder: Path, seed: int) -> None:
-    """Write inputs to begin with: all kinds of signal, short and long chunks, resets."""
+    """Write initial inputs: all kinds of signal, short and long chunks, resets."""
     rng = random.Random(seed)
     for number in range(40):
         content = bytearray([rng.randrange(256)])
@@ -165,7 +165,7 @@ def write_corpus(folder: Path, seed: int) -> None:
 
 
 def fuzz_generator(seconds: float, findings: Path, seed: int) -> int:
-    """Damage models until the time is over; return how many failed otherwise than they may."""
+    """Damage models until the time is over; return how many failed unexpectedly."""
     findings.mkdir(parents=True, exist_ok=True)
     outcomes: Counter[str] = Counter()
     end = time.monotonic() + seconds
@@ -178,7 +178,7 @@ def fuzz_generator(seconds: float, findings: Path, seed: int) -> int:
             outcomes.update(json.loads((room / "outcomes.json").read_text()))
             if done.returncode == 0:
                 break
-            # The stage is known from what was last written down before it died.
+            # The process recorded its stage before it died.
             stage = (room / "stage").read_text()
             outcomes[f"died in {stage}"] += 1
             shutil.copy(room / "damaged.tflite", findings / f"died-{seed}.tflite")
@@ -192,7 +192,7 @@ def fuzz_generator(seconds: float, findings: Path, seed: int) -> int:
 
 
 def work_on(seconds: float, findings: Path, seed: int, room: Path) -> None:
-    """Damage models until the time is over, in a process that may die of it."""
+    """Damage models until the time is over, in a process that may crash."""
     rng = random.Random(seed)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, resource.RLIM_INFINITY))
     clang = shutil.which("clang")
@@ -201,7 +201,7 @@ def work_on(seconds: float, findings: Path, seed: int, room: Path) -> None:
     originals = [path.read_bytes() for _, path in models(room)]
     path, out = room / "damaged.tflite", room / "out"
     while time.monotonic() < end:
-        # The shipped model takes longer and has no other kinds of tables: now and then.
+        # The included model takes longer and has no other kinds of tables, so it is used rarely.
         content = damaged(originals[rng.random() < 0.05], rng)
         path.write_bytes(content)
         (room / "outcomes.json").write_text(json.dumps(outcomes))
@@ -231,7 +231,7 @@ def work_on(seconds: float, findings: Path, seed: int, room: Path) -> None:
 def damaged(original: bytes, rng: random.Random) -> bytes:
     """Return a model with some bytes changed, lost, or moved."""
     content = bytearray(original)
-    # Without its checksum a file is not refused at once. (With it: the first line of defence.)
+    # Mostly without the checksum, with which a file is refused at once.
     if rng.random() < 0.97:
         content[MARK] = bytes(8)
     interesting = (0, 1, 2, 3, 4, 127, 128, 255, 2**15, 2**31 - 1, 2**31, 2**32 - 1, 2**32 - 4)
@@ -246,7 +246,7 @@ def damaged(original: bytes, rng: random.Random) -> bytes:
             at = at // 4 * 4
             content[at : at + 4] = struct.pack("<I", rng.choice(interesting))[: len(content) - at]
         elif kind < 0.85:
-            # Floats: scales that are no such thing.
+            # Floats that are not valid scales.
             value = rng.choice((0.0, -1.0, float("nan"), float("inf"), 1e-40, 1e30, 1e-8, 300.0))
             at = at // 4 * 4
             content[at : at + 4] = struct.pack("<f", value)[: len(content) - at]
@@ -267,7 +267,7 @@ def damaged(original: bytes, rng: random.Random) -> bytes:
 
 
 def hear_noise(clang: str, library: Path, program: Path) -> None:
-    """Build what came of a damaged model and run it under the sanitizers."""
+    """Build the library of a damaged model and run it under the sanitizers."""
     room = program.parent
     main = room / "noise.c"
     main.write_text(NOISE)
@@ -322,13 +322,13 @@ def alarm(seconds: int) -> Iterator[None]:
 
 
 def failure(error: BaseException) -> str:
-    """Return what is known of an error."""
+    """Return an error's traceback and output."""
     said = getattr(error, "stderr", None) or b""
     return "".join(traceback.format_exception(error)) + said.decode(errors="replace")
 
 
 def keep(content: bytes, findings: Path, what: str) -> int:
-    """Keep a model that led to a failure, and what the failure was."""
+    """Save a model that led to a failure, with a description of the failure."""
     findings.mkdir(parents=True, exist_ok=True)
     name = findings / f"generator-{os.getpid()}-{time.time_ns()}"
     name.with_suffix(".tflite").write_bytes(content)

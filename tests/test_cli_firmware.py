@@ -1,4 +1,4 @@
-"""`kws firmware` as a user or a script meets it."""
+"""`kws firmware` as a user or a script runs it."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def test_verifying_compares_measures_and_fills_the_readme(
     assert re.search(r"this computer +3 +\d+ +all [\d,]+ equal", capsys.readouterr().out)
 
 
-def test_a_library_that_computes_otherwise_fails(
+def test_a_library_with_other_results_fails(
     model: str,
     clips: Path,
     tmp_path: Path,
@@ -85,18 +85,17 @@ def test_a_library_that_computes_otherwise_fails(
     if shutil.which("gcc") is None:
         pytest.skip("needs gcc")
     from firmware_export.library import Library
+    from firmware_export.model_source import model_source
 
-    whole = Library.model_source
+    def broken(library: Library) -> str:
+        return re.sub(r"(conv_0_bias\[\d+\] = \{\s+)", r"\g<1>999 + ", model_source(library))
 
-    def broken(self: Library) -> str:
-        return re.sub(r"(conv_0_bias\[\d+\] = \{\s+)", r"\g<1>999 + ", whole(self))
-
-    monkeypatch.setattr(Library, "model_source", broken)
+    monkeypatch.setattr("firmware_export.files.model_source", broken)
     out = tmp_path / "library"
     assert kws(["firmware", model, "-o", str(out), "--verify", str(clips), "--cores", "host"]) == 1
     shown, err = capsys.readouterr()
     assert "first difference at" in shown
-    assert err.splitlines()[-1].startswith(f"kws: {out} is written, but does not compute")
+    assert err.splitlines()[-1].startswith(f"kws: {out} was written, but does not compute")
 
 
 def test_the_form_for_tflm_follows_the_same_rules(
@@ -181,7 +180,7 @@ def test_bad_usage_is_one_line_and_status_2(
     assert not (tmp_path / "new").exists()
 
 
-def test_an_unknown_core_is_told_before_anything_is_written(
+def test_an_unknown_core_is_refused_before_anything_is_written(
     model: str, clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "new"

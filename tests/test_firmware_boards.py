@@ -1,4 +1,4 @@
-"""Six kinds of Cortex-M under QEMU: equal there too, faults are told, and the counting counts."""
+"""Six kinds of Cortex-M under QEMU: equal results, reported faults, and instruction counts."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 from test_firmware_emit import little_model
 
-from firmware_export import boards
-from firmware_export.boards import CORES, HOST, build, cores_named, missing_tools, run
+from firmware_export.boards.build import FOLDER, build, missing_tools, run
+from firmware_export.boards.cores import CORES, HOST, cores_named
 from firmware_export.emit import generate
 from firmware_export.measure import Cost, measure, parts_of
-from firmware_export.records import pack_clips
+from firmware_export.verification_records import pack_clips
 from firmware_export.verify import verify
 from kws.audio.files import write_wav
 from kws.errors import KwsError
@@ -32,7 +32,7 @@ def library(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def pcm() -> np.ndarray:
-    """A second of something: bursts of noise."""
+    """A second of bursts of noise."""
     rng = np.random.default_rng(3)
     loudness = np.repeat(rng.uniform(0, 8000, 25), 640)
     return (rng.normal(size=16000) * loudness).clip(-32768, 32767).astype(np.int16)
@@ -52,7 +52,7 @@ def cost(library: Path, pcm: np.ndarray) -> Cost:
 
 
 def with_line_in_feed(library: Path, to: Path, line: str) -> Path:
-    """A copy of the library in which every call of kws_feed does something more."""
+    """A copy of the library with one more line in kws_feed."""
     shutil.copytree(library, to)
     source = to / "src" / "kws.c"
     text = source.read_text()
@@ -105,7 +105,7 @@ def test_input_that_is_cut_off_is_noticed_on_the_board(library: Path, tmp_path: 
         run(program, pack_clips([np.zeros(400, np.int16)])[:-1], timeout_s=60)
 
 
-def test_a_library_that_does_not_compile_is_told_with_the_compilers_words(
+def test_a_library_that_does_not_compile_is_reported_with_the_compilers_message(
     library: Path, tmp_path: Path
 ) -> None:
     if missing := missing_tools(HOST):
@@ -189,7 +189,7 @@ def test_the_kernels_that_are_timed_are_those_that_the_model_calls(
         ("memory", 5, FrontEndConfig(frame_length=2048, hop_length=1024)),
     ],
 )
-def test_a_board_that_is_too_small_is_passed_over_and_told(
+def test_a_board_that_is_too_small_is_skipped_and_reported(
     what: str, frames: int, front_end: FrontEndConfig, tmp_path: Path
 ) -> None:
     needs("host")
@@ -206,7 +206,7 @@ def test_a_board_that_is_too_small_is_passed_over_and_told(
     assert "Cortex-M0: SKIPPED, more" in "\n".join(result.lines())
     told = measure(library, np.zeros(2048, np.int16), cores=["m0"])
     assert f"Cortex-M0: more {what} than" in "\n".join(told.markdown())
-    with pytest.raises(KwsError, match=rf"nothing to run the library on.*more {what}"):
+    with pytest.raises(KwsError, match=rf"no core to run the library on.*more {what}"):
         verify(model, library, tmp_path / "clips", cores=["m0"])
 
 
@@ -220,7 +220,7 @@ def test_missing_tools_are_named_with_where_to_get_them(
         assert "apt install gcc-arm-none-eabi" in missing_tools(BOARDS[0])
         assert "no C compiler" in missing_tools(HOST)
         (tmp_path / "yes").mkdir()
-        with pytest.raises(KwsError, match=r"nothing to run the library on.*no C compiler"):
+        with pytest.raises(KwsError, match=r"no core to run the library on.*no C compiler"):
             verify(MODEL, library, tmp_path)
         told = measure(library, np.zeros(640, np.int16), cores=["m0"])
         assert "apt install" in "\n".join(told.markdown())
@@ -235,5 +235,5 @@ def test_an_unknown_core_is_refused_with_the_names_there_are() -> None:
 
 def test_every_board_has_its_linker_script_in_the_package() -> None:
     for core in BOARDS:
-        text = (boards.FOLDER / core.script).read_text()
+        text = (FOLDER / core.script).read_text()
         assert "INCLUDE sections.ld" in text

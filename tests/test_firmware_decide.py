@@ -1,4 +1,4 @@
-"""Decisions in C against `kws.decide.Decider`, on streams of posteriors that try to part them."""
+"""Decisions in C against `kws.decide.Decider`, on adversarial streams of posteriors."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from firmware_export.library import RUNTIME
-from firmware_export.model_source import decision, decision_arrays, macros
+from firmware_export.c_source import macros
+from firmware_export.decision import decision, decision_arrays
+from firmware_export.names import RUNTIME
 from kws.decide import Decider, DecisionConfig
 from kws.errors import KwsError
 from kws.frontend import FrontEndConfig
@@ -28,8 +29,8 @@ Found = list[tuple[int, str, int]]
 InC = tuple[ModelCard, Callable[..., Found]]
 """A card, and what its compiled decisions find in posteriors int8 [steps, labels]."""
 
-# Named by what is at its end: windows and rests of one step and of many, thresholds that posteriors
-# of n/256 meet exactly, miss by a hair and never reach, no release and release at the threshold.
+# Limits: windows and refractory times of one step and of many; thresholds that posteriors of n/256
+# meet exactly, just miss and never reach; no release, and release at the threshold.
 CONFIGS = {
     "as shipped": DecisionConfig(thresholds={"go": 0.8, "yes": 0.7, "no": 0.75}, smoothing_ms=400),
     "no smoothing, no rest": DecisionConfig(
@@ -51,7 +52,7 @@ CONFIGS = {
 
 
 def card(config: DecisionConfig, keywords: Sequence[str] = ("go", "yes", "no")) -> ModelCard:
-    """A card whose keywords stand in another order than its labels."""
+    """A card whose keywords are in another order than its labels."""
     front_end = FrontEndConfig()
     return ModelCard(
         name="test",
@@ -110,7 +111,7 @@ def decider_in_c(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPa
         library.kws_decide_init(state)
         for word, threshold in (thresholds_q15 or {}).items():
             assert library.kws_decide_set_threshold(state, LABELS.index(word), threshold) == 0
-        library.kws_decide_reset(state)  # forgets what was heard, and nothing else
+        library.kws_decide_reset(state)  # must keep the thresholds
         for step, row in enumerate(posteriors):
             label = library.kws_decide_step(state, row.tobytes(), ctypes.byref(score))
             if label >= 0:

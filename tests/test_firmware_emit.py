@@ -1,4 +1,4 @@
-"""Generated libraries: they compile everywhere without a word, and compute what Python computes."""
+"""Generated libraries compile everywhere without a warning, and compute what Python computes."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from tiny_model import write_tiny
 
-from firmware_export.emit import add_measurements, generate, open_twin
-from firmware_export.model_source import c_string, identifiers
+from firmware_export.c_source import c_string, identifiers
+from firmware_export.emit import add_measurements, generate, open_reference_model
 from firmware_export.names import renamed
 from firmware_export.plan import Buffer, plan
 from firmware_export.projects import library_name
-from firmware_export.voice import signal
+from firmware_export.self_test_signal import signal
 from kws.decide import DecisionConfig
 from kws.errors import KwsError
 from kws.frontend import FrontEndConfig
@@ -59,7 +59,7 @@ EXCITABLE = DecisionConfig(
 
 
 def noise(seconds: float, seed: int = 0) -> NDArray[np.int16]:
-    """Noise of changing loudness and colour, on which the untrained network fires now and then."""
+    """Noise of changing loudness and colour, on which the untrained network fires occasionally."""
     rng = np.random.default_rng(seed)
     pieces = []
     for _ in range(max(1, round(seconds * 5))):
@@ -142,23 +142,21 @@ def library(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Library:
 
 
 def expected(model: str | Path, pcm: NDArray[np.int16]) -> Events:
-    heard = open_twin(model).hear(pcm)
-    return [(e.time_samples, e.keyword, e.score_q15) for e in heard.events]
+    events = open_reference_model(model).trace(pcm).events
+    return [(e.time_samples, e.keyword, e.score_q15) for e in events]
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_events_are_those_of_the_python_twin(library: Library, tiny_path: Path, seed: int) -> None:
+def test_events_equal_those_of_python(library: Library, tiny_path: Path, seed: int) -> None:
     pcm = noise(20, seed)
     want = expected(tiny_path, pcm)
     assert len(want) > 3
     assert library.hear(pcm, range(320, len(pcm), 320)) == want
 
 
-def test_every_feature_and_posterior_is_that_of_the_python_twin(
-    library: Library, tiny_path: Path
-) -> None:
+def test_features_and_posteriors_equal_those_of_python(library: Library, tiny_path: Path) -> None:
     pcm = np.concatenate([noise(5), np.full(4000, -32768, np.int16), np.zeros(4000, np.int16)])
-    want = open_twin(tiny_path).hear(pcm)
+    want = open_reference_model(tiny_path).trace(pcm)
     library.c.kws_init(library.state)
     frames, posteriors = [], []
     for start in range(0, len(pcm), 160):
@@ -187,7 +185,7 @@ def test_how_the_stream_is_cut_changes_nothing(
 
 
 @pytest.mark.parametrize("name", [name for name in pretrained_models() if "commands" in name])
-def test_the_pretrained_models_hear_the_voice_of_the_self_test(name: str, tmp_path: Path) -> None:
+def test_pretrained_models_detect_the_words_of_the_self_test(name: str, tmp_path: Path) -> None:
     needs("gcc")
     written = generate(name, tmp_path / "library")
     assert written.golden_events >= (3 if name == "commands_en" else 1)
@@ -199,7 +197,7 @@ def test_the_pretrained_models_hear_the_voice_of_the_self_test(name: str, tmp_pa
     assert len(library.state) <= written.state_bytes
 
 
-# What callers do wrong
+# Misuse
 
 
 def test_wrong_calls_end_in_their_error_and_change_nothing(library: Library) -> None:
@@ -280,12 +278,10 @@ def test_the_self_test_names_the_stage_that_is_wrong(
     assert library.c.kws_self_test(library.state) == error
 
 
-def test_a_threshold_that_is_set_outlasts_a_reset_and_not_kws_init(
-    library: Library, tiny_path: Path
-) -> None:
+def test_a_threshold_outlasts_kws_reset_but_not_kws_init(library: Library, tiny_path: Path) -> None:
     pcm = noise(20)
     want = expected(tiny_path, pcm)
-    labels = open_twin(tiny_path).card.labels
+    labels = open_reference_model(tiny_path).card.labels
     yes, no = labels.index("yes"), labels.index("no")
     assert {label for _, label, _ in want} == {yes, no}
     c, state = library.c, library.state
@@ -301,9 +297,9 @@ def test_a_threshold_that_is_set_outlasts_a_reset_and_not_kws_init(
     assert library.hear(pcm, range(640, len(pcm), 640)) == want  # begins with kws_init
 
 
-def test_a_threshold_that_is_none_changes_nothing(library: Library, tiny_path: Path) -> None:
+def test_an_invalid_threshold_changes_nothing(library: Library, tiny_path: Path) -> None:
     c, state = library.c, library.state
-    labels = open_twin(tiny_path).card.labels
+    labels = open_reference_model(tiny_path).card.labels
     assert c.kws_init(state) == OK
     before = bytes(state)
     for label, threshold in (
@@ -353,9 +349,7 @@ def test_it_compiles_without_a_warning_and_needs_only_mem_functions(
 
 
 @needs_gcc
-def test_each_header_stands_alone_and_is_fit_for_the_oldest_cplusplus(
-    folder: Path, tmp_path: Path
-) -> None:
+def test_each_header_compiles_alone_as_cplusplus_98(folder: Path, tmp_path: Path) -> None:
     needs("g++")
     for header in sorted((folder / "src").glob("*.h")):
         source = tmp_path / "alone.cpp"
@@ -368,7 +362,7 @@ def test_each_header_stands_alone_and_is_fit_for_the_oldest_cplusplus(
             assert 'extern "C"' in header.read_text(), header.name
 
 
-def test_the_headers_are_fit_for_cplusplus(folder: Path, tmp_path: Path) -> None:
+def test_the_library_links_into_cplusplus(folder: Path, tmp_path: Path) -> None:
     needs("gcc", "g++")
     (tmp_path / "main.cpp").write_text(
         "#include <kws.h>\n#include <kws_self_test.h>\n"
@@ -409,7 +403,7 @@ def test_examples_compile_against_the_vendors_interfaces(
     subprocess.run([*compiler, *flags, str(folder / "examples" / source)], check=True)
 
 
-def test_cmake_builds_tests_and_the_host_example_hears(
+def test_cmake_builds_the_self_test_and_the_host_example(
     folder: Path, tiny_path: Path, tmp_path: Path
 ) -> None:
     needs("cmake", "ctest", "gcc")
@@ -425,7 +419,7 @@ def test_cmake_builds_tests_and_the_host_example_hears(
     done = subprocess.run(
         [build / "kws_host"], input=pcm.tobytes(), capture_output=True, check=True
     )
-    labels = open_twin(tiny_path).card.labels
+    labels = open_reference_model(tiny_path).card.labels
     want = [
         f"-  {time / 16000:.2f} s  {labels[label]}  {score / 32768:.2f}"
         for time, label, score in expected(tiny_path, pcm)
@@ -450,7 +444,7 @@ def test_another_cmake_project_can_add_the_folder(folder: Path, tmp_path: Path) 
     )
     subprocess.run(["cmake", "--build", str(build)], check=True, capture_output=True)
     assert subprocess.run([build / "firmware"], check=False).returncode == 0
-    # No build type was given, as mostly with a toolchain file.
+    # No build type was given, as is usual with a toolchain file.
     assert "-O2" in (build / "kws" / "CMakeFiles" / "kws.dir" / "flags.make").read_text()
     assert not (build / "kws_self_test").exists() and not (build / "kws" / "kws_host").exists()
 
@@ -494,7 +488,7 @@ def test_esp_idf_and_zephyr_compile_every_source(folder: Path) -> None:
         assert all((folder / build).parent.joinpath(name).is_file() for name in named)
     cmake = (folder / "CMakeLists.txt").read_text()
     assert re.search(r"if\(ESP_PLATFORM\)\s+idf_component_register\(SRCS", cmake)
-    # Before ESP-IDF returns from the file, no project of its own may begin.
+    # ESP-IDF must return from the file before project() is called.
     assert cmake.index("return()") < cmake.index("project(")
     manifest = (folder / "idf_component.yml").read_text()
     assert re.search(r'^version: "\d+\.\d+\.\d+"$', manifest, re.MULTILINE)
@@ -538,7 +532,7 @@ def test_measurements_take_their_place_in_the_readme_and_the_folder_stays_ours(
 
 
 def little_model(path: Path, *, frames: int, stride: int, front_end: FrontEndConfig) -> Path:
-    """A wake word without memory: fully connected, a sum with its input, sigmoid."""
+    """A stateless wake-word network: fully connected, a sum with its input, sigmoid."""
     from int8_graphs import Int8Graph  # needs LiteRT's schema
 
     rng = np.random.default_rng(0)
@@ -589,7 +583,7 @@ def little_model(path: Path, *, frames: int, stride: int, front_end: FrontEndCon
     [
         # Neither frames nor steps overlap.
         (3, 3, FrontEndConfig(frame_length=256, hop_length=256, n_mels=20, n_mfcc=5)),
-        # A step is a frame, the shortest there is; one coefficient.
+        # A step is one frame of the shortest kind; one coefficient.
         (1, 1, FrontEndConfig(frame_length=64, hop_length=63, n_mels=6, n_mfcc=1)),
         # The longest frame, at half the rate.
         (
@@ -603,7 +597,7 @@ def little_model(path: Path, *, frames: int, stride: int, front_end: FrontEndCon
     ids=["no overlap", "shortest", "longest"],
 )
 @needs_gcc
-def test_models_at_the_ends_of_what_there_can_be(
+def test_models_at_the_limits(
     frames: int, stride: int, front_end: FrontEndConfig, tmp_path: Path
 ) -> None:
     model = little_model(
@@ -663,7 +657,7 @@ def test_thresholds_can_be_given(tiny_path: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("model", "complaint"),
     [
-        ("stream float", "Export it as int8"),
+        ("stream float", "Export it without --float"),
         ("clip int8", "Export it in stream form"),
         ("clip float", "Export it in stream form"),
     ],
@@ -684,14 +678,17 @@ def test_other_models_are_refused_in_one_line_and_nothing_is_written(
     [
         (
             {"decision": DecisionConfig(thresholds={"yes": 0.5, "no": 0.5}, refractory_ms=60_000)},
-            "remembers 2000 steps",
+            "at most 2000 steps",
         ),
         (
             {"front_end": FrontEndConfig(sample_rate_hz=96_000, n_mels=13, mel_high_hz=40e3)},
             "4000 to 48000 Hz",
         ),
         ({"front_end": FrontEndConfig(frame_length=500)}, "a power of two"),
-        ({"front_end": FrontEndConfig(features="log_mel", n_mels=13)}, "is for models on MFCC"),
+        (
+            {"front_end": FrontEndConfig(features="log_mel", n_mels=13)},
+            "MFCC features only",
+        ),
         ({"feature_mean": (1e9,) * 13}, "does not fit"),
     ],
 )
@@ -732,7 +729,7 @@ def test_the_same_model_gives_the_same_files(folder: Path, tiny_path: Path, tmp_
         assert (folder / name).read_bytes() == (tmp_path / "again" / name).read_bytes()
 
 
-def test_writing_again_keeps_what_others_put_there(tiny_path: Path, tmp_path: Path) -> None:
+def test_writing_again_keeps_other_files(tiny_path: Path, tmp_path: Path) -> None:
     out = tmp_path / "library"
     generate(tiny_path, out)
     (out / "build" / "deep").mkdir(parents=True)
@@ -744,7 +741,7 @@ def test_writing_again_keeps_what_others_put_there(tiny_path: Path, tmp_path: Pa
     assert [path.name for path in tmp_path.iterdir()] == ["library"]
 
 
-def test_a_folder_of_somebody_else_is_refused_and_left_alone(
+def test_a_folder_with_other_files_is_refused_and_left_alone(
     tiny_path: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "home").mkdir()
@@ -760,13 +757,13 @@ def test_a_folder_of_somebody_else_is_refused_and_left_alone(
     assert sorted(p.name for p in tmp_path.iterdir()) == ["empty", "file", "home"]
 
 
-def test_the_folder_that_one_is_in_is_not_pulled_away(
+def test_the_current_directory_is_not_replaced(
     tiny_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     generate(tiny_path, tmp_path / "library")
     for place in ("library", "library/src"):
         monkeypatch.chdir(tmp_path / place)
-        with pytest.raises(KwsError, match="Call it from outside"):
+        with pytest.raises(KwsError, match="Run it from outside"):
             generate(tiny_path, tmp_path / "library")
         assert Path.cwd() == tmp_path / place
 
@@ -779,7 +776,7 @@ def test_an_edited_file_is_refused_and_kept(tiny_path: Path, tmp_path: Path) -> 
         generate(tiny_path, out)
     assert (out / "src" / "kws.c").read_text() == "/* improved */"
     (out / "src" / "kws.c").unlink()
-    # Nor does it help that others of the files may be edited.
+    # The same while files that may be edited were edited as well.
     (out / "library.properties").write_text("author=me")
     (out / "CMakeLists.txt").write_text("# mine")
     with pytest.raises(KwsError, match=r"CMakeLists\.txt was edited"):
@@ -791,9 +788,7 @@ def test_an_edited_file_is_refused_and_kept(tiny_path: Path, tmp_path: Path) -> 
         generate(tiny_path, out)
 
 
-def test_pins_and_authors_that_were_edited_outlast_the_next_model(
-    tiny_path: Path, tmp_path: Path
-) -> None:
+def test_edits_to_examples_and_packaging_files_are_kept(tiny_path: Path, tmp_path: Path) -> None:
     out = tmp_path / "library"
     assert generate(tiny_path, out).kept == ()
     mine = {"examples/esp_idf/main/main.c": "/* my pins */", "library.properties": "author=me"}
@@ -810,7 +805,7 @@ def test_pins_and_authors_that_were_edited_outlast_the_next_model(
 
 
 @pytest.mark.parametrize("interrupted", range(6))
-def test_an_interrupt_while_folders_are_exchanged_leaves_the_old_one_as_it_was(
+def test_an_interrupt_while_folders_are_exchanged_leaves_the_old_one_unchanged(
     interrupted: int, tiny_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "library"
@@ -833,7 +828,7 @@ def test_an_interrupt_while_folders_are_exchanged_leaves_the_old_one_as_it_was(
     assert [path.name for path in tmp_path.iterdir()] == ["library"]
 
 
-def test_other_ends_of_lines_are_no_edit(tiny_path: Path, tmp_path: Path) -> None:
+def test_other_line_endings_are_not_an_edit(tiny_path: Path, tmp_path: Path) -> None:
     out = tmp_path / "library"
     generate(tiny_path, out)
     for path in out.rglob("*.[ch]"):
@@ -914,7 +909,7 @@ def test_a_chain_takes_the_memory_of_its_two_largest_neighbours() -> None:
 
 def test_c_names_of_labels_are_valid_and_differ() -> None:
     labels = ["_silence_", "yes", "Yes", "turn on", "3", "水", "火", "Füße", "a-b", "a b"]
-    labels += ["yes 12", "a b 10", "YES"]  # what an earlier or a later one got to differ
+    labels += ["yes 12", "a b 10", "YES"]  # names made distinct for other labels
     names = identifiers(labels, "KWS_LABEL_")
     assert len(set(names)) == len(labels)
     assert all(re.fullmatch(r"KWS_LABEL_[A-Z0-9_]+", name) for name in names)

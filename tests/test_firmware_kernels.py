@@ -16,7 +16,8 @@ from int8_graphs import NONE, RELU, RELU6, RELU_N1_TO_1, SAME, TANH, Int8Graph
 from numpy.typing import ArrayLike, NDArray
 
 import firmware_export
-from firmware_export.lower import ConstArray, lower, root
+from firmware_export.lower.calls import ConstArray
+from firmware_export.lower.graph import lower, root
 from firmware_export.reader import read_graph
 from kws.audio.files import read_audio
 from kws.frontend import features_of
@@ -39,7 +40,7 @@ Int8 = NDArray[np.int8]
 
 @pytest.fixture(scope="module")
 def driver(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The kernels behind a program that reads networks; complains aloud about every misstep."""
+    """A program that runs networks on the kernels, built with sanitizers."""
     cc = shutil.which("gcc") or shutil.which("clang")
     if cc is None:
         pytest.skip("needs a C compiler")
@@ -65,13 +66,13 @@ _KERNELS = [
 
 @dataclass
 class Case:
-    """A model and what it is given: for each input of the graph int8 [steps, ...]."""
+    """A model and its input: for each input of the graph int8 [steps, ...]."""
 
     model: bytes
     inputs: list[Int8]
     what: str = ""
     expected: list[NDArray[np.generic]] = field(init=False)
-    """For each step what LiteRT computes: the output, then all state, from the reset state on."""
+    """LiteRT's results for each step after a reset: the output, then all state."""
 
     def __post_init__(self) -> None:
         self.graph = read_graph(self.model)
@@ -158,7 +159,7 @@ def rng_of(seed: int) -> np.random.Generator:
 
 
 def random_int8(rng: np.random.Generator, *shape: int) -> Int8:
-    """Return values over the whole range; now and then an end or a constant."""
+    """Return values over the whole range, sometimes all at an end or constant."""
     values = rng.integers(-128, 128, shape, np.int8)
     if rng.random() < 0.2:
         values = rng.choice(np.array([-128, 127], np.int8), shape)
@@ -170,7 +171,7 @@ def random_zero(rng: np.random.Generator) -> int:
 
 
 def power_of_two(x: ArrayLike) -> NDArray[np.float64]:
-    """Return the powers of two next to x: scales that put many values between two integers."""
+    """Return the powers of two next to x: scales that put many values exactly between integers."""
     return np.asarray(2.0 ** np.rint(np.log2(x)))
 
 

@@ -1,4 +1,4 @@
-"""The kernels that a core has of its own, on random shapes: Thumb-1's loops and the DSP's pairs.
+"""Core-specific kernels on random shapes: Thumb-1's loops and the DSP's pairs.
 
 The driver of test_firmware_kernels.py runs on an emulated board, through a shell script that looks
 like a program on this computer.
@@ -34,13 +34,14 @@ from test_firmware_kernels import (
     table_case,
 )
 
-from firmware_export.boards import FOLDER, WARNINGS, cores_named, missing_tools, tool
+from firmware_export.boards.build import FOLDER, WARNINGS, missing_tools, tool
+from firmware_export.boards.cores import cores_named
 
 pytestmark = pytest.mark.skipif(sys.platform == "win32", reason="a shell script runs the emulator")
 
-# The driver uses files and malloc. Under QEMU its files are the board's and its memory is all that
-# lies between the variables and the stack. A Cortex-M3, which runs the M0's instructions and has
-# the memory for this, is told to fault where an M0 would: at words off their boundary.
+# The driver uses files and malloc. Under QEMU its files are the board's, and its memory is all
+# between the variables and the stack. A Cortex-M3, which runs the M0's instructions and has enough
+# memory, is configured to fault where an M0 would: at unaligned words.
 SHIM = """
 #include <stdio.h>
 #include <stdlib.h>
@@ -82,7 +83,7 @@ TARGETS = {"m0": ("cortex-m0", "m3"), "m4": ("cortex-m4", "m4"), "m55": ("cortex
 
 @pytest.fixture(scope="module", params=TARGETS)
 def driver(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The kernels behind a program that reads networks, on a board."""
+    """A program that runs networks on the kernels, on a board."""
     cpu, board = TARGETS[request.param]
     (core,) = cores_named([board])
     if missing := missing_tools(core):
@@ -117,7 +118,7 @@ def driver(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 
 def lengths(rng: np.random.Generator) -> int:
-    """A length on either side of the blocks that loops work in."""
+    """A length just below, at or above a multiple of the loops' block size."""
     return int(rng.choice([1, 2, 3, 4, 5, 7, 8, 9, 15, 16, 17, 31, 33, 64, 112]))
 
 

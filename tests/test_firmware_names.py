@@ -12,8 +12,9 @@ import pytest
 from test_firmware_emit import EXCITABLE, STRICT, STUBS, little_model, needs, noise
 from tiny_model import write_tiny
 
-from firmware_export.boards import FOLDER, HOST, Program, cores_named, missing_tools, run, tool
-from firmware_export.emit import generate, open_twin
+from firmware_export.boards.build import FOLDER, Program, missing_tools, run, tool
+from firmware_export.boards.cores import HOST, cores_named
+from firmware_export.emit import generate, open_reference_model
 from firmware_export.names import check_prefix, renamed
 from kws.cli import run as kws
 from kws.decide import DecisionConfig
@@ -33,7 +34,7 @@ def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
     little_model(room / "second.tflite", frames=3, stride=2, front_end=front_end)
     generate(room / "first.tflite", room / "kws")
     generate(room / "second.tflite", room / "kws_wake", prefix="kws_wake", thresholds=0.9)
-    # The same as the first but for its names.
+    # The first again, with other names.
     generate(room / "first.tflite", room / "kws_commands", prefix="kws_commands")
     return room
 
@@ -68,10 +69,12 @@ def test_two_models_in_one_program_each_hear_what_they_hear_alone(
         (model, (time, label, score))
         for model, label, score, _, time in struct.iter_unpack("<4HQ", told)
     ]
-    for model, twin in enumerate(
-        (open_twin(room / "first.tflite"), open_twin(room / "second.tflite", 0.9))
-    ):
-        want = [(e.time_samples, e.keyword, e.score_q15) for e in twin.hear(pcm).events]
+    references = (
+        open_reference_model(room / "first.tflite"),
+        open_reference_model(room / "second.tflite", 0.9),
+    )
+    for model, reference in enumerate(references):
+        want = [(e.time_samples, e.keyword, e.score_q15) for e in reference.trace(pcm).events]
         assert len(want) >= 3
         assert [event for heard_by, event in events if heard_by == model] == want
 
@@ -207,7 +210,7 @@ def test_what_a_model_calls_itself_and_its_labels_is_not_renamed(tmp_path: Path)
     assert "| `KWS_WAKE_LABEL_KWS_INIT` | kws\\_init |" in (out / "README.md").read_text()
 
 
-def test_an_edited_file_outlasts_a_change_of_the_prefix_and_that_is_told(tmp_path: Path) -> None:
+def test_an_edited_file_outlasts_a_change_of_the_prefix_and_is_reported(tmp_path: Path) -> None:
     model = write_tiny(tmp_path / "m.tflite")
     out = tmp_path / "out"
     generate(model, out)
@@ -217,7 +220,7 @@ def test_an_edited_file_outlasts_a_change_of_the_prefix_and_that_is_told(tmp_pat
     assert any("main.c, as you edited it" in line for line in same)
     assert not any(line.startswith("edit ") for line in same)
     lines = generate(model, out, prefix="kws_wake").lines()
-    assert "edit    the names in there: kws_ is kws_wake_ now" in lines
+    assert "edit    the names in these files: kws_ is now kws_wake_" in lines
     assert example.read_text() == mine
     assert not list((out / "src").glob("kws.*"))
 
@@ -225,9 +228,9 @@ def test_an_edited_file_outlasts_a_change_of_the_prefix_and_that_is_told(tmp_pat
 @pytest.mark.parametrize(
     ("prefix", "complaint"),
     [
-        *((p, "A prefix is kws_ and") for p in ("", "wake", "kws_", "kws_A", "kws_a__b", "kws-a")),
-        ("kws_" + "a" * 29, "32 characters at most"),
-        ("kws_wäk", "A prefix is kws_ and"),
+        *((p, "A prefix is kws_") for p in ("", "wake", "kws_", "kws_A", "kws_a__b", "kws-a")),
+        ("kws_" + "a" * 29, "at most 32 characters"),
+        ("kws_wäk", "A prefix is kws_"),
         ("kws_model", "begin with kws_model"),
         ("kws_my_decide", "begin with kws_decide"),
     ],
@@ -242,8 +245,8 @@ def test_a_prefix_that_could_clash_is_refused_and_nothing_is_written(
     assert not list(tmp_path.iterdir())
 
 
-def test_no_prefix_that_is_let_through_makes_a_name_of_another_library(room: Path) -> None:
-    """Whatever one prefix has more than another, no name of the library begins with that."""
+def test_prefixes_that_could_clash_are_refused(room: Path) -> None:
+    """No accepted prefix continues another so that a name of the library results."""
     header = "".join(path.read_text() for path in (room / "kws" / "src").glob("*.h"))
     names = {name.lower() for name in re.findall(r"\bkws_(\w+)", header, re.I)}
     for name in names:

@@ -1,4 +1,4 @@
-"""The reader of .tflite files for firmware, and what is refused: whatever comes, one line."""
+"""The reader of .tflite files for firmware: any input gives a graph or an error of one line."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from int8_graphs import SAME, TANH, VALID, Int8Graph, schema
 import kws
 from firmware_export import reader
 from firmware_export.float32 import exp_f32
-from firmware_export.lower import ConstArray, lower, root
+from firmware_export.lower.calls import ConstArray
+from firmware_export.lower.graph import lower, root
 from firmware_export.lower.multiplier import multiply_quantised, quantise_multiplier
 from firmware_export.reader import read_graph
 from kws.errors import KwsError
@@ -33,7 +34,7 @@ def bare(model: bytes) -> bytes:
 
 
 def every_operator() -> bytes:
-    """Return a small model with all operators that have a kernel, one after the other."""
+    """Return a small model with every operator that has a kernel, in a chain."""
     g = Int8Graph()
     rng = np.random.default_rng(0)
 
@@ -154,7 +155,7 @@ def test_shipped_model_has_the_multiply_accumulates_that_its_shapes_say():
 
 @pytest.mark.parametrize("name", ["stream_float", "clip_float"])
 def test_float_models_are_refused_in_one_line(name):
-    with pytest.raises(KwsError, match=r"int8 models\. Received: a float model") as caught:
+    with pytest.raises(KwsError, match=r"an int8 model\. Received: a float model") as caught:
         lower(read_graph((TINY / f"{name}.tflite").read_bytes()))
     assert "\n" not in str(caught.value)
 
@@ -224,7 +225,7 @@ def test_exponential_is_that_of_glibc_in_every_bit():
 
 
 def read_and_lower(model: bytes) -> None:
-    """Do both; nothing but a KwsError of one line may come."""
+    """Read and lower; only a KwsError of one line may be raised."""
     try:
         lower(read_graph(model))
     except KwsError as error:
@@ -242,7 +243,7 @@ def test_damaged_models_give_a_graph_or_one_line(data):
     model = bytearray(seed)
     for _ in range(data.draw(st.integers(1, 6))):
         at = data.draw(st.integers(0, min(len(model), 20_000) - 1))
-        # From either end: tables stand at both, weights in between.
+        # From either end: tables are at both, weights in between.
         at = at if data.draw(st.booleans()) else len(model) - 1 - at
         model[at] = data.draw(st.sampled_from([0, 1, 2, 3, 4, 127, 128, 255, model[at] ^ 1]))
     read_and_lower(bytes(model))

@@ -1,4 +1,4 @@
-"""The form for TFLM: what is written is the model, and what is said about it is true."""
+"""The form for TFLM: the model is complete, and all that is written about it is true."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from kws.network import Network
 
 NAME = "commands_en"
 
-# As much of TFLM's interface as the generated headers use.
+# The part of TFLM's interface that the generated headers use.
 FAKE_RESOLVER = """
 #pragma once
 enum TfLiteStatus { kTfLiteOk, kTfLiteError };
@@ -172,7 +172,7 @@ def test_the_labels_and_limits_are_those_of_the_card(written: Path) -> None:
     assert array(text, "kFire")[card.labels.index(card.keywords[0])] == pytest.approx(limit)
 
 
-def test_the_state_check_tells_a_kernel_that_forgets_from_one_that_remembers(
+def test_the_state_check_detects_a_kernel_that_drops_the_state(
     written: Path,
 ) -> None:
     runtime = pytest.importorskip("tflite_micro.python.tflite_micro.runtime")
@@ -208,12 +208,12 @@ def test_the_arena_is_just_large_enough() -> None:
     arena, why = measure_arena(content)
     assert not why
     assert 1000 < arena < 20000
-    # By TFLM's own account; in between it needs more than it keeps.
+    # `used` is TFLM's report; at times it needs more.
     _, _, used = run_tflm(content, np.zeros((2, 5, 13), np.int8), np.zeros(2, bool))
     assert used <= arena <= 2 * used
 
 
-def test_a_model_in_float_and_one_for_clips_can_be_had_too(tmp_path: Path) -> None:
+def test_float_and_clip_models_are_supported(tmp_path: Path) -> None:
     for form, int8 in (("stream", False), ("clip", True)):
         model = write_tiny(tmp_path / "model.tflite", form=form, int8=int8)
         written = write_tflm(model, tmp_path / form, name="own")
@@ -239,9 +239,9 @@ def test_an_operator_that_tflm_lacks_is_refused_by_name() -> None:
         ("1st", "model_1st"),
         ("Grüß", "gr"),
         ("", "model"),
-        ("switch", "model_switch"),  # a word that C++ has
+        ("switch", "model_switch"),  # a keyword of C++
         ("Auto", "model_auto"),
     ],
 )
-def test_any_name_becomes_one_that_c_takes(text: str, name: str) -> None:
+def test_any_name_becomes_a_valid_c_name(text: str, name: str) -> None:
     assert c_name(text) == name

@@ -1,4 +1,4 @@
-"""The proof itself: equal on real speech, and it notices when one bit is another."""
+"""Verification: equal on real speech, and a single changed bit is detected."""
 
 from __future__ import annotations
 
@@ -9,9 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from firmware_export.boards import HOST, missing_tools
+from firmware_export.boards.build import missing_tools
+from firmware_export.boards.cores import HOST
 from firmware_export.emit import generate
-from firmware_export.records import FirmwareEvent, Heard, pack_clips, unpack_records
+from firmware_export.verification_records import (
+    ClipTrace,
+    FirmwareEvent,
+    pack_clips,
+    unpack_records,
+)
 from firmware_export.verify import Clip, CoreResult, Verification, compare, verify
 from kws.audio.files import read_audio, write_wav
 from kws.errors import KwsError
@@ -44,7 +50,7 @@ def clips(real_speech: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def stream(clips: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same clips in a row, with too loud and almost silent stretches."""
+    """The same clips in a row, some clipped and some almost silent."""
     parts = [read_audio(path) for path in sorted(clips.rglob("*.wav"))]
     gains = [1, 20, 1, 0.003]
     loud = [np.clip(pcm * gains[i % 4], -32768, 32767) for i, pcm in enumerate(parts)]
@@ -90,16 +96,16 @@ def test_the_runners_accuracy_is_that_of_evaluate(verified: Verification, clips:
     assert verified.runner_accuracy == evaluate_folder(MODEL, clips).accuracy
     (host,) = verified.cores
     assert host.accuracy is not None and verified.runner_accuracy is not None
-    # The front ends differ in the last bits, which may tip a clip that stands on the edge.
+    # The front ends differ in the last bits, which may change the answer to a borderline clip.
     assert abs(host.accuracy - verified.runner_accuracy) * 24 <= verified.answers_changed
 
 
-def test_it_hears_in_the_stream_what_the_runner_hears(verified: Verification) -> None:
+def test_it_detects_in_the_stream_what_the_runner_detects(verified: Verification) -> None:
     assert verified.stream_s > 20
     assert verified.runner_events >= verified.events_alike >= 0.9 * verified.runner_events > 0
 
 
-# The last weight of a layer: with some others, one step is too little to change any posterior.
+# The last weight of a layer: changing some others by one step would change no posterior.
 @pytest.mark.parametrize(
     "layer", ["conv_0", "conv_1", "lstm_0_input", "lstm_0_hidden", "fully_connected_0"]
 )
@@ -147,7 +153,7 @@ def test_another_threshold_is_noticed_in_the_events_alone(
     assert "event" in host.first_difference
 
 
-def test_how_far_other_kernels_are_is_told(library: Path, clips: Path) -> None:
+def test_the_deviation_of_other_kernels_is_reported(library: Path, clips: Path) -> None:
     content = resolve_model(MODEL).read_bytes()
     result = verify(MODEL, library, clips, cores=["host"], content=content)
     assert result.equal and result.other_kernels is not None
@@ -157,7 +163,7 @@ def test_how_far_other_kernels_are_is_told(library: Path, clips: Path) -> None:
     assert any("LSB" in line or "bit for bit" in line for line in result.lines())
 
 
-def test_nothing_to_compare_on_is_said(library: Path) -> None:
+def test_nothing_to_compare_on_is_refused(library: Path) -> None:
     with pytest.raises(KwsError, match="neither clips nor a stream"):
         verify(MODEL, library)
 
@@ -169,30 +175,34 @@ def test_a_folder_without_a_library_is_refused(clips: Path, tmp_path: Path) -> N
         verify(MODEL, tmp_path, clips, cores=["host"])
 
 
-def heard(**changes: object) -> Heard:
+def trace(**changes: object) -> ClipTrace:
     values: dict[str, object] = {
         "mfcc_q16": np.arange(26, dtype=np.int32).reshape(2, 13),
         "inputs": np.zeros((2, 13), np.int8),
         "posteriors": np.zeros((1, 12), np.int8),
         "events": (FirmwareEvent(keyword=1, score_q15=2, time_samples=3),),
     }
-    return Heard(**(values | changes))  # type: ignore[arg-type]
+    return ClipTrace(**(values | changes))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
     ("other", "value", "said"),
     [
-        ({"mfcc_q16": np.zeros((1, 13), np.int32)}, "features", "1 of frame, Python has 2"),
+        (
+            {"mfcc_q16": np.zeros((1, 13), np.int32)},
+            "features",
+            "frames: C has 1, Python 2",
+        ),
         ({"posteriors": np.eye(1, 12, 3, dtype=np.int8)}, "posteriors", "step 0, value 3: C has 1"),
         ({"events": ()}, "events", "event 0: C has None"),
     ],
 )
-def test_the_first_difference_is_told_in_full(
+def test_the_first_difference_is_reported_in_full(
     other: dict[str, object], value: str, said: str
 ) -> None:
     result = CoreResult(core="m4", title="Cortex-M4")
     clip = Clip(name="yes/a.wav", pcm=np.zeros(0, np.int16))
-    compare(result, [clip, clip], [heard(), heard()], [heard(), heard(**other)])
+    compare(result, [clip, clip], [trace(), trace()], [trace(), trace(**other)])
     assert not result.equal
     assert result.differing[value] == 1
     assert said in result.first_difference and "yes/a.wav" in result.first_difference

@@ -1,4 +1,4 @@
-"""The firmware's front end: C against its NumPy twin bit for bit, the twin against `kws.frontend`.
+"""The firmware's front end: C against NumPy bit for bit, NumPy against `kws.frontend`.
 
 The C is built with sanitizers, so a sum that overflows or a read beyond a table ends the test.
 """
@@ -19,14 +19,13 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from firmware_export.c_source import c_array
-from firmware_export.fixed_front_end import (
-    FixedFrontEnd,
+from firmware_export.fixed_front_end.mfcc import FixedFrontEnd, fixed_mfcc
+from firmware_export.fixed_front_end.quantiser import (
     InputQuantiser,
-    fixed_mfcc,
     input_quantiser,
     quantise_features,
-    tables,
 )
+from firmware_export.fixed_front_end.tables import tables
 from kws.audio.files import read_audio
 from kws.errors import KwsError
 from kws.frontend import FrontEndConfig, features_of
@@ -39,7 +38,7 @@ SANITIZERS = ("-fsanitize=undefined,address", "-fno-sanitize-recover=all")
 DEFAULT = FrontEndConfig()
 needs_gcc = pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")
 
-# Reads frames (int16, as long as they are), writes MFCC and the network's input for each.
+# Reads frames of int16; writes MFCC and the network's input for each.
 MAIN = """
 #include "kws_frontend.h"
 #include <stdio.h>
@@ -58,8 +57,8 @@ int main(void)
     return 0;
 }
 """
-# A frame that is longer than its hop, of each length there is, with odd and even, one and the most
-# filters, a filter that begins at 0 Hz and one that ends at half the rate, floors far off.
+# Frames of every length, longer than their hop; odd and even numbers of filters, one and the most;
+# a filter that begins at 0 Hz and one that ends at half the rate; extreme floors.
 OTHER_FRONT_ENDS = {
     "64": FrontEndConfig(
         frame_length=64, hop_length=64, n_mels=4, n_mfcc=4, mel_low_hz=0, mel_high_hz=8000
@@ -147,7 +146,7 @@ def plain_quantiser(n_mfcc: int) -> InputQuantiser:
 
 
 def signals(config: FrontEndConfig = DEFAULT) -> dict[str, NDArray[np.int16]]:
-    """What tries to overflow, to vanish or to show rounding: a few frames of each."""
+    """Signals that provoke overflow, underflow or rounding errors: a few frames of each."""
     n = config.frame_length + 5 * config.hop_length
     t = np.arange(n)
     rng = np.random.default_rng(0)
@@ -176,7 +175,7 @@ def signals(config: FrontEndConfig = DEFAULT) -> dict[str, NDArray[np.int16]]:
 
 
 def assert_loudest_agree(in_c: Built) -> None:
-    """Try frames that make bins as large as can be: the signs of their cosines, at three phases."""
+    """Frames that maximise single bins: the signs of their cosines, at three phases."""
     length = in_c.config.frame_length
     k, t = np.arange(0, length // 2 + 1, max(1, length // 512))[:, None], np.arange(length)
     angle = 2 * np.pi * k * t / length
@@ -203,7 +202,7 @@ def error(pcm: NDArray[np.int16], config: FrontEndConfig = DEFAULT) -> float:
     return float(np.abs(fixed_mfcc(pcm, config) / 65536 - features_of(pcm, config)).max(initial=0))
 
 
-# C against the twin
+# C against NumPy
 
 
 @needs_gcc
@@ -212,7 +211,7 @@ def error(pcm: NDArray[np.int16], config: FrontEndConfig = DEFAULT) -> float:
     [("-O2",), ("-Os", *SANITIZERS), ("-Os", *SANITIZERS, "-DKWS_SHORT_PRODUCTS=1")],
     ids=["as it is", "sanitized", "short products, sanitized"],
 )
-def test_c_and_twin_agree_in_every_bit(
+def test_c_and_numpy_agree_in_every_bit(
     build: Callable[..., Built], real_speech: Path, flags: tuple[str, ...]
 ) -> None:
     quantiser = plain_quantiser(DEFAULT.n_mfcc)
@@ -228,9 +227,9 @@ def test_c_and_twin_agree_in_every_bit(
 
 @needs_gcc
 @pytest.mark.parametrize("name", OTHER_FRONT_ENDS)
-def test_c_and_twin_agree_for_any_front_end(build: Callable[..., Built], name: str) -> None:
+def test_c_and_numpy_agree_for_any_front_end(build: Callable[..., Built], name: str) -> None:
     config = OTHER_FRONT_ENDS[name]
-    # Half of them with the products of a Cortex-M0; what they compute is held to be the same above.
+    # Half of them with the products of a Cortex-M0, which the test above compares.
     short = ("-DKWS_SHORT_PRODUCTS=1",) * (config.frame_length in (64, 256, 2048))
     in_c = build(config, *SANITIZERS, *short)
     for clip in signals(config).values():
@@ -255,7 +254,7 @@ def test_quantiser_saturates_and_rounds_alike_at_both_ends(build: Callable[..., 
     assert {-128, 127} <= seen
 
 
-# The twin against the definition
+# NumPy against the definition
 
 
 def test_mfcc_lie_within_a_thousandth_of_the_definition() -> None:
@@ -300,7 +299,7 @@ def test_any_front_end_lies_within_two_thousandths_of_the_definition(
 ) -> None:
     rng = np.random.default_rng(seed)
     n = config.frame_length + 3 * config.hop_length
-    # Louder and softer, so that frames have other block exponents than their neighbours.
+    # Louder and softer, so that neighbouring frames differ in block exponent.
     noise = rng.standard_normal(n) * 8000 * level ** rng.uniform(0, 4)
     pcm = np.clip(np.rint(noise), -32768, 32767).astype(np.int16)
     assert error(pcm, config) < 0.002
@@ -370,17 +369,17 @@ def test_quantiser_follows_the_formula_for_any_card(
 
 
 @pytest.mark.parametrize(("std", "mean", "word"), [(1e-20, 0.0, "1e-20"), (1.0, 1e6, "1000000.0")])
-def test_a_normalisation_without_measure_is_refused(std: float, mean: float, word: str) -> None:
+def test_an_extreme_normalisation_is_refused(std: float, mean: float, word: str) -> None:
     card = replace(load_model("commands_en"), feature_std=(std,) * 13, feature_mean=(mean,) * 13)
     with pytest.raises(KwsError, match=re.escape(word)):
         input_quantiser(card, 0.05, 3)
 
 
-# What it refuses
+# Refused input
 
 
 @pytest.mark.parametrize("length", [32, 400, 640, 4096])
-def test_a_frame_length_it_cannot_do_is_named(length: int) -> None:
+def test_an_unsupported_frame_length_is_named(length: int) -> None:
     config = FrontEndConfig(frame_length=length, hop_length=20, n_mels=3, n_mfcc=2)
     with pytest.raises(KwsError, match=f"power of two.*Received: {length}"):
         tables(config)
@@ -389,7 +388,7 @@ def test_a_frame_length_it_cannot_do_is_named(length: int) -> None:
 
 
 def test_a_filter_that_hardly_touches_a_bin_is_named() -> None:
-    # Its only bin is at 31.25 Hz, and it ends right behind it.
+    # Its only bin is at 31.25 Hz, just before its upper end.
     config = FrontEndConfig(n_mels=1, n_mfcc=1, mel_low_hz=20, mel_high_hz=31.3)
     with pytest.raises(KwsError, match=r"Mel filter 0 .*n_mels 1, frame_length 512"):
         tables(config)
@@ -400,7 +399,7 @@ def test_a_filter_that_hardly_touches_a_bin_is_named() -> None:
     [
         (np.zeros(512, np.float32), "float32"),
         (np.zeros((2, 512), np.int16), r"\(2, 512\)"),
-        ([0] * 512, "list"),
+        ([0] * 512, "int64"),
     ],
 )
 def test_other_audio_is_refused_by_name(audio: NDArray[np.int16], received: str) -> None:
@@ -449,7 +448,7 @@ def compiled(compiler: str, folder: Path) -> list[Path]:
 
 
 def symbols(compiler: str, objects: list[Path]) -> set[str]:
-    """Names that the objects need; fails on memory that can change."""
+    """Undefined names in the objects; fails if they have mutable memory."""
     nm = compiler.split()[0].removesuffix("gcc").removesuffix("clang") + "nm"
     lines = subprocess.run([nm, *objects], capture_output=True, text=True, check=True).stdout
     found = re.findall(r" ([A-Za-z]) (\S+)$", lines, re.MULTILINE)

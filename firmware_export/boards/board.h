@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* What the programs in this folder need from the machine they run on: a computer or a board. */
+/* What the programs in this folder need from their machine, a computer or a board. */
 #ifndef BOARD_H
 #define BOARD_H
 
@@ -15,7 +15,7 @@ size_t board_read(void *to, size_t size);
 /* Writes `size` bytes; they may wait in a buffer until board_exit. */
 void board_write(const void *from, size_t size);
 
-/* Ends the program; 0 says that all went well. */
+/* Ends the program; status 0 means success. */
 #if defined(__GNUC__)
 __attribute__((noreturn))
 #endif

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* board.h on a Cortex-M under a debugger or emulator that offers semihosting: the program stops at
- * BKPT 0xAB, and the other side reads or writes a file of its own computer (Arm, "Semihosting for
- * AArch32 and AArch64"). Also the vector table and what happens before main. */
+/* board.h on a Cortex-M under a debugger or emulator with semihosting: the program stops at BKPT 0xAB,
+ * and the host reads or writes one of its files (Arm, "Semihosting for AArch32 and AArch64"). Also
+ * the vector table and the start-up code. */
 #include "board.h"
 
 #include <string.h>
@@ -27,8 +27,8 @@ static int semihost(int operation, const void *arguments)
     return r0;
 }
 
-/* Buffers, because every stop costs the emulator far more than a byte. They are small: the
- * micro:bit has 16 kB for everything. */
+/* A buffer, because a stop costs the emulator far more than a byte. It is small: the micro:bit has
+ * 16 kB in all. */
 static uint8_t write_buffer[512];
 static size_t written;
 static int input = -1, output = -1;
@@ -49,7 +49,7 @@ size_t board_read(void *to, size_t size)
         input = opened("input.bin", MODE_RB);
     }
     const uintptr_t arguments[3] = {(uintptr_t)input, (uintptr_t)to, size};
-    return size - (size_t)semihost(SYS_READ, arguments); /* it returns how many are missing */
+    return size - (size_t)semihost(SYS_READ, arguments); /* it returns the number missing */
 }
 
 static void flush(void)
@@ -103,7 +103,7 @@ void board_reset(void);
 void board_reset(void)
 {
 #if defined(__ARM_FP)
-    /* Compiled for floating-point registers: switch them on (CPACR: full access to CP10, CP11). */
+    /* Enable the floating-point registers (CPACR: full access to CP10, CP11). */
     *(volatile uint32_t *)0xE000ED88u |= 0xFu << 20;
     __asm__ volatile("dsb\n\tisb" ::: "memory");
 #endif
@@ -116,7 +116,7 @@ void board_reset(void)
     board_exit(main());
 }
 
-/* Any exception is a fault here: no interrupt is ever enabled. */
+/* Any exception is a fault, as no interrupt is ever enabled. */
 static void faulted(void)
 {
     written = 0;

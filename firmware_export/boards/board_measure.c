@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Counts the instructions and the stack that the library needs for a stretch of audio.
  *
- * SysTick counts down with the core's clock. Under `qemu-system-arm -icount shift=0` an
- * instruction takes exactly one nanosecond of the machine's time, so ticks are instructions, times
- * a factor that depends on the board's clock and that a loop of known length tells. The figures
- * are the same in every run.
+ * SysTick counts down with the core's clock. Under `qemu-system-arm -icount shift=0` an instruction
+ * takes exactly one nanosecond of the machine's time, so ticks are proportional to instructions, by
+ * a factor that depends on the board's clock and is measured with a loop of known length. The
+ * figures are the same in every run.
  *
- * Where the instructions go is measured in a second build of this program, which the linker's
- * --wrap gives the library's kernels through a function that reads the timer before and after.
- * `parts.h`, made for that build, lists them as WRAP(function, part); it is empty in the first.
+ * How the instructions divide into parts is measured in a second build of this program. There the
+ * linker's --wrap wraps the library's kernels in functions that read the timer before and after.
+ * `parts.h` lists them as WRAP(function, part); in the first build it is empty.
  *
  * input.bin is that of board_verify.c with one clip. output.bin, little-endian:
  *   char[4] "KWSM", uint32 bytes of the state, stack bytes, hops, ticks for 2,000,000
@@ -24,8 +24,8 @@ enum { FRONT_END, CONVOLUTIONS, LSTM, PARTS };
 #define SYSTICK_VALUE (*(volatile uint32_t *)0xE000E018u)
 #define LONGEST 0xFFFFFFu /* the counter has 24 bits */
 #define PAINT 0xC5C5C5C5u
-#define MOST_STACK 8192 /* words looked at, on boards with megabytes of memory */
-#define OWN_STACK 16    /* words left to the function that paints */
+#define MOST_STACK 8192 /* words searched, on boards with megabytes of memory */
+#define OWN_STACK 16    /* words left for the painting function */
 
 static kws_state state;
 static int16_t pcm[KWS_HOP_LENGTH];
@@ -42,11 +42,11 @@ static uint32_t since(uint32_t start)
     return (start - now()) & LONGEST;
 }
 
-/* Arguments of the wrapped functions, whatever they are: each fills one register or word of the
- * stack (Arm's procedure call standard), and passing on more words than there are does no harm. */
+/* Arguments of the wrapped functions, of any type: each takes one register or word of the stack (Arm's
+ * procedure call standard), and passing on more words than there are is harmless. */
 typedef uintptr_t word;
 
-/* The names are the linker's: --wrap=f makes calls of f go to __wrap_f, and __real_f is f. */
+/* With --wrap=f the linker redirects calls of f to __wrap_f, and __real_f is f. */
 #define WRAP(function, part)                                                                       \
     void __real_##function(word, word, word, word, word, word, word, word);                        \
     void __wrap_##function(word, word, word, word, word, word, word, word);                        \
@@ -70,8 +70,8 @@ static void spin(uint32_t n)
 
 extern uint32_t board_bss_end[];
 
-/* The stack below main's frame, as far as the memory goes, is painted before a call; what has lost
- * its paint afterwards was used. */
+/* The stack below main's frame is painted before a call; words that have lost their paint afterwards
+ * were used. */
 static uint32_t *stack_now(void)
 {
     uint32_t *sp;

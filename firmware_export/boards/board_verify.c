@@ -1,15 +1,15 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* Feeds clips to the library and writes down all that it computes, for comparison with Python.
+/* Feeds clips to the library and writes all that it computes, for comparison with Python.
  *
- * It uses the library as any program would: a hop at a time, so that no call completes more than
- * one frame, one step and one event, and the newest of each is the one to write down.
+ * It feeds one hop at a time, so that each call completes at most one frame, one step and one
+ * event, and the newest of each is the one to write.
  *
  * Both files are little-endian and packed. input.bin:
  *   char[4] "KWSI", uint32 number of clips, then for each clip
  *   uint32 number of samples, int16 samples
  * output.bin:
  *   char[4] "KWSO", uint32 frame length, hop length, MFCC, labels, bytes of the state; then records,
- *   each a letter and what it says below
+ *   each a letter and these data:
  *   'C' a clip begins, state reset      -
  *   'F' a frame                         int32 MFCC in Q16 [MFCC], int8 as the network takes it [MFCC]
  *   'P' a step                          int8 posteriors [labels]

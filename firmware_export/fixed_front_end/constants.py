@@ -1,4 +1,4 @@
-"""The constants of a front end in whole numbers, worked out once for each definition."""
+"""The constants of a front end as integers, computed once for each configuration."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from kws.frontend import FrontEndConfig, dct_matrix, hann_window, mel_filters
 
 SMALLEST_FRAME, LARGEST_FRAME = 64, 2048
 LOWEST_WEIGHT = 2.0**-6
-"""The weights of a mel filter must sum to this at least: each is rounded to 2^-16."""
+"""Least sum of a mel filter's weights, which are rounded to 2^-16 each."""
 
 Ints = NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Constants:
-    """All constants of a front end, as int64 for NumPy's sake."""
+    """All constants of a front end, as int64 for use in NumPy."""
 
     config: FrontEndConfig
     fft_log2: int
@@ -46,13 +46,13 @@ def constants_of(config: FrontEndConfig) -> Constants:
         raise KwsError(
             f"The firmware's front end needs a frame_length that is a power of two from "
             f"{SMALLEST_FRAME} to {LARGEST_FRAME}. Received: {length}. Train with such a frame, or "
-            "use `kws firmware --form tflm` with a front end of your own"
+            "use `kws firmware --form tflm` with your own front end"
         )
     fft_log2 = (length // 2).bit_length() - 1
     first_bin, bins, weight = _mel_runs(config)
     guard = _mel_guard(config, fft_log2)
     dct, dct_shift = _half_dct(config)
-    # Balanced: a chord lies below a concave curve, on average by a twelfth of -f'' h^2.
+    # A chord lies below a concave curve, on average by -f'' h^2 / 12, which is added here.
     i, j = np.arange(32, 257), np.arange(129) / 128
     root = 4096 * (np.sqrt(i) + i**-1.5 / 48)
     ln = np.log1p(j) + (1 + j) ** -2 / (12 * 128**2)
@@ -79,27 +79,27 @@ def constants_of(config: FrontEndConfig) -> Constants:
 def _mel_runs(config: FrontEndConfig) -> tuple[int, Ints, Ints]:
     """Return the first bin, the bins in each run between corners, and their rising weights, Q16.
 
-    Between two corners one filter rises as the other falls, and their weights sum to 1: one number
-    for each bin says both. It comes from `mel_filters`, so that there is one definition.
+    Between two corners one filter rises as the other falls, and their weights sum to 1, so one
+    number for each bin gives both. It comes from `mel_filters`, so that there is one definition.
     """
     filters = mel_filters(config).astype(np.float64)
     thin = np.flatnonzero(filters.sum(axis=1) < LOWEST_WEIGHT)
     if len(thin):
         raise KwsError(
-            f"Mel filter {thin[0]} hardly touches a bin of the FFT: too little for the firmware's "
-            f"whole numbers. Received: n_mels {config.n_mels}, frame_length "
+            f"Mel filter {thin[0]} covers too little of any FFT bin for the firmware's integer "
+            f"arithmetic. Received: n_mels {config.n_mels}, frame_length "
             f"{config.frame_length}. Use fewer filters or longer frames"
         )
     runs: list[int] = []
     weights: list[int] = []
-    used = np.flatnonzero((filters > 2.0**-17).any(axis=0))  # the rest rounds to nothing
+    used = np.flatnonzero((filters > 2.0**-17).any(axis=0))  # the rest rounds to 0
     bins = range(max(1, int(used[0])), min(int(used[-1]), config.frame_length // 2 - 1) + 1)
     peaks = np.array([row.argmax() for row in filters])
     for b in bins:
         touched = np.flatnonzero(filters[:, b])
         last = int(touched[-1])
-        # A lone weight belongs to the rise of the first filter, the fall of the last, or a bin that
-        # is right on a corner.
+        # A single weight is the rise of the first filter, the fall of the last, or a bin exactly on
+        # a corner.
         rises = len(touched) == 2 or (last == 0 and b <= peaks[0] and filters[0, b] < 1)
         run = last if rises else last + 1
         weight = round(65536 * float(filters[last, b])) if rises else 0
@@ -117,7 +117,7 @@ def _mel_runs(config: FrontEndConfig) -> tuple[int, Ints, Ints]:
 
 
 def _mel_guard(config: FrontEndConfig, fft_log2: int) -> int:
-    """Return how many bits the magnitudes must lose so that no filter's sum passes 32 bits.
+    """Return how many bits magnitudes must drop so that no filter's sum exceeds 32 bits.
 
     Cauchy-Schwarz and Parseval: a filter's output is at most the norm of its weights times the norm
     of the spectrum, which is that of the windowed frame times sqrt(frame_length / 2).
@@ -131,10 +131,10 @@ def _mel_guard(config: FrontEndConfig, fft_log2: int) -> int:
 
 
 def _half_dct(config: FrontEndConfig) -> tuple[Ints, int]:
-    """Return the first halves of the DCT's rows in 16 bits, and their Q less 14.
+    """Return the first halves of the DCT's rows in 16 bits, and their Q minus 14.
 
-    Rounded so that the running sum of each row is right: the errors of neighbours cancel, and what
-    they are multiplied with, a spectrum's envelope, differs little from one to the next.
+    Rounding keeps the running sum of each row exact. So the errors of neighbours cancel, since the
+    spectral envelope that they are multiplied by changes little from one to the next.
     """
     n = config.n_mels
     exact = dct_matrix(config.n_mfcc, n).astype(np.float64)[:, : (n + 1) // 2]
@@ -144,7 +144,7 @@ def _half_dct(config: FrontEndConfig) -> tuple[Ints, int]:
     sums = whole(np.cumsum(exact * 2.0**q, axis=1))
     rows = np.diff(sums, axis=1, prepend=0)
     if n % 2:
-        # The middle counts once, the others twice; in odd rows it is zero.
+        # The middle entry counts once and the others twice; in odd rows it is zero.
         total = whole(2.0**q * exact @ np.append(np.full(n // 2, 2.0), 1.0))
         rows[:, -1] = total - 2 * rows[:, :-1].sum(axis=1)
         rows[1::2, -1] = 0
@@ -152,10 +152,10 @@ def _half_dct(config: FrontEndConfig) -> tuple[Ints, int]:
 
 
 def require_mfcc(config: FrontEndConfig) -> None:
-    """Raise KwsError if the features are not those that firmware computes."""
+    """Raise KwsError if the features are not MFCC, which is all that firmware computes."""
     if config.features != "mfcc":
         raise KwsError(
-            f"Firmware is for models on MFCC. Received: one on features = {config.features!r}. "
+            f"Firmware supports MFCC features only. Received: features = {config.features!r}. "
             "Train an architecture that takes MFCC, such as conv_lstm"
         )
 

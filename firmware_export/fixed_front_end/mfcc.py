@@ -1,47 +1,45 @@
-"""MFCC in whole numbers, operation by operation as in C."""
+"""MFCC in integer arithmetic, operation by operation as in C."""
 
 from __future__ import annotations
-
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from firmware_export.fixed_front_end.constants import Constants, Ints, constants_of
-from kws.errors import KwsError
+from kws.audio.samples import check_pcm
 from kws.frontend import FrontEndConfig, split
 
 _LN2_Q24 = 11629080
-_BLOCK_FRAMES = 256  # frames worked on at once: what they need still lies in the processor's cache
+_BLOCK_FRAMES = 256  # frames processed at once: few enough for the processor's cache
 
 
 def fixed_mfcc(pcm: NDArray[np.int16], config: FrontEndConfig) -> NDArray[np.int32]:
-    """Return what the C library's front end makes of a clip, bit for bit.
+    """Return the MFCC of a clip, bit for bit as in the C library.
 
     Args:
         pcm: int16 [n].
-        config: the definition.
+        config: of the front end.
 
     Returns:
         int32 [frames, n_mfcc] in Q16: coefficients times 65536.
 
     Raises:
-        KwsError: not int16 or not one channel, a front end that the C library cannot do.
+        KwsError: audio that is not int16 with one channel, or an unsupported front end.
     """
-    _check(pcm)
+    pcm = check_pcm(pcm)
     constants = constants_of(config)
     frames = split(pcm, config)
     features = np.empty((len(frames), config.n_mfcc), np.int32)
     for i in range(0, len(frames), _BLOCK_FRAMES):
         block = slice(i, i + _BLOCK_FRAMES)
-        # The frames go last, so that every operation runs along contiguous memory.
+        # Frames are the last axis, so that every operation runs along contiguous memory.
         re, im, raised = _spectrum(np.ascontiguousarray(frames[block].T, np.int64), constants)
         features[block] = _cepstrum(_mel_logarithms(re, im, raised, constants), constants).T
     return features
 
 
 class FixedFrontEnd:
-    """The same over a stream: samples in, the frames they complete out.
+    """The same for a stream: takes samples, returns the frames that they complete.
 
     Example:
         >>> front_end = FixedFrontEnd(FrontEndConfig())
@@ -53,39 +51,26 @@ class FixedFrontEnd:
         """Begin a stream.
 
         Raises:
-            KwsError: a front end that the C library cannot do.
+            KwsError: an unsupported front end.
         """
         constants_of(config)
         self.config = config
         self.reset()
 
     def reset(self) -> None:
-        """Forget the samples that wait for the rest of their frame."""
+        """Discard the samples of incomplete frames."""
         self._waiting = np.empty(0, np.int16)
 
     def feed(self, pcm: NDArray[np.int16]) -> NDArray[np.int32]:
         """Take the next samples, int16 [n] of any length, and return int32 [frames, n_mfcc], Q16.
 
         Raises:
-            KwsError: not int16, or not one channel.
+            KwsError: audio that is not int16 with one channel.
         """
-        _check(pcm)
-        samples = np.concatenate([self._waiting, pcm])
+        samples = np.concatenate([self._waiting, check_pcm(pcm)])
         features = fixed_mfcc(samples, self.config)
         self._waiting = samples[len(features) * self.config.hop_length :].copy()
         return features
-
-
-def _check(pcm: Any) -> None:
-    if isinstance(pcm, np.ndarray) and pcm.dtype == np.int16 and pcm.ndim == 1:
-        return
-    received = type(pcm).__name__
-    if isinstance(pcm, np.ndarray):
-        received = f"dtype {pcm.dtype}, shape {pcm.shape}"
-    raise KwsError(
-        f"Audio must be a NumPy array of int16, shape [n]. Received: {received}. "
-        "Convert it to int16 and average its channels first"
-    )
 
 
 def _spectrum(x: Ints, constants: Constants) -> tuple[Ints, Ints, Ints]:
@@ -153,7 +138,7 @@ def _halve_or_turn(re: Ints, im: Ints, angle: Ints, constants: Constants) -> tup
 
 
 def _butterflies(re: Ints, im: Ints) -> tuple[Ints, Ints]:
-    """Four-point DFTs over axis 1, whose middle two come swapped."""
+    """Four-point DFTs over axis 1, with its middle two entries swapped."""
     a_re, b_re, c_re, d_re = _sums(re)
     a_im, b_im, c_im, d_im = _sums(im)
     return (
@@ -178,7 +163,7 @@ def _turn(re: Ints, im: Ints, cosine: Ints, sine: Ints) -> tuple[Ints, Ints]:
 def _cosine_of(angle: Ints, constants: Constants) -> Ints:
     quarter = len(constants.cosine) - 1
     angle = np.where(angle > 2 * quarter, 4 * quarter - angle, angle)
-    # Both branches are looked up, so both indices must be valid.
+    # np.where evaluates both branches, so both indices must be valid.
     return np.where(
         angle <= quarter,
         constants.cosine[np.minimum(angle, quarter)],
@@ -211,9 +196,9 @@ def _mel_logarithms(re: Ints, im: Ints, raised: Ints, constants: Constants) -> I
     a, b = (re << shift) >> 16, (im << shift) >> 16
     root = _root_of(((a * (a + 1)) >> 1) + ((b * (b + 1)) >> 1), constants)
     back = shift + constants.mel_guard
-    heard = either >> constants.mel_guard != 0
-    up = ((root * constants.mel_weight[:, None]) >> back) * heard
-    down = ((root << 16) >> back) * heard - up
+    counted = either >> constants.mel_guard != 0
+    up = ((root * constants.mel_weight[:, None]) >> back) * counted
+    down = ((root << 16) >> back) * counted - up
     energy = np.zeros((constants.config.n_mels, re.shape[1]), np.int64)
     end = np.cumsum(constants.mel_bins)
     for run, (first, last) in enumerate(zip(end - constants.mel_bins, end, strict=True)):
@@ -225,7 +210,7 @@ def _mel_logarithms(re: Ints, im: Ints, raised: Ints, constants: Constants) -> I
 
 
 def _root_of(x: Ints, constants: Constants) -> Ints:
-    # 0 only where nothing is heard; any entry does.
+    # x is 0 only where its result is discarded, so any entry will do.
     i = np.maximum(x >> 24, 32) - 32
     entry, step = constants.root[i], np.diff(constants.root)[i]
     return entry + ((step * ((x >> 8) & 0xFFFF) + 0x8000) >> 16)

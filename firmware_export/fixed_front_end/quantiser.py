@@ -14,10 +14,10 @@ from kws.model_file import ModelCard
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class InputQuantiser:
-    """From MFCC in Q16 to the int8 input of a network: ``(mfcc - centre) * gain / 2^shift``."""
+    """Quantises MFCC in Q16: ``(mfcc - centre) * gain / 2^shift``."""
 
     centre: NDArray[np.int32]
-    """The MFCC that becomes 0, Q16 [n_mfcc]."""
+    """MFCC that becomes 0, Q16 [n_mfcc]."""
     gain: NDArray[np.int32]
     """Factor [n_mfcc], positive."""
     shift: NDArray[np.uint8]
@@ -34,25 +34,25 @@ class InputQuantiser:
 
 
 def input_quantiser(card: ModelCard, scale: float, zero_point: int) -> InputQuantiser:
-    """Fold the card's normalisation and the input tensor's quantisation into whole numbers.
+    """Fold the card's normalisation and the input tensor's quantisation into integers.
 
-    The function of `kws.network.Network.prepare`: ``rint((x - mean) / (std * scale)) +
+    The result is that of `kws.network.Network.prepare`: ``rint((x - mean) / (std * scale)) +
     zero_point``.
 
     Raises:
-        KwsError: numbers so large or so small that they do not fit.
+        KwsError: numbers too large or too small to be expressed.
     """
     std, mean = np.array(card.feature_std), np.array(card.feature_mean)
     with np.errstate(over="ignore", divide="ignore"):
         factor = 1.0 / (std * scale)
         centre = np.rint((mean - zero_point * std * scale) * 65536)
-    # shift so large that gain has 30 bits; a factor below 2^-17 gets by with fewer.
+    # The largest shift for which gain has 30 bits; a factor below 2^-17 has fewer.
     shift = np.minimum(62, 16 + 30 - np.frexp(factor)[1])
     if not (np.isfinite(factor).all() and shift.min() >= 1 and np.abs(centre).max() < 2.0**31):
         raise KwsError(
             "The normalisation of this model does not fit the firmware's 32 bits. Received: "
             f"feature_mean {list(card.feature_mean)}, feature_std {list(card.feature_std)}, input "
-            f"scale {scale}, zero point {zero_point}. Train with features of an ordinary size"
+            f"scale {scale}, zero point {zero_point}. Train with features of ordinary magnitude"
         )
     gain = np.minimum(np.rint(np.ldexp(factor, shift - 16)), 2.0**30)
     return InputQuantiser(
@@ -61,14 +61,14 @@ def input_quantiser(card: ModelCard, scale: float, zero_point: int) -> InputQuan
 
 
 def quantise_features(mfcc_q16: NDArray[np.int32], quantiser: InputQuantiser) -> NDArray[np.int8]:
-    """Return the int8 input of the network, bit for bit as C makes it.
+    """Return the int8 input of the network, bit for bit as in C.
 
     Args:
         mfcc_q16: from `fixed_mfcc` [..., n_mfcc].
         quantiser: from `input_quantiser`.
 
     Returns:
-        int8 [..., n_mfcc], rounded to nearest (a half upwards) and saturated.
+        int8 [..., n_mfcc], rounded to nearest (halves up) and saturated.
     """
     x = mfcc_q16.astype(np.int64) - quantiser.centre
     shift = quantiser.shift.astype(np.int64)

@@ -1,4 +1,4 @@
-"""The same constants as tables and macros in C."""
+"""The constants of a front end as tables and macros in C."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from firmware_export.fixed_front_end.constants import constants_of
 from kws.frontend import FrontEndConfig
 
 _QUANTISER_COMMENTS = {
-    "kws_input_centre_q16": "the MFCC that becomes 0, Q16",
-    "kws_input_gain": "factor from there on",
-    "kws_input_shift": "bits to shift the product to the right",
+    "kws_input_centre_q16": "MFCC that becomes 0, Q16",
+    "kws_input_gain": "factor of the difference from it",
+    "kws_input_shift": "bits that the product is shifted right by",
 }
 
 
@@ -28,14 +28,14 @@ class FixedTables:
     macros: dict[str, int]
     """Name and value of each macro for ``kws_model.h``; some are negative."""
     comments: Mapping[str, str]
-    """For each table (the quantiser's too) and macro what it holds, with its Q format."""
+    """What each table (the quantiser's too) and macro holds, with its Q format."""
 
 
 def tables(config: FrontEndConfig) -> FixedTables:
-    """Return all constants of the front end but those of the quantiser.
+    """Return all constants of the front end except those of the quantiser.
 
     Raises:
-        KwsError: a front end that the C library cannot do.
+        KwsError: an unsupported front end.
     """
     c = constants_of(config)
     arrays: list[tuple[str, NDArray[Any], str]] = [

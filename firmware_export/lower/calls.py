@@ -1,4 +1,4 @@
-"""Calls of kernels, and the constants and the state that they need: what lowering makes."""
+"""The result of lowering: calls of kernels, with the constants and the state that they need."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ConstArray:
-    """A constant array in flash; the C field that takes it is a pointer."""
+    """A constant array in flash, which a C structure points to."""
 
     values: NDArray[np.generic]
-    """Whole numbers of a type with a fixed width, in the shape that `label` explains."""
+    """Integers of a type with a fixed width, in the shape that `label` explains."""
     label: str
-    """What it holds: shape, unit, Q format; for a comment."""
+    """Comment in C: shape, unit, Q format."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Variable:
-    """State that lives from one invocation to the next."""
+    """State that is kept from one invocation to the next."""
 
     tensor: int
     """Its number in the graph."""
@@ -30,7 +30,7 @@ class Variable:
     count: int
     """Number of elements."""
     initial: int
-    """What every element is at the start and after a reset."""
+    """Value of every element at the start and after a reset."""
 
     @property
     def n_bytes(self) -> int:
@@ -48,14 +48,13 @@ class Call:
     """
 
     kernel: str
-    """Name of the kernel, for example ``conv``: C has its parameters as the type ``kws_conv``, in
-    the file ``kws_conv.c``."""
+    """Name of the kernel, for example ``conv``, whose parameters in C are a ``kws_conv``."""
     kind: str = ""
-    """Which of several in that file, for example ``max`` of ``pool``."""
+    """Variant of the kernel, for example ``max`` of ``pool``; mostly empty."""
     fields: Mapping[str, int | ConstArray]
     """The parameters, in the order of the struct."""
     inputs: tuple[int, ...]
-    """Tensors read: int8 activations; aliases are resolved."""
+    """Tensors read: int8 activations, with aliases resolved."""
     outputs: tuple[int, ...]
     """The tensor written: an int8 activation."""
     variables: tuple[Variable, ...] = ()
@@ -63,13 +62,13 @@ class Call:
     macs: int = 0
     """Multiply-accumulates of one call."""
     layer: str = "rest"
-    """``conv``, ``lstm`` or ``rest``, for the breakdown of time."""
+    """``conv``, ``lstm`` or ``rest``, for the breakdown of run time."""
     label: str = ""
-    """What it does, for a comment."""
+    """Comment in C: what it computes."""
 
     @property
     def function(self) -> str:
-        """The kernel in C, for example ``kws_conv_s8`` or ``kws_max_pool_s8``."""
+        """Its function in C, for example ``kws_conv_s8`` or ``kws_max_pool_s8``."""
         return "_".join(filter(None, ("kws", self.kind, self.kernel, "s8")))
 
     @property
@@ -79,5 +78,5 @@ class Call:
 
     @property
     def source(self) -> str:
-        """The file in `runtime/` that has it, for example ``kws_conv.c``."""
+        """Its file in `runtime/`, for example ``kws_conv.c``."""
         return f"kws_{self.kernel}.c"

@@ -1,4 +1,4 @@
-"""What keeps a tensor's shape: sums, tables, other scales, softmax."""
+"""Lowering of operators that keep a tensor's shape: sums, tables, rescaling, softmax."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def add(op: Operator) -> Call:
     left_shift = 20
     twice = 2.0 * max(scales)
     pairs = [quantise_multiplier(s / twice) for s in scales]
-    # As in the kernel's preparation, the divisor is rounded to float32.
+    # As LiteRT does when it prepares the kernel, round the divisor to float32.
     real = twice / float(np.float32(1 << left_shift) * out)
     pairs.append(quantise_multiplier(real))
     if real >= 1 or pairs[2][1] > 0:
@@ -60,8 +60,8 @@ def table(op: Operator) -> Call:
         if op.name == "LOGISTIC":
             y = np.float32(1) / (np.float32(1) + exp_f32(-x))
         else:
-            # C libraries do not agree on the last bit of tanhf; in one entry of a million that
-            # decides between two integers.
+            # C libraries disagree on the last bit of tanhf, which decides between two integers in
+            # one entry of a million.
             y = np.tanh(x.astype(np.float64)).astype(np.float32)
         rescaled = np.float32(1) / o * y
         away = np.trunc(rescaled.astype(np.float64) + np.copysign(0.5, rescaled))

@@ -1,4 +1,4 @@
-"""The fully connected layer."""
+"""Lowering of the fully connected layer."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def fully_connected(op: Operator) -> Call:
     matrix = whole_numbers(weights)
     scales = output_scales(op, source, weights, output)
     if len(scales) == 1:
-        # With one scale LiteRT multiplies those of input and weights in float32.
+        # With a single scale LiteRT multiplies input and weight scale in float32.
         product = op.scale(source, "input") * np.float32(weights.scales[0])
         scales = np.array([float(product) / float(op.scale(output, "output"))])
     return Call(

@@ -1,4 +1,4 @@
-"""The fused LSTM with 8-bit hidden and 16-bit cell state."""
+"""Lowering of the fused LSTM with 8-bit hidden state and 16-bit cell state."""
 
 from __future__ import annotations
 
@@ -33,11 +33,11 @@ def lstm(op: Operator) -> Call:
         if op.slot(slot) is not None:
             raise op.refuse(f"has {name}")
     if op.slot(1) is None:
-        raise op.refuse("has input and forget gates in one")
+        raise op.refuse("has coupled input and forget gates")
     if op.option("activation", 0, 255) != 4:
-        raise op.refuse("has another activation than tanh")
+        raise op.refuse("has an activation other than tanh")
     if op.option("time_major", 0, 255) or op.option("diagonal", 0, 255):
-        raise op.refuse("has time first, or diagonal weights")
+        raise op.refuse("is time-major or has diagonal weights")
     if len(source.shape) != 3 or source.shape[0] != 1:
         raise op.refuse(f"has an input of shape {source.shape}, not [1, steps, n]")
     _, steps, n_input = source.shape
@@ -46,7 +46,7 @@ def lstm(op: Operator) -> Call:
     r = [op.weights(slot, 2) for slot in range(5, 9)]
     units = w[0].shape[0]
     if any(t.shape != (units, n_input) for t in w) or any(t.shape != (units, units) for t in r):
-        raise op.refuse("has weights of shapes that do not fit each other")
+        raise op.refuse("has weights whose shapes do not match")
     if output.shape != (1, steps, units):
         raise op.refuse(f"has an output of shape {output.shape}")
     biases = [whole_numbers(op.constant(slot, "int32", (units,))) for slot in range(12, 16)]
@@ -95,21 +95,21 @@ def lstm(op: Operator) -> Call:
 
 
 def _state(op: Operator, output: Tensor, units: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the tensors of hidden state, cell state and o * tanh(c), checked."""
+    """Return the tensors of hidden state, cell state and o * tanh(c), once checked."""
     hidden, cell = op.slot(18), op.slot(19)
     number = op.intermediates[4] if len(op.intermediates) > 4 else -1
     if hidden is None or cell is None or number < 0:
-        raise op.refuse("has no state, or not in 8 and 16 bits")
+        raise op.refuse("has no state of 8 and 16 bits")
     inner = op.tensors[number]
     for tensor, dtype in ((hidden, "int8"), (cell, "int16")):
         if tensor.dtype != dtype or tensor.size != units or not tensor.is_variable:
-            raise op.refuse("has no state, or not in 8 and 16 bits")
+            raise op.refuse("has no state of 8 and 16 bits")
         op.claim_state(tensor)
     for tensor in (hidden, inner, output):
         op.scale(tensor, "state")
         op.zero_point(tensor, "state")
     if len(cell.scales) != 1 or cell.zero_points[0] != 0:
-        raise op.refuse("has a cell state without one scale, or with a zero point")
+        raise op.refuse("has a cell state without a single scale, or with a zero point")
     if cell.scales[0] not in [np.float32(2.0**-bits) for bits in range(9, 16)]:
         raise op.refuse(f"has a cell state of scale {cell.scales[0]}")
     return hidden, cell, inner
@@ -123,7 +123,7 @@ def _matrix(
     scale: np.float32,
     source: Tensor,
 ) -> dict[str, int | ConstArray]:
-    """Return the fields of the four gates' weights for one of the LSTM's two inputs."""
+    """Return the weight fields of the four gates for the input or the hidden state."""
     zero = int(source.zero_points[0])
     matrices = [whole_numbers(t) for t in gates]
     folded = [fold_zero_point(op, m, b, zero) for m, b in zip(matrices, biases, strict=True)]

@@ -1,4 +1,4 @@
-"""Real factors as whole numbers: a multiplier in Q31 and a power of two."""
+"""Real factors as integers: a multiplier in Q31 and a power of two."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import math
 def quantise_multiplier(real: float) -> tuple[int, int]:
     """Return (multiplier in Q31, shift) with real ≈ multiplier * 2^(shift - 31).
 
-    As TFLite's QuantizeMultiplier: rounded half up, and zero below 2^-32.
+    As in TFLite's QuantizeMultiplier: rounded half up, and zero below 2^-32.
     """
     if real == 0:
         return 0, 0

@@ -1,7 +1,7 @@
-"""An operator while it is lowered: what it reads and writes, each thing checked as it is taken.
+"""An operator while it is lowered, with checked access to its inputs, outputs and options.
 
-A model file may be foreign or broken. Every kernel relies on what is asked for here, and whatever
-it cannot rely on ends in one line that names the operator and the way out.
+A model file may come from elsewhere or be damaged. Kernels rely only on what is checked here; all
+else ends in an error of one line that names the operator and what to do.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ class Written:
     """What the operators before this one have written."""
 
     tensors: set[int]
-    """Tensors that hold a value: the model's inputs, and all outputs so far."""
+    """Tensors that hold a value: the model's inputs and all outputs so far."""
     states: set[int] = field(default_factory=set)
-    """Variables that an operator has for itself."""
+    """Variables that an operator has claimed."""
 
 
 class Operator:
@@ -34,8 +34,8 @@ class Operator:
     Args:
         graph: the model.
         number: the operator's number in it.
-        roots: for each tensor the one of which it is another name.
-        written: what stands before it runs.
+        roots: for each tensor the one that it is an alias of.
+        written: what earlier operators have written.
     """
 
     def __init__(self, graph: Graph, number: int, roots: list[int], written: Written) -> None:
@@ -58,21 +58,21 @@ class Operator:
         )
 
     def out_of_proportion(self) -> KwsError:
-        """Return the error about an output whose scale no multiplier of 32 bits reaches."""
-        return self.refuse("has an output whose scale is out of all proportion")
+        """Return the error about an output scale that a 32-bit multiplier cannot express."""
+        return self.refuse("has an output scale that is out of range")
 
     def makes_another_shape(self, source: Tensor, output: Tensor) -> KwsError:
-        """Return the error about an output that does not have the shape that the kernel gives."""
-        return self.refuse(f"makes shape {output.shape} of {source.shape}")
+        """Return the error about an output of another shape than the kernel computes."""
+        return self.refuse(f"turns shape {source.shape} into {output.shape}")
 
     def slot(self, slot: int) -> Tensor | None:
-        """Return the tensor in an input slot, None if it is empty."""
+        """Return the tensor in an input slot; None if it is empty."""
         if slot >= len(self.inputs) or self.inputs[slot] < 0:
             return None
         return self.tensors[self.inputs[slot]]
 
     def activation(self, slot: int) -> Tensor:
-        """Return an input that was computed before, int8 with one scale."""
+        """Return an input that was computed before: int8 with a single scale."""
         tensor = self.slot(slot)
         if tensor is None:
             raise self.refuse(f"has no input {slot}")
@@ -84,20 +84,20 @@ class Operator:
         return tensor
 
     def output(self) -> Tensor:
-        """Return the only output, int8 with one scale, that nothing has written before."""
+        """Return the only output, not written before: int8 with a single scale."""
         if len(self.outputs) != 1:
             raise self.refuse(f"has {len(self.outputs)} outputs")
         tensor = self.tensors[self.outputs[0]]
         self._check(tensor, "output")
         if tensor.index in self._written.tensors or tensor.data is not None:
-            raise self.refuse("writes what stands already")
+            raise self.refuse("writes a tensor that already has a value")
         return tensor
 
     def _check(self, tensor: Tensor, what: str) -> None:
         if tensor.dtype == "float32":
             raise KwsError(
-                "Firmware is made of int8 models. Received: a float model "
-                f"(operator {self._number}, {self.name}). Export with kws export --format int8"
+                "Firmware needs an int8 model. Received: a float model "
+                f"(operator {self._number}, {self.name}). Export it without --float"
             )
         if tensor.dtype != "int8":
             raise self.refuse(f"has an {what} of type {tensor.dtype}")
@@ -109,9 +109,9 @@ class Operator:
         self.zero_point(tensor, what)
 
     def scale(self, tensor: Tensor, what: str) -> np.float32:
-        """Return the one scale of a tensor; `what` names it where there is none."""
+        """Return the single scale of a tensor, which `what` names in errors."""
         if len(tensor.scales) != 1 or not 1e-30 < float(tensor.scales[0]) < 1e30:
-            raise self.refuse(f"has an {what} without one scale")
+            raise self.refuse(f"has an {what} without a single scale")
         return np.float32(tensor.scales[0])
 
     def zero_point(self, tensor: Tensor, what: str) -> int:
@@ -131,9 +131,9 @@ class Operator:
         return tensor
 
     def weights(self, slot: int, n_dimensions: int, channels: int | None = None) -> Tensor:
-        """Return constant int8 weights with so many dimensions and no zero points.
+        """Return constant int8 weights with this many dimensions and no zero points.
 
-        They have one scale, or one for each entry of the dimension `channels`, if that is given.
+        They have a single scale, or, if `channels` is given, one for each entry of that dimension.
         """
         weights = self.constant(slot, "int8")
         if len(weights.shape) != n_dimensions:
@@ -147,17 +147,17 @@ class Operator:
         if len(weights.scales) > 1 and channels is None:
             raise self.refuse("has weights with more than one scale")
         if len(weights.scales) > 1 and weights.quantised_dimension != channels:
-            raise self.refuse("has scales that are not those of its output channels")
+            raise self.refuse("has scales along a dimension other than its output channels")
         return weights
 
     def bias(self, slot: int, count: int) -> NDArray[np.int64]:
-        """Return biases [count], zeros if the slot is empty."""
+        """Return biases [count]; zeros if the slot is empty."""
         if self.slot(slot) is None:
             return np.zeros(count, np.int64)
         return whole_numbers(self.constant(slot, "int32", (count,)))
 
     def option(self, name: str, lowest: int = 0, highest: int = 1 << 16) -> int:
-        """Return a whole number among the options, within these bounds."""
+        """Return an integer option within these bounds."""
         value = self.options[name]
         if not lowest <= value <= highest:
             raise self.refuse(f"has {name} {value}")
@@ -170,7 +170,7 @@ class Operator:
         return tensor.shape[1:]
 
     def fused_range(self, output: Tensor) -> dict[str, int]:
-        """Return the range that the fused activation leaves, as int8."""
+        """Return the int8 range that the fused activation clamps to."""
         scale, zero = self.scale(output, "output"), self.zero_point(output, "output")
 
         def quantised(x: float) -> int:
@@ -193,26 +193,26 @@ class Operator:
         }
 
     def require_same_quantisation(self, source: Tensor, output: Tensor) -> None:
-        """Raise KwsError unless the bytes of both mean the same."""
+        """Raise KwsError unless both tensors have the same scale and zero point."""
         if source.scales[0] != output.scales[0] or source.zero_points[0] != output.zero_points[0]:
-            raise self.refuse("has an output quantised unlike its input")
+            raise self.refuse("has an output quantised differently from its input")
 
     def claim_state(self, tensor: Tensor) -> None:
-        """Take a variable for this operator alone.
+        """Claim a variable for this operator.
 
         Raises:
-            KwsError: another operator has it.
+            KwsError: another operator uses it.
         """
         if tensor.index in self._written.states:
-            raise self.refuse("shares its state with another")
+            raise self.refuse("shares its state with another operator")
         self._written.states.add(tensor.index)
 
     def names(self, *tensors: Tensor) -> tuple[int, ...]:
-        """Return the numbers of tensors, those that are other names resolved."""
+        """Return the numbers of tensors, with aliases resolved."""
         return tuple(self._roots[t.index] for t in tensors)
 
 
 def whole_numbers(tensor: Tensor) -> NDArray[np.int64]:
-    """Return the values of a constant, wide enough to add and multiply."""
+    """Return the values of a constant as int64, wide enough to add and multiply."""
     assert tensor.data is not None
     return tensor.data.astype(np.int64)

@@ -1,4 +1,4 @@
-"""What works along axes: means, slices, padding."""
+"""Lowering of operators that work along axes: means, slices, padding."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def mean(op: Operator) -> Call:
     s, o = op.scale(source, "input"), op.scale(output, "output")
     z, zero = op.zero_point(source, "input"), op.zero_point(output, "output")
     if op.option("keep_dims", 0, 255) and len(shape) == 4 and axes == [1, 2]:
-        # LiteRT has a kernel of its own for images, which rounds the zero point by itself.
+        # LiteRT has a separate kernel for images, which rounds the zero point separately.
         ratio = np.float32(z) * s / o
         ratio = ratio + np.float32(0.5) if ratio > 0 else ratio - np.float32(0.5)
         offset, bias, inner_up = 0, zero - int(ratio), inner // 16 * 16
@@ -82,7 +82,7 @@ def strided_slice(op: Operator) -> Call:
             high = low + 1
         count = -(-(high - low) // stride[d])
         if count < 1 or low >= size:
-            raise op.refuse("takes an empty part")
+            raise op.refuse("selects an empty part")
         first += low * pitch
         counts.append(count)
         steps.append(stride[d] * pitch)

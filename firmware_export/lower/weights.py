@@ -1,4 +1,4 @@
-"""What kernels with weights have in common: biases and output scales, made ready."""
+"""Biases and output scales, prepared alike for all kernels with weights."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from firmware_export.reader import Tensor
 def fold_zero_point(
     op: Operator, weights: NDArray[np.int64], bias: NDArray[np.int64], zero: int
 ) -> NDArray[np.int32]:
-    """Return biases with the input's zero point in them; weights [outputs, taps]."""
+    """Return biases with the input's zero point folded in; weights are [outputs, taps]."""
     folded = bias - zero * weights.sum(axis=1)
     most = np.abs(folded) + 128 * np.abs(weights).sum(axis=1)
     if int(most.max()) > 2**31 - 1:
@@ -25,7 +25,7 @@ def fold_zero_point(
 def output_scales(
     op: Operator, source: Tensor, weights: Tensor, output: Tensor
 ) -> NDArray[np.float64]:
-    """Return what accumulators are multiplied by, one number or one for each channel."""
+    """Return the factors from accumulators to outputs: one, or one for each channel."""
     scale, out = op.scale(source, "input"), op.scale(output, "output")
     return np.float64(scale) * weights.scales.astype(np.float64) / np.float64(out)
 
@@ -42,12 +42,12 @@ def weight_fields(
     """Return the fields `weights`, `bias`, `multipliers` and `shifts` of a kernel.
 
     Args:
-        op: whose; its bias is in slot 2.
-        matrix: the weights as C has them: [channels, taps] or [taps, channels].
+        op: the operator, whose bias is in slot 2.
+        matrix: the weights as stored in C: [channels, taps] or [taps, channels].
         source: the input.
-        scales: of the outputs (`output_scales`); one for all channels is repeated.
+        scales: from `output_scales`; a single one applies to all channels.
         shape: of the weights, for a comment.
-        channels: the dimension of `matrix` that is the output channels.
+        channels: the dimension of `matrix` that holds the output channels.
     """
     taps = np.moveaxis(matrix, channels, 0)
     bias = fold_zero_point(op, taps, op.bias(2, len(taps)), op.zero_point(source, "input"))

@@ -1,4 +1,4 @@
-"""What slides a window over an image: convolutions and pooling."""
+"""Lowering of operators that slide a window over an image: convolutions and pooling."""
 
 from __future__ import annotations
 
@@ -92,7 +92,7 @@ def pool(op: Operator) -> Call:
 def _window(
     op: Operator, source: Tensor, output: Tensor, filter_h: int, filter_w: int, channels: int
 ) -> dict[str, int]:
-    """Return the fields about shapes of what slides a window over an image."""
+    """Return the shape fields of an operator that slides a window over an image."""
     height, width, depth = op.image(source)
     out_h, out_w, out_c = op.image(output)
     fields = {

@@ -1,5 +1,5 @@
 /*
- * The stream: collects samples to frames and frames to steps, and asks for decisions.
+ * The stream: collects samples into frames and frames into steps, and decides after each step.
  *
  * SPDX-License-Identifier: Apache-2.0
  */
@@ -7,10 +7,10 @@
 
 #include <string.h>
 
-/* kws_model.h says how large a state is; the compiler checks that it is no larger. */
+/* Fails to compile if a state is larger than kws_model.h says. */
 typedef char kws_state_is_as_small_as_promised[sizeof(kws_state) <= KWS_STATE_BYTES ? 1 : -1];
 
-/* Forget everything heard, down to the last sample; thresholds stay. */
+/* Forget all audio; thresholds stay. */
 static void forget(kws_state *state)
 {
     state->frames = 0;
@@ -26,7 +26,7 @@ static void forget(kws_state *state)
     kws_decide_reset(&state->decide);
 }
 
-/* The R frames of a step are there: run the network, decide, and keep what later steps need. */
+/* The R frames of a step are complete: run the network, decide, keep what later steps need. */
 static int take_step(kws_state *state, kws_event *event)
 {
     enum { KEPT = KWS_RECEPTIVE_FRAMES - KWS_STRIDE_FRAMES };
@@ -44,12 +44,12 @@ static int take_step(kws_state *state, kws_event *event)
     }
     event->keyword = (uint16_t)keyword;
     event->score_q15 = score_q15;
-    /* The newest frame is the last that this step has seen; an event ends where that frame ends. */
+    /* An event ends where the newest frame ends, which is the last of this step. */
     event->time_samples = (state->frames - 1) * KWS_HOP_LENGTH + KWS_FRAME_LENGTH;
     return KWS_EVENT;
 }
 
-/* A whole frame is there: compute its features, and keep the samples that the next one shares. */
+/* A frame is complete: compute its features, and keep the samples that the next one shares. */
 static int take_frame(kws_state *state, kws_event *event)
 {
     enum { KEPT = KWS_FRAME_LENGTH - KWS_HOP_LENGTH };

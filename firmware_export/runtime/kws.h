@@ -5,15 +5,15 @@
  *     kws_event event;
  *
  *     kws_init(&state);
- *     while (microphone_gives(pcm, n)) {
+ *     while (microphone_read(pcm, n)) {
  *         if (kws_feed(&state, pcm, n, &event) == KWS_EVENT) {
  *             printf("%s\n", kws_labels[event.keyword]);
  *         }
  *     }
  *
  * The library allocates nothing, keeps nothing between calls outside `kws_state`, and uses no
- * floating point. One state is one stream of audio; several states may be used side by side, from
- * several threads too, but one state only from one thread at a time.
+ * floating point. One state is one stream of audio. Several states may be used side by side, also
+ * from several threads, but each by only one thread at a time.
  *
  * SPDX-License-Identifier: Apache-2.0
  */
@@ -36,43 +36,43 @@
 extern "C" {
 #endif
 
-/* New samples that bring one new answer of the network. */
+/* New samples for each step of the network. */
 #define KWS_STEP_SAMPLES (KWS_STRIDE_FRAMES * KWS_HOP_LENGTH)
 
 /*
- * The most samples that one kws_feed takes. Within so many samples lies at most one event, because
- * after each event the library rests for KWS_REFRACTORY_STEPS steps.
+ * The most samples that one call of kws_feed takes. They hold at most one event, because nothing
+ * fires for KWS_REFRACTORY_STEPS steps after an event.
  */
 #define KWS_MAX_FEED_SAMPLES ((KWS_REFRACTORY_STEPS + 1) * KWS_STEP_SAMPLES)
 
-/* What the calls return. Errors are negative, and a call that ends in one has changed nothing. */
+/* What the calls return. Errors are negative; a call that returns one has changed nothing. */
 enum {
     KWS_OK = 0,                     /* done, no event */
     KWS_EVENT = 1,                  /* done, and *event was written */
-    KWS_ERROR_NULL = -1,            /* a pointer that is needed is NULL */
+    KWS_ERROR_NULL = -1,            /* a required pointer is NULL */
     KWS_ERROR_TOO_LONG = -2,        /* more than KWS_MAX_FEED_SAMPLES at once */
     KWS_ERROR_NOT_INITIALISED = -3, /* kws_init was not called on this state, or it was overwritten */
     KWS_ERROR_FRONT_END = -4,       /* self-test: the features differ from the expected ones */
     KWS_ERROR_NETWORK = -5,         /* self-test: the posteriors differ */
     KWS_ERROR_DECISION = -6,        /* self-test: the events differ */
-    KWS_ERROR_THRESHOLD = -7        /* that label is no keyword, or the threshold not in 1 ... 32768 */
+    KWS_ERROR_THRESHOLD = -7        /* not a keyword, or the threshold is not in 1 ... 32768 */
 };
 
-/* A keyword was spoken. */
+/* A detected keyword. */
 typedef struct kws_event {
-    uint64_t time_samples; /* end of the audio it rests on, in samples since kws_init or kws_reset */
-    uint16_t keyword;      /* which: index into kws_labels, one of enum kws_label */
+    uint64_t time_samples; /* end of the audio behind it, in samples since kws_init or kws_reset */
+    uint16_t keyword;      /* index into kws_labels, one of enum kws_label */
     uint16_t score_q15;    /* mean posterior over the window, Q15 (32768 is 1), rounded down */
 } kws_event;
 
 /*
  * All that the library remembers. Its size is known at compile time: sizeof(kws_state), at most
- * KWS_STATE_BYTES. Put it where you like (static, in a structure of yours, on a large stack); it
- * needs no other alignment than the compiler gives it. The fields are the library's own.
+ * KWS_STATE_BYTES. It may be static, part of your own structure or on a large stack, and needs no
+ * special alignment. The fields are private.
  */
 typedef struct kws_state {
     uint64_t frames;         /* MFCC frames computed since kws_init or kws_reset */
-    uint64_t steps;          /* answers of the network since then */
+    uint64_t steps;          /* steps of the network since then */
     uint32_t mark;           /* KWS_STATE_MARK once kws_init has run */
     uint32_t pcm_held;       /* samples waiting in pcm, 0 to KWS_FRAME_LENGTH - 1 between calls */
     uint32_t features_held;  /* frames waiting in features, 0 to KWS_RECEPTIVE_FRAMES - 1 */
@@ -83,26 +83,26 @@ typedef struct kws_state {
         int32_t network[KWS_WORK_WORDS];            /* activations, at planned offsets */
     } work;
     kws_model_state model;        /* what the network carries from step to step */
-    int16_t pcm[KWS_FRAME_LENGTH]; /* the beginning of the next frame, full scale 32768 */
+    int16_t pcm[KWS_FRAME_LENGTH]; /* beginning of the next frame, full scale 32768 */
     int8_t features[KWS_RECEPTIVE_FRAMES * KWS_N_MFCC]; /* [frame, coefficient], the network's scale */
-    int8_t posteriors[KWS_N_LABELS]; /* newest answer; probability = (value + 128) / 256 */
+    int8_t posteriors[KWS_N_LABELS]; /* newest; probability = (value + 128) / 256 */
 } kws_state;
 
 /* Prepare a state for its first sample. Returns KWS_OK or KWS_ERROR_NULL. */
 int kws_init(kws_state *state);
 
 /*
- * Forget everything heard: the next sample is the first of a new stream. Thresholds stay as they were
- * set. Call it when audio was lost. Returns KWS_OK, KWS_ERROR_NULL or KWS_ERROR_NOT_INITIALISED.
+ * Begin a new stream with the next sample; thresholds stay as they were set. Call it when audio was
+ * lost. Returns KWS_OK, KWS_ERROR_NULL or KWS_ERROR_NOT_INITIALISED.
  */
 int kws_reset(kws_state *state);
 
 /*
- * Set how sure one keyword must be in this stream, in place of the model's threshold, until kws_init.
+ * Set the threshold of one keyword in this stream, in place of the model's, until kws_init.
  *
  * keyword        index into kws_labels, one of enum kws_label
- * threshold_q15  mean posterior from which on it fires, 1 to 32768: 0.8 is 26214. Lower fires more
- *                often, rightly and wrongly. 32768 is never reached and switches the keyword off.
+ * threshold_q15  lowest mean posterior at which it fires, 1 to 32768: 0.8 is 26214. A lower one
+ *                means fewer misses and more false alarms. 32768, never reached, switches it off.
  *
  * Returns KWS_OK, KWS_ERROR_NULL, KWS_ERROR_NOT_INITIALISED or KWS_ERROR_THRESHOLD.
  */
@@ -112,24 +112,24 @@ int kws_set_threshold(kws_state *state, int keyword, uint32_t threshold_q15);
  * Take the next samples of the stream.
  *
  * pcm    int16 [n], mono, KWS_SAMPLE_RATE_HZ; any n from 0 to KWS_MAX_FEED_SAMPLES. How a stream is
- *        cut into calls changes nothing in its events.
+ *        cut into calls does not affect its events.
  * event  written if, and only if, KWS_EVENT is returned.
  *
- * Most calls take short: KWS_FRAME_LENGTH samples are collected before the front end runs once for
- * every KWS_HOP_LENGTH new samples and the network for every KWS_STEP_SAMPLES.
+ * Most calls are short: once KWS_FRAME_LENGTH samples are there, the front end runs for every
+ * KWS_HOP_LENGTH new samples, and the network for every KWS_STEP_SAMPLES.
  *
  * Returns KWS_OK, KWS_EVENT or an error.
  */
 int kws_feed(kws_state *state, const int16_t *pcm, size_t n, kws_event *event);
 
-/* MFCC frames and answers of the network since kws_init or kws_reset; 0 for a state of NULL. */
+/* MFCC frames and steps of the network since kws_init or kws_reset; 0 for a state of NULL. */
 uint64_t kws_frames(const kws_state *state);
 uint64_t kws_steps(const kws_state *state);
 
 /*
  * The newest frame, int32 [KWS_N_MFCC] in Q16 (zeros before the first), and the newest posteriors,
- * int8 [KWS_N_LABELS] (-128 before the first). They point into the state. Who feeds at most
- * KWS_HOP_LENGTH samples at a time sees every one of them. NULL for a state of NULL.
+ * int8 [KWS_N_LABELS] (-128 before the first). They point into the state. To see every one of them,
+ * feed at most KWS_HOP_LENGTH samples at a time. NULL for a state of NULL.
  */
 const int32_t *kws_last_frame(const kws_state *state);
 const int8_t *kws_last_posteriors(const kws_state *state);

@@ -5,11 +5,11 @@
 
 #include "kws_fixed_point.h"
 
-#define LEFT_SHIFT 20 /* both inputs are brought to one scale with so many bits below the point */
+#define LEFT_SHIFT 20 /* fractional bits of the common scale of both inputs */
 
 /*
- * x in that scale; shift <= 0. LiteRT shifts before it multiplies in whole blocks of 16 elements,
- * and after it in what is left over, where the result is rounded once more.
+ * x in that scale; shift <= 0. In whole blocks of 16 elements LiteRT shifts before it multiplies;
+ * in the remainder it shifts afterwards, which rounds once more.
  */
 static int32_t bring(int32_t x, int32_t multiplier, int shift, int in_block)
 {

@@ -6,7 +6,7 @@
 #include "kws_dot.h"
 #include "kws_fixed_point.h"
 
-/* Adds what the padding contributes: `n` taps of each row, all of the value `padding`. */
+/* Adds the products of the padding: `n` taps of each row, all of the value `padding`. */
 static void add_padding(int32_t padding, const int8_t *weights, int32_t stride, int32_t n,
                         int32_t rows, int32_t *sums)
 {

@@ -3,14 +3,14 @@
  */
 #include "kws_dot.h"
 
-/* See kws_fixed_point.h: negative numbers have to keep their sign when they are shifted. */
+/* Right shifts must keep the sign of negative numbers, see kws_fixed_point.h. */
 typedef char kws_kernels_are_arithmetic[(-3 >> 1) == -2 ? 1 : -1];
 
 /*
- * Which loop over four rows: the one for Arm cores that multiply two pairs of 16 bits at once
- * (Cortex-M4 and up) and may read them from any address, the one for those with the first Thumb
- * instructions only (Cortex-M0, M23), or plain C. KWS_PLAIN_C asks for the last: where the compiler
- * has not the 13 registers of the first (-ffixed-r9, -fropi). All give the same sums.
+ * The loop over four rows: one for Arm cores that multiply two pairs of 16 bits at once and read
+ * words at any address (Cortex-M4 and up), one for cores with Thumb-1 only (Cortex-M0, M23), or
+ * plain C. Define KWS_PLAIN_C for the last if the compiler lacks the 13 registers that the first
+ * needs (-ffixed-r9, -fropi). All compute the same sums.
  */
 #if defined(__GNUC__) && defined(__ARM_FEATURE_DSP) && defined(__ARM_FEATURE_UNALIGNED) && \
     !defined(KWS_PLAIN_C)
@@ -33,10 +33,10 @@ int32_t kws_dot_s8(const int8_t *a, const int8_t *b, int32_t n)
 /* The sums of four rows; n > 0. */
 #ifdef KWS_DOT_THUMB1
 /*
- * A compiler does not see that sums can stay in the upper registers, which instructions of the
- * first Thumb add to but do nothing else with. Arguments: r0 x, r1 weights, r2 stride, r3 n, and on
- * the stack the sums. In the loop r3 counts from -n to 0, r0 is the end of x, r1, r4, r5, r6 those
- * of the rows, r2 a value of x, r7 a weight and then their product, r8 ... r11 the sums.
+ * Compilers do not keep sums in the upper registers, which Thumb-1 can add to but do little else
+ * with. Arguments: r0 x, r1 weights, r2 stride, r3 n, and on the stack the sums. In the loop r3
+ * counts from -n to 0, r0 is the end of x, r1, r4, r5, r6 are the ends of the rows, r2 is a value
+ * of x, r7 a weight and then their product, r8 ... r11 are the sums.
  */
 __attribute__((naked, noinline)) static void
 dot4(const int8_t *x __attribute__((unused)), const int8_t *weights __attribute__((unused)),
@@ -104,9 +104,10 @@ static void dot4(const int8_t *x, const int8_t *weights, int32_t stride, int32_t
         uint32_t even, odd, word, pair;
 
         /*
-         * Four products of each row in every turn. sxtb16 makes a pair of 16 bits of bytes 0 and 2,
-         * or of 1 and 3; smlad adds the two products of two pairs. These cores read words at any
-         * address. In C the same instructions cost a quarter more, for pointers that move.
+         * Four products of each row in every iteration. sxtb16 extends bytes 0 and 2, or 1 and 3,
+         * to a pair of 16 bits; smlad adds the two products of two pairs. These cores read words at
+         * any address. Written in C, the same instructions cost a quarter more, for moving
+         * pointers.
          */
         __asm__ volatile("1:  ldr %[odd], [%[x]], #4\n"
                          "    sxtb16 %[even], %[odd]\n"

@@ -4,10 +4,10 @@
 enum {
     PAIRS = KWS_FRAME_LENGTH / 2,   /* length of the complex FFT, 2^KWS_FFT_LOG2 */
     QUARTER = KWS_FRAME_LENGTH / 4, /* a right angle in steps of kws_cos_q31 */
-    /* Stages with twiddle factors; each halves its values. The first has none and does not. */
+    /* Stages with twiddle factors, which halve their values. The first stage has none. */
     HALVINGS = (KWS_FFT_LOG2 - 1) / 2,
-    /* Fractional bits of the windowed samples. No intermediate result can pass the sum of the
-     * magnitudes of the windowed pairs that it is made of. For all of them that is
+    /* Fractional bits of the windowed samples. No intermediate result can exceed the sum of the
+     * magnitudes of the windowed pairs that it is made of. For all of them that sum is
      * 2^15 * sqrt(2) * PAIRS / 2, since the window's mean is 1/2; the pairs of a shorter FFT are
      * spread evenly over the frame, where the window's mean is the same. After all halvings it is
      * 2^(15 + 1/2 + KWS_FFT_LOG2 - 1 - HALVINGS), which with the bits below is 2^30.5: half a bit
@@ -15,8 +15,8 @@ enum {
     SAMPLE_BITS = 16 - KWS_FFT_LOG2 + HALVINGS
 };
 
-/* Whether small functions become part of their callers decides much of the time. Only where a
- * product takes the registers that the caller needs is `turn` better off alone. */
+/* Inlining small functions matters much for speed. Only where a product takes the registers that the
+ * caller needs is `turn` better not inlined. */
 #if defined(__GNUC__)
 #define INLINE static inline __attribute__((always_inline))
 #else
@@ -79,8 +79,8 @@ static void look_up(int angle, int32_t *factor)
     factor[1] = sign * sine;
 }
 
-/* sample (16 bits) * window (Q31) with SAMPLE_BITS fractional bits, rounded down. That is half a
- * unit too low everywhere, which shows in bin 0 only. */
+/* sample (16 bits) * window (Q31) with SAMPLE_BITS fractional bits, rounded down: half a unit too
+ * low on average, which affects bin 0 only. */
 INLINE int32_t windowed(int32_t sample, int32_t window)
 {
 #if defined(KWS_SHORT_PRODUCTS)
@@ -92,8 +92,8 @@ INLINE int32_t windowed(int32_t sample, int32_t window)
 #endif
 }
 
-/* Window, first stage and bit-reversed order in one: four-point DFTs of pairs a quarter of the
- * frame apart, whose windows share a cosine and a sine. Samples are multiplied with `factor`. */
+/* Window, first stage and bit reversal in one: four-point DFTs of pairs a quarter of the frame
+ * apart, whose windows share a cosine and a sine. Samples are multiplied by `factor`. */
 static void first_stage(const int16_t *frame, int32_t factor, int32_t *data)
 {
     const int32_t half = 1 << 30; /* of the window's height, Q31 */
@@ -129,8 +129,8 @@ static void first_stage(const int16_t *frame, int32_t factor, int32_t *data)
     }
 }
 
-/* Four-point DFT in place of z0, z1, z2, z3, which are `length` pairs apart. They come in
- * bit-reversed order (0, 2, 1, 3 in time), halved but for the first. */
+/* Four-point DFT in place of z0, z1, z2, z3, which are `length` pairs apart, in bit-reversed order
+ * (0, 2, 1, 3 in time). All but the first are halved already. */
 static void four_points(int32_t *z0, int length)
 {
     int32_t *const z1 = z0 + 2 * length, *const z2 = z1 + 2 * length, *const z3 = z2 + 2 * length;
@@ -153,7 +153,7 @@ static void four_points(int32_t *z0, int length)
 static void other_stages(int32_t *data)
 {
     const int32_t *const end = data + 2 * PAIRS;
-    int length = 4;         /* of the FFTs that are done */
+    int length = 4;         /* of the FFTs computed so far */
     int step = QUARTER / 4; /* 2 pi / (4 length), in steps of kws_cos_q31 */
     for (; length <= PAIRS / 4; length *= 4, step = kws_floor_shift(step, 2)) {
         for (int32_t *z = data; z < end; z += 8 * length) {
@@ -195,8 +195,8 @@ static void other_stages(int32_t *data)
 /* From the FFT of pairs to that of single samples, in place, for bins 1..PAIRS - 1.
  * With Z the FFT of even + i odd: E = (Z[k] + conj Z[-k]) / 2, O = (Z[k] - conj Z[-k]) / 2i,
  * X[k] = E + w O and X[PAIRS - k] = conj(E - w O), w = exp(-2 pi i k / KWS_FRAME_LENGTH).
- * Nothing overflows: over such bins a cosine's mean magnitude is at most sqrt(1/2), so that no
- * |X|, 2|E| or 2|O| passes 2^30.5. */
+ * Nothing overflows: over such bins a cosine's mean magnitude is at most sqrt(1/2), so no |X|, 2|E|
+ * or 2|O| exceeds 2^30.5. */
 static void separate(int32_t *data)
 {
     int32_t *low = data + 2, *high = data + 2 * (PAIRS - 1);
@@ -211,12 +211,12 @@ static void separate(int32_t *data)
         high[0] = even_re - odd[0];
         high[1] = odd[1] - even_im;
     }
-    /* In the middle X = conj Z, and only its magnitude is asked for. */
+    /* In the middle X = conj Z, of which only the magnitude is used. */
 }
 
 int kws_spectrum(const int16_t *frame, int32_t *spectrum)
 {
-    int32_t used = 1; /* bits that some sample needs beside its sign */
+    int32_t used = 1; /* bits that any sample needs besides its sign */
     for (int i = 0; i < KWS_FRAME_LENGTH; i++) {
         used |= frame[i] ^ kws_floor_shift(frame[i], 15);
     }

@@ -37,8 +37,8 @@ static int32_t log_above_floor(uint32_t energy, int raised)
 }
 
 /* Mel filters over the spectrum, and the logarithm: the first KWS_N_MELS words become
- * log_above_floor of each filter. They are written where bins were that have been read before: no
- * bin is in more than two filters, and a bin takes two words. */
+ * log_above_floor of each filter. They overwrite bins that have been read already: no bin is in
+ * more than two filters, and a bin takes two words. */
 static void mel_logarithms(int32_t *work, int raised)
 {
     const int32_t *bin = work + 2 * KWS_MEL_FIRST_BIN;
@@ -51,8 +51,8 @@ static void mel_logarithms(int32_t *work, int raised)
             if ((re | im) >> KWS_MEL_GUARD == 0) {
                 continue; /* less than one unit of the sums */
             }
-            /* Raise both until one fills 32 bits and keep the upper 16. What is cut off is half a
-             * unit on average, and (a + 1/2)^2 is a (a + 1) but for 1/4. */
+            /* Shift both left until one fills 32 bits, and keep the upper 16. What is cut off is
+             * half a unit on average, and (a + 1/2)^2 is a (a + 1) + 1/4. */
             const int shift = kws_leading_zeros(re | im);
             const uint32_t a = (re << shift) >> 16, b = (im << shift) >> 16;
             const uint32_t root = root_of(((a * (a + 1u)) >> 1) + ((b * (b + 1u)) >> 1));
@@ -94,8 +94,8 @@ void kws_frontend_frame(const int16_t frame[KWS_FRAME_LENGTH],
 {
     const int raised = kws_spectrum(frame, work);
     mel_logarithms(work, raised);
-    /* A row of the DCT is its own mirror image (even) or minus that (odd): sums and differences of
-     * mirrored filters halve the products. */
+    /* Even rows of the DCT are symmetric and odd rows antisymmetric: sums and differences of
+     * mirrored filters halve the number of products. */
     for (int i = 0; i < KWS_N_MELS / 2; i++) {
         const int32_t first = work[i], last = work[KWS_N_MELS - 1 - i];
         work[i] = first + last;
@@ -107,7 +107,7 @@ void kws_frontend_frame(const int16_t frame[KWS_FRAME_LENGTH],
             dot(odd ? work + KWS_N_MELS - 1 : work, odd ? -1 : 1, kws_dct + k * HALF_MELS);
         mfcc_q16[k] = kws_floor_shift(sum + ((1 << KWS_DCT_SHIFT) >> 1), KWS_DCT_SHIFT);
     }
-    /* The logarithms were counted from the floor; a constant shows in coefficient 0 only. */
+    /* The logarithms are relative to the floor; a constant affects coefficient 0 only. */
     mfcc_q16[0] += KWS_MFCC0_FLOOR_Q16;
 }
 

@@ -4,7 +4,7 @@
  *
  *   spectrum -> magnitude -> mel filters -> natural logarithm, clamped -> DCT-II
  *
- * The same numbers as the Python package's `firmware_export.fixed_front_end`, bit for bit.
+ * Bit for bit the same as the Python package's `firmware_export.fixed_front_end`.
  */
 #ifndef KWS_FRONTEND_H
 #define KWS_FRONTEND_H
@@ -17,7 +17,7 @@
 extern "C" {
 #endif
 
-/* Words of scratch memory for kws_frontend_frame; nothing in it needs to be kept between calls. */
+/* Words of scratch memory for kws_frontend_frame, not needed between calls. */
 #define KWS_FRONTEND_WORK_WORDS KWS_FRAME_LENGTH
 
 /* Tables, see kws_tables.c. */
@@ -26,18 +26,19 @@ extern "C" {
 extern const uint16_t kws_root[225];
 /* ln(1 + i / 128), Q16, i = 0..128 */
 extern const uint16_t kws_ln_q16[129];
-/* The corners of the mel filters cut the bins of the FFT into KWS_N_MELS + 1 runs: how many bins
- * are in each, from bin KWS_MEL_FIRST_BIN on. In run m filter m rises and filter m - 1 falls. */
+/* The corners of the mel filters divide the bins of the FFT, from bin KWS_MEL_FIRST_BIN on, into
+ * KWS_N_MELS + 1 runs: the number of bins in each. In run m filter m rises and filter m - 1
+ * falls. */
 extern const uint16_t kws_mel_bins[KWS_N_MELS + 1];
-/* For each of these bins the weight in the filter that rises, Q16; in the one that falls it is
- * 1 minus that. */
+/* For each of these bins the weight in the rising filter, Q16; in the falling one it is 1 minus
+ * that. */
 extern const uint16_t kws_mel_weight_q16[KWS_MEL_WEIGHTS];
 /* First half (and middle) of the rows of the DCT [KWS_N_MFCC][(KWS_N_MELS + 1) / 2], Q(14 +
- * KWS_DCT_SHIFT). The second half of an even row mirrors it, that of an odd row with the other
- * sign. */
+ * KWS_DCT_SHIFT). The second half of an even row mirrors it; that of an odd row mirrors and negates
+ * it. */
 extern const int16_t kws_dct[KWS_N_MFCC * ((KWS_N_MELS + 1) / 2)];
 /* Normalisation and int8 quantisation in one: int8 = (mfcc_q16 - centre) * gain / 2^shift. */
-extern const int32_t kws_input_centre_q16[KWS_N_MFCC]; /* the MFCC that gives 0, Q16 */
+extern const int32_t kws_input_centre_q16[KWS_N_MFCC]; /* MFCC that becomes 0, Q16 */
 extern const int32_t kws_input_gain[KWS_N_MFCC];
 extern const uint8_t kws_input_shift[KWS_N_MFCC]; /* 1..62 */
 

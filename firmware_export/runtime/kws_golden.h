@@ -1,5 +1,5 @@
 /*
- * What the self-test says and has to hear. The contents are generated: kws_golden.c.
+ * The self-test's signal and the results that it expects, generated in kws_golden.c.
  *
  * SPDX-License-Identifier: Apache-2.0
  */
@@ -16,15 +16,15 @@ extern "C" {
 
 /* A sound of the signal: pulses or noise through three resonators. */
 typedef struct kws_sound {
-    uint16_t samples;   /* how long */
+    uint16_t samples;   /* length */
     uint16_t period;    /* samples from pulse to pulse; 0: noise */
     int32_t loudness;   /* 0 to 64 */
     int32_t a[3], b[3]; /* resonators, Q14: y = x + a y[-1] - b y[-2] */
 } kws_sound;
 
-/* An event that has to come. */
+/* An expected event. */
 typedef struct kws_golden_event {
-    uint32_t when;      /* end of its audio in samples; in the test of decisions: number of the step */
+    uint32_t when;      /* end of its audio in samples; in the test of decisions the step */
     uint16_t keyword;   /* index into kws_labels */
     uint16_t score_q15; /* mean posterior, Q15 */
 } kws_golden_event;
@@ -34,9 +34,9 @@ extern const kws_sound kws_golden_sounds[KWS_GOLDEN_SOUNDS];
 extern const uint32_t kws_golden_frames[KWS_GOLDEN_FRAMES];
 extern const int8_t kws_golden_posteriors[KWS_GOLDEN_STEPS * KWS_N_LABELS]; /* [step, label] */
 
-/* Events of the signal, and of the test of decisions, which makes its own posteriors: for each keyword
- * KWS_GOLDEN_ROUNDS times KWS_GOLDEN_STRETCH steps of it and as many without. After the last event
- * stands one that never comes. */
+/* Events in the signal, and in the test of decisions, which makes its own posteriors: for each
+ * keyword, KWS_GOLDEN_ROUNDS times KWS_GOLDEN_STRETCH steps with it and as many without. Each list
+ * ends with an event that never occurs. */
 extern const kws_golden_event kws_golden_events[KWS_GOLDEN_EVENTS + 1];
 extern const kws_golden_event kws_golden_decisions[KWS_GOLDEN_DECISIONS + 1];
 

@@ -2,15 +2,16 @@
  * The operators of a network, on int8 activations with the rounding of TFLite's kernels.
  *
  * Every kernel takes its parameters, its input, its output, then further inputs and state. Buffers
- * of one call do not overlap. Shapes are channels-last; batches are of one. Nothing is allocated,
- * nothing outside the arguments is changed.
+ * of one call do not overlap. Shapes are channels-last, without a batch dimension. Nothing is
+ * allocated, and nothing outside the arguments is changed.
  *
- * Zero points of inputs are in the biases already: bias = b - zero_point * sum(weights), and no sum
- * of a bias and products leaves 32 bits. A scale is multiplier * 2^(shift - 31), multiplier in Q31.
+ * Zero points of inputs are folded into the biases: bias = b - zero_point * sum(weights), and no
+ * sum of a bias and products exceeds 32 bits. A scale is multiplier * 2^(shift - 31), multiplier in
+ * Q31.
  *
- * Where a scaled value lies just between two integers, TFLite's vectorised loops and the loops that
- * follow for what is left over do not all round alike. `..._up` says how many elements or channels,
- * from the first, are rounded up then; those after them are rounded away from zero.
+ * Where a scaled value lies exactly between two integers, TFLite's vectorised loops and its loops
+ * over the remainder do not all round alike. `..._up` is the number of elements or channels, from
+ * the first, that are rounded up; the rest are rounded away from zero.
  *
  * SPDX-License-Identifier: Apache-2.0
  */
@@ -41,7 +42,7 @@ typedef struct kws_conv {
 
 void kws_conv_s8(const kws_conv *p, const int8_t *in, int8_t *out);
 
-/* Depthwise convolution: output channel i looks at input channel i / (output_c / input_c). */
+/* Depthwise convolution: output channel i depends on input channel i / (output_c / input_c). */
 typedef struct kws_depthwise {
     int32_t input_h, input_w, input_c;    /* input [input_h, input_w, input_c] */
     int32_t output_h, output_w, output_c; /* output [output_h, output_w, output_c] */
@@ -51,7 +52,7 @@ typedef struct kws_depthwise {
     int32_t input_zero_point;             /* value of the padding, -128 ... 127 */
     int32_t output_zero_point;            /* -128 ... 127 */
     int32_t output_min, output_max;       /* range after the activation, -128 ... 127 */
-    int32_t channels_up;                  /* channels rounded up in doubt */
+    int32_t channels_up;                  /* channels with halves rounded up */
     const int8_t *weights;                /* [filter_h, filter_w, output_c] */
     const int32_t *bias;                  /* [output_c], with the input's zero point */
     const int32_t *multipliers;           /* [output_c], Q31 */
@@ -60,7 +61,7 @@ typedef struct kws_depthwise {
 
 void kws_depthwise_s8(const kws_depthwise *p, const int8_t *in, int8_t *out);
 
-/* Pooling: input and output have the same scale; padding takes no part. */
+/* Pooling: input and output have the same scale; padding is ignored. */
 typedef struct kws_pool {
     int32_t input_h, input_w, input_c; /* input [input_h, input_w, input_c] */
     int32_t output_h, output_w;        /* output [output_h, output_w, input_c] */
@@ -114,7 +115,7 @@ typedef struct kws_lstm {
     int32_t cell_integer_bits;         /* the cell is Qm.(15 - m), m = 0 ... 6 */
     int32_t cell_min, cell_max;        /* range of the cell, in its own scale */
     int32_t output_multiplier;         /* from output gate * tanh(cell), Q0.30; Q31 */
-    int32_t output_shift;              /* power of two of this */
+    int32_t output_shift;              /* its power of two */
     int32_t output_zero_point;         /* -128 ... 127 */
 } kws_lstm;
 
@@ -129,10 +130,10 @@ typedef struct kws_softmax {
 
 void kws_softmax_s8(const kws_softmax *p, const int8_t *in, int8_t *out);
 
-/* The same numbers in another scale. */
+/* Rescaling. */
 typedef struct kws_quantize {
     int32_t size;              /* elements */
-    int32_t size_up;           /* elements rounded up in doubt */
+    int32_t size_up;           /* elements with halves rounded up */
     int32_t input_zero_point;  /* -128 ... 127 */
     int32_t output_zero_point; /* -128 ... 127 */
     int32_t multiplier, shift; /* scale, Q31 */
@@ -151,10 +152,10 @@ void kws_lut_s8(const kws_lut *p, const int8_t *in, int8_t *out);
 /* Mean over the middle one of three dimensions. */
 typedef struct kws_mean {
     int32_t outer, count, inner; /* input [outer, count, inner], output [outer, inner] */
-    int32_t inner_up;            /* of the inner ones, those rounded up in doubt */
+    int32_t inner_up;            /* inner ones with halves rounded up */
     int32_t offset;              /* added to the sum of `count` values */
     int32_t multiplier, shift;   /* scale, with 1 / count in it; Q31 */
-    int32_t bias;                /* added to what that gives */
+    int32_t bias;                /* added to the result */
 } kws_mean;
 
 void kws_mean_s8(const kws_mean *p, const int8_t *in, int8_t *out);
@@ -172,7 +173,7 @@ void kws_strided_slice_s8(const kws_strided_slice *p, const int8_t *in, int8_t *
 typedef struct kws_pad {
     int32_t size;                           /* elements of the output */
     int32_t value;                          /* of the padding, -128 ... 127 */
-    int32_t first;                          /* index of the first element that is none */
+    int32_t first;                          /* index of the first element that is not padding */
     int32_t count0, count1, count2, count3; /* elements of each loop, the innermost last */
     int32_t step0, step1, step2, step3;     /* distance in the output, in elements */
 } kws_pad;

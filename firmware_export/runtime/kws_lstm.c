@@ -1,14 +1,14 @@
 /*
  * One LSTM layer (Hochreiter & Schmidhuber, 1997):
  *
- *   i, f, o = sigmoid(W x + R h + b)    g = tanh(W x + R h + b)    each with weights of its own
+ *   i, f, o = sigmoid(W x + R h + b)    g = tanh(W x + R h + b)    each with its own weights
  *   c = f * c + i * g                   h = o * tanh(c)
  *
- * x and h are int8, the gates before their function Q3.12, after it Q0.15, the cell c int16 with a
- * power of two as its scale. The functions are those of gemmlowp in 16 bits: e^x from a polynomial
- * and powers, then a division by Newton's method. Values of 16 bits are computed with
- * 32; that no intermediate result leaves 16 bits follows from the ranges stated, and tests compare
- * all 65,536 inputs.
+ * x and h are int8; the gates are Q3.12 before their function and Q0.15 after it; the cell c is
+ * int16 with a power of two as its scale. The functions are gemmlowp's in 16 bits: e^x from a
+ * polynomial and powers, then a division by Newton's method. Values of 16 bits are computed in 32;
+ * the stated ranges keep every intermediate result within 16 bits, and tests compare all 65,536
+ * inputs.
  *
  * SPDX-License-Identifier: Apache-2.0
  */
@@ -19,9 +19,9 @@
 #include "kws_dot.h"
 #include "kws_fixed_point.h"
 
-#define ONE 32767 /* 1 in Q0.15, as near as it gets */
+#define ONE 32767 /* 1 in Q0.15, as close as possible */
 
-/* a * b in Q0.15, to the nearest, halves up. */
+/* a * b in Q0.15, rounded to nearest, halves up. */
 static inline int32_t multiply(int32_t a, int32_t b)
 {
     return kws_shift_right(a * b + (1 << 14), 15);
@@ -81,7 +81,7 @@ static int32_t exp_of_negative(int32_t a, int bits)
     return result;
 }
 
-/* A better x for 1 / half, Q2.13, by Newton's method. */
+/* A better approximation x of 1 / half, Q2.13, by Newton's method. */
 static inline int32_t improve(int32_t x, int32_t half)
 {
     return x + multiply(x, (1 << 13) - multiply(half, x)) * 4;
@@ -117,7 +117,7 @@ static int32_t tanh_of(int32_t a, int bits)
     if (a == 0) {
         return 0;
     }
-    /* The same number with one bit more before the point is 2 a. */
+    /* With one more bit before the point, the same number is 2 a. */
     y = 4 * (two_over_one_plus(exp_of_negative(a < 0 ? a : -a, bits + 1)) - (1 << 13));
     y = y > ONE ? ONE : y;
     return a < 0 ? -y : y;

@@ -7,15 +7,15 @@
 
 #include "kws_golden.h"
 
-#define CHUNK 160 /* samples made at once; at most KWS_HOP_LENGTH of them are fed at once */
+#define CHUNK 160 /* most samples for a call of kws_feed, which takes at most KWS_HOP_LENGTH here */
 
-/* The voice between two chunks. */
+/* State of the voice between two chunks. */
 typedef struct voice {
     int32_t y[3][2];      /* the resonators' last two outputs, at most 32767 */
     uint32_t random;      /* xorshift32 */
     uint32_t since_pulse; /* samples */
     uint32_t sound;       /* index into kws_golden_sounds */
-    uint32_t said;        /* samples of this sound that are over */
+    uint32_t said;        /* samples of this sound so far */
 } voice;
 
 static int32_t limit(int32_t x, int32_t low, int32_t high)
@@ -79,7 +79,7 @@ static int same_event(const kws_event *event, const kws_golden_event *expected, 
            when == expected->when;
 }
 
-/* Compare everything that came out of the latest call of kws_feed, which took at most one hop. */
+/* Check the results of the latest call of kws_feed, which took at most one hop. */
 static int check_feed(const kws_state *state, uint32_t frames, uint32_t steps)
 {
     if (kws_frames(state) != frames &&
@@ -101,7 +101,7 @@ static int check_stream(kws_state *state)
     uint32_t events = 0, length = 0;
 
     while (v.sound < KWS_GOLDEN_SOUNDS) {
-        /* Chunks of changing length: how the stream is cut must not matter. */
+        /* Chunks of varying length: how the stream is cut must not matter. */
         const uint32_t most = CHUNK < KWS_HOP_LENGTH ? CHUNK : KWS_HOP_LENGTH;
         const uint32_t frames = (uint32_t)kws_frames(state), steps = (uint32_t)kws_steps(state);
         kws_event event;
@@ -117,14 +117,14 @@ static int check_stream(kws_state *state)
             return result;
         }
         if (result == KWS_EVENT) {
-            /* After the last one stands an event that never comes. */
+            /* The list ends with an event that never occurs. */
             if (same_event(&event, &kws_golden_events[events], (uint32_t)event.time_samples)) {
                 events++;
             } else {
                 result = KWS_ERROR_DECISION;
             }
         }
-        /* An event differs also when what it rests on does: name the first stage that went wrong. */
+        /* An event may differ because an earlier stage does: return the first stage that differs. */
         if (check_feed(state, frames, steps) != KWS_OK) {
             return check_feed(state, frames, steps);
         }
@@ -141,7 +141,7 @@ static int check_stream(kws_state *state)
     return events == KWS_GOLDEN_EVENTS ? KWS_OK : KWS_ERROR_DECISION;
 }
 
-/* Posteriors of one step: noise, keyword k and for a while the next one too at about `level`. */
+/* Posteriors of one step: noise, and keyword k at about `level`; at level 255 the next one too. */
 static uint32_t make_posteriors(int8_t *posteriors, uint32_t k, int32_t level, uint32_t random)
 {
     int label;
@@ -161,8 +161,8 @@ static uint32_t make_posteriors(int8_t *posteriors, uint32_t k, int32_t level, u
 }
 
 /*
- * Each keyword in turn is nearly certain, together with the next, for as long as two events need, and
- * then falls, from round to round less deep: when it stays above its release limit, it must not fire
+ * Each keyword in turn has a posterior near 1, together with the next, for as long as two events
+ * need. Then it falls, less in each round: while it stays above its release limit it must not fire
  * again.
  */
 static int check_decisions(kws_decide_state *decide)

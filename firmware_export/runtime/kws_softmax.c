@@ -1,7 +1,7 @@
 /*
- * Softmax as LiteRT computes it in float32, with integers: a sum of exponentials from a table, one
- * reciprocal, one product for each output. All numbers are positive, and IEEE 754 says how every
- * operation rounds: to the nearest, halves to even. So the bits are the same.
+ * LiteRT's float32 softmax in integer arithmetic: a sum of exponentials from a table, one
+ * reciprocal, one product for each output. All numbers are positive, and IEEE 754 defines the
+ * rounding of every operation: to nearest, halves to even. So the bits are the same.
  *
  * SPDX-License-Identifier: Apache-2.0
  */
@@ -29,7 +29,7 @@ static number unpack(uint32_t bits)
     return x;
 }
 
-/* wide / 2^n, to the nearest, halves to even. */
+/* wide / 2^n, rounded to nearest, halves to even. */
 static uint32_t round_to_even(uint32_t wide, int n)
 {
     uint32_t half = (uint32_t)1 << (n - 1);
@@ -41,7 +41,7 @@ static uint32_t round_to_even(uint32_t wide, int n)
 
 static number add(number a, number b)
 {
-    enum { GUARD = 6 }; /* bits behind the significand; the last one stands for all beyond it */
+    enum { GUARD = 6 }; /* bits after the significand; the last one stands for all beyond it */
     uint32_t distance, wide, low;
 
     if (a.exponent < b.exponent) {
@@ -93,12 +93,12 @@ static number reciprocal(number x)
             quotient |= 1;
         }
     }
-    /* No half: s would have to divide a power of two. */
+    /* It is never exactly half: s would have to divide a power of two. */
     result.significand = quotient + (2 * rest > x.significand);
     return result;
 }
 
-/* a * b as float32, to the nearest whole number, halves up; 0 ... 256. */
+/* a * b as float32, rounded to an integer, halves up; 0 ... 256. */
 static int32_t whole_product(number a, number b)
 {
     uint64_t product = (uint64_t)a.significand * b.significand;

@@ -1,4 +1,4 @@
-"""`kws firmware`: a model as a C library for microcontrollers, proven to be the same."""
+"""`kws firmware`: a model as a C library for microcontrollers, checked against Python."""
 
 from __future__ import annotations
 
@@ -26,48 +26,48 @@ def firmware(
         "--out",
         "-o",
         metavar="DIR",
-        help="Folder to write; new, empty or written by this command before.",
+        help="Folder to write: new, empty or written by this command before.",
     ),
     form: str = typer.Option(
         "library",
         "--form",
         metavar="FORM",
-        help="library: C99 without interpreter. tflm: files for TensorFlow Lite Micro.",
+        help="library: C99 without an interpreter. tflm: files for TensorFlow Lite Micro.",
     ),
     threshold: float | None = THRESHOLD,
     prefix: str = typer.Option(
         "kws",
         "--prefix",
         metavar="NAME",
-        help="What names in C begin with; of several models in one program each takes its own: "
-        "kws_ and a word.",
+        help="Prefix of names in C. Of several models in one program each needs its own: kws_ and "
+        "a word.",
     ),
     clips: Path | None = typer.Option(
         None,
         "--verify",
         metavar="CLIPS",
-        help="Run the library on CLIPS/<label>/<clip> and compare every value with Python; "
-        "measure it on emulated boards.",
+        help="Run the library on CLIPS/<label>/<clip> and compare every value with Python; also "
+        "measure its cost on emulated boards.",
     ),
     stream: Path | None = typer.Option(
-        None, "--stream", metavar="AUDIO", help="The same on a long recording."
+        None, "--stream", metavar="AUDIO", help="The same, on a long recording."
     ),
     most: int | None = typer.Option(
-        None, "--clips", metavar="N", min=1, help="Compare on no more than so many clips."
+        None, "--clips", metavar="N", min=1, help="Compare on at most N clips."
     ),
     cores: str | None = typer.Option(
         None,
         "--cores",
         metavar="NAMES",
-        help="Compare on host, m0, m3, m4, m7, m33, m55 (comma-separated). "
-        "[default: those whose tools are installed]",
+        help="Cores to compare on: host, m0, m3, m4, m7, m33, m55 (comma-separated). "
+        "[default: all whose tools are installed]",
     ),
     as_json: bool = JSON,
 ) -> None:
     """Write a model as a C library for microcontrollers.
 
-    The folder is a library for CMake, Arduino, PlatformIO, ESP-IDF and Zephyr at once, with
-    examples and a self-test. It computes the same bits as this package.
+    The folder is at once a library for CMake, Arduino, PlatformIO, ESP-IDF and Zephyr, with
+    examples and a self-test. --verify checks that it computes the same bits as Python.
 
     Example: kws firmware commands_en -o kws_commands_en
 
@@ -86,10 +86,10 @@ def firmware(
         raise typer.BadParameter("--clips and --cores go with --verify or --stream.")
     names = None
     if cores is not None:
-        from firmware_export.boards import cores_named
+        from firmware_export.boards.cores import cores_named
 
         names = [name.strip() for name in cores.split(",")]
-        cores_named(names)  # complains before anything is written
+        cores_named(names)  # raises before anything is written
     facts, lines = _tflm(model, out) if form == "tflm" else _library(model, out, threshold, prefix)
     if not verifying:
         typer.echo(json.dumps(facts) if as_json else "\n".join(lines))
@@ -100,12 +100,13 @@ def firmware(
     typer.echo(json.dumps(facts | more) if as_json else "\n".join(lines))
     if not equal:
         raise KwsError(
-            f"{out} is written, but does not compute what Python does. Do not use it, and tell us"
+            f"{out} was written, but does not compute what Python does. Do not use it, and report "
+            "this as a bug"
         )
 
 
 Report = tuple[dict[str, Any], list[str]]
-"""What was done as JSON's objects, and for people."""
+"""What was done, as facts for JSON and as lines of text."""
 
 
 def _library(model: str, out: Path, threshold: float | None, prefix: str) -> Report:
@@ -141,16 +142,20 @@ def _verify(
     most: int | None,
     cores: list[str] | None,
 ) -> tuple[bool, dict[str, Any], list[str]]:
-    """Compare and measure; puts the table into the README and returns what there is to tell."""
-    from firmware_export.emit import add_measurements, open_twin
+    """Compare and measure, and put the results into the library's README.
+
+    Returns:
+        Whether everything is equal, facts for JSON, and lines of text.
+    """
+    from firmware_export.emit import add_measurements, open_reference_model
     from firmware_export.measure import measure
+    from firmware_export.self_test_signal import signal
     from firmware_export.verify import verify
-    from firmware_export.voice import signal
     from kws.model_file import resolve_model
 
-    twin = open_twin(model, threshold)
+    reference = open_reference_model(model, threshold)
     compared = verify(
-        twin,
+        reference,
         out,
         clips,
         stream=stream,
@@ -159,7 +164,7 @@ def _verify(
         content=resolve_model(model).read_bytes(),
         progress=True,
     )
-    front_end = twin.card.front_end
+    front_end = reference.card.front_end
     cost = measure(
         out,
         signal(front_end.sample_rate_hz),

@@ -1,6 +1,6 @@
 /*
- * Prints the keywords that the microphone of an Arduino Nano 33 BLE Sense (or a Nano RP2040 Connect)
- * hears. Board package: "Arduino Mbed OS Nano Boards"; PDM comes with it.
+ * Prints the keywords detected by the microphone of an Arduino Nano 33 BLE Sense (or a Nano RP2040
+ * Connect). Board package: "Arduino Mbed OS Nano Boards", which includes PDM.
  *
  * SPDX-License-Identifier: Apache-2.0
  */
@@ -9,7 +9,7 @@
 #include <kws_self_test.h>
 
 #if KWS_SAMPLE_RATE_HZ != 16000
-#error "These boards' microphones give 16 kHz."
+#error "These boards' microphones sample at 16 kHz."
 #endif
 
 /* From the interrupt to loop(): 128 ms of audio. The interrupt moves `written`, loop() `taken`. */
@@ -59,7 +59,7 @@ void setup()
 void loop()
 {
   if (lost) {
-    /* Audio is missing: what is left of it does not fit together. */
+    /* Audio is missing, so the stream must begin anew. */
     noInterrupts();
     lost = false;
     taken = written;
@@ -71,7 +71,7 @@ void loop()
   if (n == 0) {
     return;
   }
-  /* As much as lies in one piece, and little enough that the ring is soon free again. */
+  /* One contiguous piece, short enough that the ring is soon free again. */
   uint32_t start = taken % RING;
   n = min(n, min(RING - start, (uint32_t)KWS_HOP_LENGTH));
 

@@ -1,14 +1,14 @@
 /*
- * The pattern for STM32 and other bare-metal projects: a DMA in circular mode fills one buffer whose
- * halves it reports by interrupts, and the main loop feeds what is complete. With ST's HAL the DMA is
- * that of I2S (HAL_I2S_Receive_DMA), SAI (HAL_SAI_Receive_DMA) or DFSDM; all call a function when
- * half of the buffer is full and another when all of it is.
+ * The pattern for STM32 and other bare-metal projects: a DMA in circular mode fills one buffer and
+ * signals each half by an interrupt, and the main loop feeds the completed half. With ST's HAL it
+ * is the DMA of I2S (HAL_I2S_Receive_DMA), SAI (HAL_SAI_Receive_DMA) or DFSDM; all call one
+ * function when half of the buffer is full and another when all of it is.
  *
- * An I2S microphone mostly brings two channels, and 24 bits in words of 32. Then let the DMA fill such
- * words, twice as many, and copy the upper bits of one channel into HALF values of 16 before kws_feed
- * (`to_16_bits` in examples/esp_idf shows how).
+ * An I2S microphone usually has two channels, and 24 bits in words of 32. Then let the DMA fill
+ * twice as many words of 32 bits, and copy the upper bits of one channel into HALF values of 16
+ * bits before kws_feed (`to_16_bits` in examples/esp_idf shows how).
  *
- * Replace what stands under "Your board's part" by that of your board.
+ * Replace the functions under "Your board's part" by those of your board.
  *
  * SPDX-License-Identifier: Apache-2.0
  */
@@ -17,26 +17,26 @@
 #include "kws.h"
 #include "kws_self_test.h"
 
-#define HALF KWS_HOP_LENGTH /* samples: 20 ms to work on one half while the other fills */
+#define HALF KWS_HOP_LENGTH /* samples: 20 ms to process one half while the other fills */
 
 /* Your board's part. ------------------------------------------------------------------------- */
 
-/* Let the DMA fill `samples` values of 16 bits again and again, mono, KWS_SAMPLE_RATE_HZ. */
+/* Start the circular DMA of `samples` values of 16 bits, mono, KWS_SAMPLE_RATE_HZ. */
 void microphone_start(int16_t *buffer, uint32_t samples);
-/* Keep interrupts waiting, and let them come (`__disable_irq();` and `__enable_irq();`). */
+/* Disable and enable interrupts (`__disable_irq();` and `__enable_irq();`). */
 void interrupts_off(void);
 void interrupts_on(void);
-/* Sleep until an interrupt waits, with interrupts off (`__WFI();` on Cortex-M wakes all the same). */
+/* Sleep until an interrupt is pending, with interrupts off (on Cortex-M `__WFI();` still wakes). */
 void sleep_until_interrupt(void);
-/* A keyword was spoken. */
+/* A keyword was detected. */
 void report(const char *keyword, const kws_event *event);
 /* The self-test failed: this build does not compute what it should. */
 void report_failure(int error);
 
 /* -------------------------------------------------------------------------------------------- */
 
-/* Where a data cache is invalidated, whole lines of it are: nothing else may lie in them. The buffer
- * has to be in memory that the DMA reaches, which the STM32H7's DTCM is not. */
+/* A data cache is invalidated in whole lines, so nothing else may share them. The buffer must be in
+ * memory that the DMA can reach, unlike the STM32H7's DTCM. */
 #if defined(__GNUC__)
 __attribute__((aligned(32)))
 #endif
@@ -45,7 +45,7 @@ static volatile uint32_t halves_filled; /* counted by the interrupts */
 static kws_state state;
 
 /* Call these from the DMA's interrupts: HAL_I2S_RxHalfCpltCallback and HAL_I2S_RxCpltCallback (or
- * their kin of SAI or DFSDM). A core with a data cache (Cortex-M7) has to invalidate the half first:
+ * those of SAI or DFSDM). A core with a data cache (Cortex-M7) must invalidate the half first:
  * SCB_InvalidateDCache_by_Addr. */
 void microphone_half_filled(void)
 {
@@ -70,8 +70,8 @@ int main(void)
     for (;;) {
         kws_event event;
 
-        /* With interrupts on, one could come between the question and the sleep, which would then
-         * last until the one after it. */
+        /* With interrupts on, one could occur between the check and the sleep, which would then
+         * last until the next one. */
         interrupts_off();
         if (halves_filled == halves_taken) {
             sleep_until_interrupt();
@@ -81,7 +81,7 @@ int main(void)
             continue; /* it was another interrupt */
         }
         if (halves_filled - halves_taken > 1) {
-            /* Too slow: the DMA is already writing over what should be read now. */
+            /* Too slow: the DMA is already overwriting the half to be read. */
             halves_taken = halves_filled;
             kws_reset(&state);
             continue;

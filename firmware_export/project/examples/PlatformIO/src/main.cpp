@@ -1,4 +1,4 @@
-// The sketch of the Arduino example; PlatformIO wants C++ and finds libraries by what this file includes.
+// The sketch of the Arduino example; PlatformIO needs C++, and finds libraries by these includes.
 #include <Arduino.h>
 #include <PDM.h>
 #include <kws.h>

@@ -1,6 +1,6 @@
 /*
- * Prints the keywords that an INMP441 (or another I2S microphone) on an ESP32 or ESP32-S3 hears.
- * ESP-IDF 5:
+ * Prints the keywords detected by an INMP441 (or another I2S microphone) on an ESP32 or ESP32-S3,
+ * with ESP-IDF 5:
  *
  *     idf.py set-target esp32s3 && idf.py build flash monitor
  *
@@ -20,13 +20,13 @@
 #include "kws.h"
 #include "kws_self_test.h"
 
-/* Free on the development boards of both chips. Of the ESP32's pins, 6 to 11 belong to its flash. */
+/* Free on the development boards of both chips. The ESP32's pins 6 to 11 belong to its flash. */
 #define PIN_SCK GPIO_NUM_4
 #define PIN_WS GPIO_NUM_18
 #define PIN_SD GPIO_NUM_21
 
-/* The INMP441 gives 24 bits; speech lies far below full scale. 16 - LOUDER_BITS are cut off, so the
- * samples are 2^LOUDER_BITS times as loud as the upper 16 bits. */
+/* The INMP441 outputs 24 bits, with speech far below full scale. 16 - LOUDER_BITS bits are cut off, so
+ * the samples are 2^LOUDER_BITS times as loud as the upper 16 bits. */
 #define LOUDER_BITS 2
 
 static kws_state state;
@@ -34,7 +34,7 @@ static int32_t words[KWS_HOP_LENGTH];
 static int16_t pcm[KWS_HOP_LENGTH];
 static volatile bool lost; /* set by the interrupt: the driver's buffers were full */
 
-/* Called by the driver's interrupt when it writes over audio that nobody has read. */
+/* Called by the driver's interrupt when it overwrites unread audio. */
 static bool IRAM_ATTR on_overflow(i2s_chan_handle_t microphone, i2s_event_data_t *event, void *unused)
 {
     (void)microphone;
@@ -99,7 +99,7 @@ static void listen(void *unused)
             continue;
         }
         if (lost) {
-            /* What is left does not fit to what was heard before. */
+            /* Audio is missing, so the stream must begin anew. */
             lost = false;
             kws_reset(&state);
             printf("audio was lost\n");

@@ -1,5 +1,6 @@
 /*
- * Prints the keywords that a PDM microphone hears, through Zephyr's DMIC driver (Zephyr 3.7 or newer):
+ * Prints the keywords detected by a PDM microphone, with Zephyr's DMIC driver (Zephyr 3.7 or
+ * newer):
  *
  *     west build -b xiao_ble/nrf52840/sense && west flash
  *     west build -b nrf5340dk/nrf5340/cpuapp && west flash
@@ -18,7 +19,7 @@
 #include "kws_self_test.h"
 
 #define BLOCK_BYTES (KWS_HOP_LENGTH * sizeof(int16_t))
-#define BLOCKS 8 /* while one is worked on, the driver fills the others */
+#define BLOCKS 8 /* while one is processed, the driver fills the others */
 #define TIMEOUT_MS 1000
 
 K_MEM_SLAB_DEFINE_STATIC(blocks, BLOCK_BYTES, BLOCKS, 4);
@@ -27,7 +28,7 @@ static kws_state state;
 
 static int open_microphone(const struct device *microphone)
 {
-	/* Drivers may look at these again when they are triggered. */
+	/* Static, because drivers may read these again when they are triggered. */
 	static struct pcm_stream_cfg stream = {
 		.pcm_rate = KWS_SAMPLE_RATE_HZ,
 		.pcm_width = 16,
@@ -36,7 +37,7 @@ static int open_microphone(const struct device *microphone)
 	};
 	static struct dmic_cfg config = {
 		.io = {
-			/* What microphones of this kind take. */
+			/* Limits of typical PDM microphones. */
 			.min_pdm_clk_freq = 1000000,
 			.max_pdm_clk_freq = 3500000,
 			.min_pdm_clk_dc = 40,
@@ -76,7 +77,7 @@ int main(void)
 		size_t bytes;
 
 		if (dmic_read(microphone, 0, &block, &bytes, TIMEOUT_MS) < 0) {
-			/* Audio is missing: what is left of it does not fit together. */
+			/* Audio is missing, so the stream must begin anew. */
 			printk("audio was lost\n");
 			kws_reset(&state);
 			(void)dmic_trigger(microphone, DMIC_TRIGGER_STOP);

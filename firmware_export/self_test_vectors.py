@@ -1,4 +1,4 @@
-"""What the self-test of a generated library has to hear (`runtime/kws_self_test.c`)."""
+"""Golden vectors: what the self-test of a library expects (`runtime/kws_self_test.c`)."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from firmware_export.c_source import c_array, c_comment
-from firmware_export.model_source import GENERATED, Decision
-from firmware_export.records import FirmwareEvent
-from firmware_export.twin import Twin
-from firmware_export.voice import Sound, next_random, signal, sounds
+from firmware_export.c_source import GENERATED, c_array, c_comment
+from firmware_export.decision import Decision
+from firmware_export.reference_model import ReferenceModel
+from firmware_export.self_test_signal import Sound, next_random, signal, sounds
+from firmware_export.verification_records import FirmwareEvent
 from kws.errors import KwsError
 
 LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 4000, 48_000
@@ -21,23 +21,23 @@ _MOST_DECISIONS = 20_000
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Golden:
-    """The signal and everything that comes of it."""
+class SelfTestVectors:
+    """The self-test's signal, and what must be computed from it."""
 
     sounds: tuple[Sound, ...]
-    """What the voice says."""
+    """The signal."""
     frames: NDArray[np.uint32]
     """Checksum of each frame's features."""
     posteriors: NDArray[np.int8]
-    """Answers of the network [steps, labels]."""
+    """Outputs of the network [steps, labels]."""
     events: tuple[FirmwareEvent, ...]
     """Events in the signal."""
     rounds: int
-    """Test of decisions: how often each keyword comes."""
+    """Test of decisions: how often each keyword occurs."""
     stretch: int
-    """Test of decisions: steps with a keyword, and as many without."""
+    """Test of decisions: steps with a keyword, followed by as many without."""
     decisions: tuple[FirmwareEvent, ...]
-    """Events of the test of decisions; their time is the number of a step."""
+    """Events in the test of decisions; their time is the number of a step."""
 
     @property
     def macros(self) -> dict[str, int | str]:
@@ -53,36 +53,36 @@ class Golden:
         }
 
 
-def golden(twin: Twin, decided: Decision) -> Golden:
+def self_test_vectors(reference: ReferenceModel, decided: Decision) -> SelfTestVectors:
     """Return the golden vectors of a model, computed by Python and the TFLite interpreter.
 
     Raises:
-        KwsError: a sample rate that the voice cannot speak at, or steps longer than it speaks.
+        KwsError: an unsupported sample rate, or steps longer than the signal.
     """
-    rate = twin.card.front_end.sample_rate_hz
+    rate = reference.card.front_end.sample_rate_hz
     if not LOWEST_RATE_HZ <= rate <= HIGHEST_RATE_HZ:
         raise KwsError(
-            f"The firmware hears audio of {LOWEST_RATE_HZ} to {HIGHEST_RATE_HZ} Hz. Received: a "
+            f"Firmware takes audio of {LOWEST_RATE_HZ} to {HIGHEST_RATE_HZ} Hz. Received: a "
             f"model for {rate} Hz. Train with another sample rate"
         )
-    heard = twin.hear(signal(rate))
-    if not len(heard.posteriors):
+    trace = reference.trace(signal(rate))
+    if not len(trace.posteriors):
         raise KwsError(
-            f"A step of this network looks at {twin.card.step_time_s(0):.1f} s of audio: more than "
-            "the self-test says, and more than a microcontroller should keep. Train a network with "
-            "a shorter receptive field"
+            "The receptive field is longer than the self-test's signal, and than a microcontroller "
+            f"should hold. Received: {reference.card.step_time_s(0):.1f} s of audio for a step. "
+            "Train a network with a shorter receptive field"
         )
-    # Enough rounds to tell limits apart, few enough for a slow core.
+    # Enough rounds to distinguish limits, few enough for a slow core.
     stretch = decided.window_steps + decided.refractory_steps + 1
     steps_of_a_round = 2 * stretch * len(decided.labels)
     rounds = max(1, min(96 // len(decided.labels), _MOST_DECISIONS // steps_of_a_round))
-    posteriors = decision_test(decided.labels, len(twin.card.labels), rounds, stretch)
-    step_of = {round(twin.card.step_time_s(k) * rate): k for k in range(len(posteriors))}
-    return Golden(
+    posteriors = decision_test(decided.labels, len(reference.card.labels), rounds, stretch)
+    step_of = {round(reference.card.step_time_s(k) * rate): k for k in range(len(posteriors))}
+    return SelfTestVectors(
         sounds=tuple(sounds(rate)),
-        frames=checksums(heard.mfcc_q16),
-        posteriors=heard.posteriors,
-        events=heard.events,
+        frames=checksums(trace.mfcc_q16),
+        posteriors=trace.posteriors,
+        events=trace.events,
         rounds=rounds,
         stretch=stretch,
         decisions=tuple(
@@ -91,7 +91,7 @@ def golden(twin: Twin, decided: Decision) -> Golden:
                 score_q15=event.score_q15,
                 time_samples=step_of[event.time_samples],
             )
-            for event in twin.decide((posteriors + 128.0) / 256)
+            for event in reference.decide((posteriors + 128.0) / 256)
         ),
     )
 
@@ -101,7 +101,7 @@ def decision_test(
 ) -> NDArray[np.int8]:
     """Return the posteriors of the test of decisions, int8 [steps, labels].
 
-    As `check_decisions` in `runtime/kws_self_test.c` makes them.
+    `check_decisions` in `runtime/kws_self_test.c` makes the same.
     """
     rows = np.empty((len(keywords) * rounds * 2 * stretch, n_labels), np.int64)
     random = 1
@@ -127,7 +127,7 @@ def checksums(mfcc_q16: NDArray[np.int32]) -> NDArray[np.uint32]:
     return sums.astype(np.uint32)
 
 
-def golden_source(vectors: Golden) -> str:
+def golden_source(vectors: SelfTestVectors) -> str:
     """Return `kws_golden.c`."""
     spoken = ",\n".join(
         f"    {{{s.samples}, {s.period}, {s.loudness}, {{{_row(a for a, _ in s.feedback)}}}, "
@@ -137,7 +137,7 @@ def golden_source(vectors: Golden) -> str:
     return "\n\n".join(
         [
             c_comment(GENERATED),
-            "/* What the self-test says and has to hear.\n"
+            "/* The self-test's signal and what must be computed from it.\n"
             " *\n * SPDX-License-Identifier: Apache-2.0\n */",
             '#include "kws_golden.h"',
             f"const kws_sound kws_golden_sounds[KWS_GOLDEN_SOUNDS] = {{\n{spoken},\n}};",

@@ -1,9 +1,8 @@
-"""A short signal that any machine can make in whole numbers: a crude voice that says a few words.
+"""The self-test's signal: a crude voice that says a few words, synthesised in integer arithmetic.
 
-It is what the self-test on a board listens to, so that no recording takes up flash. Pulses (or
-noise) excite three resonators in a row of sounds; with the formants of vowels this is enough for a
-network that was trained on people to hear "no", "on" and "up". `runtime/kws_self_test.c` does the
-same.
+A board generates it, so no recording takes up flash. For each sound, pulses or noise excite three
+resonators; with the formants of vowels this is enough for a network trained on human speech to
+detect "no", "on" and "up". `runtime/kws_self_test.c` does the same.
 
 Formant frequencies: Peterson & Barney, "Control Methods Used in a Study of the Vowels" (1952),
 rounded.
@@ -19,9 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 FORMANT_GAIN = (20, -12, 7)
-"""Weights of the resonators' outputs; their signs alternate, as the phases do."""
+"""Weights of the resonators' outputs; their signs alternate as the phases do."""
 PULSE = 1500
-"""What excites the resonators once in each period."""
+"""Height of the pulse that excites the resonators once in each period."""
 
 # Name: (frequency, bandwidth) of each formant in Hz.
 _FORMANTS = {
@@ -36,7 +35,7 @@ _NOISE = ("p",)
 
 # (sound, ms, loudness 0 to 64). A loudness of 0 is silence.
 _PAUSE = ("uh", 700, 0)
-# A pitch in Hz and the sounds of a word. They were chosen so that `commands_en` hears them.
+# A pitch in Hz and the sounds of a word, chosen so that `commands_en` detects it.
 _WORDS = (
     (260, (("n", 92, 18), ("uh", 48, 64), ("oh", 112, 64), ("oo", 74, 34))),  # no
     (100, (("ah", 312, 64), ("n", 151, 14))),  # on
@@ -52,17 +51,17 @@ class Sound:
     """One sound of the signal, in the units of the C structure `kws_sound`."""
 
     samples: int
-    """How long."""
+    """Its length."""
     period: int
     """Samples from pulse to pulse; 0 means noise."""
     loudness: int
     """0 to 64."""
     feedback: tuple[tuple[int, int], ...]
-    """For each resonator its two coefficients, Q14: y = x + a y[-1] - b y[-2]."""
+    """For each resonator a and b, Q14: y = x + a y[-1] - b y[-2]."""
 
 
 def sounds(rate_hz: int = 16_000) -> list[Sound]:
-    """Return the sounds of the signal in their order: the words, a pause before each."""
+    """Return the sounds of the signal in order: the words, each after a pause."""
     return [
         Sound(
             samples=ms * rate_hz // 1000,
@@ -77,7 +76,7 @@ def sounds(rate_hz: int = 16_000) -> list[Sound]:
 
 @functools.lru_cache(maxsize=2)
 def signal(rate_hz: int = 16_000) -> NDArray[np.int16]:
-    """Return the signal, int16 [n] (about 6 s, read-only), in every bit as the C makes it."""
+    """Return the signal, int16 [n] (about 6 s, read-only), bit for bit as the C makes it."""
     pcm = []
     held = [[0, 0] for _ in FORMANT_GAIN]
     random = 1
@@ -100,7 +99,7 @@ def signal(rate_hz: int = 16_000) -> NDArray[np.int16]:
 
 
 def next_random(x: int) -> int:
-    """Return what follows x (not 0) in xorshift32 (Marsaglia, "Xorshift RNGs", 2003)."""
+    """Return the number after x (not 0) in xorshift32 (Marsaglia, "Xorshift RNGs", 2003)."""
     x ^= (x << 13) & 0xFFFFFFFF
     x ^= x >> 17
     return x ^ ((x << 5) & 0xFFFFFFFF)
