@@ -49,6 +49,7 @@ from kws.runtime import which_runtime
 from kws.spotter import Spotter
 from kws.system.processes import usable_cores
 from kws.system.progress import Progress
+from kws.wording import percent
 
 _BATCH = 64
 """Clips for one run of the program: enough that its start-up does not matter, few in memory."""
@@ -144,7 +145,7 @@ class Verification:
             totals = dict(zip(_VALUES, (core.frames, core.steps, core.events), strict=True))
             shares = tuple(_share(totals[name], core.differing[name]) for name in _VALUES)
             counts = (f"{core.clips:,}", f"{core.steps:,}")
-            rows.append((core.title, *counts, *shares, _percent(core.accuracy)))
+            rows.append((core.title, *counts, *shares, percent(core.accuracy, decimals=2)))
         widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
         lines = [
             "  ".join(
@@ -167,8 +168,9 @@ class Verification:
             f"{self.runtime} with built-in kernels (posteriors), Python's decisions (events)"
         )
         if self.runner_accuracy is not None:
+            accuracy = percent(self.runner_accuracy, decimals=2)
             lines.append(
-                f"the Python runner (float front end): accuracy {_percent(self.runner_accuracy)} "
+                f"the Python runner (float front end): accuracy {accuracy} "
                 f"on {self.clips:,} clips, {self.answers_changed} answered differently"
             )
         if self.stream_s:
@@ -534,7 +536,3 @@ def _has_label(labels: LabelSet, word: str) -> bool:
 
 def _share(total: int, differing: int) -> str:
     return f"{differing:,} differ" if differing else f"all {total:,} equal"
-
-
-def _percent(share: float | None) -> str:
-    return "–" if share is None else f"{100 * share:.2f} %"

@@ -12,37 +12,37 @@ from kws.errors import KwsError
 def wilson_interval(correct: int, total: int, z: float = 1.959964) -> tuple[float, float]:
     """Return the confidence interval of a proportion (E. B. Wilson, JASA 22, 1927).
 
-    Unlike the textbook interval it stays within 0 and 1 and holds for proportions near them.
+    Unlike the normal approximation, it stays within 0 and 1 and is valid for proportions near them.
 
     Args:
-        correct: how many of `total`.
-        total: how many there were, above 0.
+        correct: number of successes.
+        total: number of trials, above 0.
         z: quantile of the normal distribution; the default gives 95 %.
 
     Raises:
-        KwsError: not 0 <= correct <= total, or nothing to count.
+        KwsError: not 0 <= correct <= total, or total is 0.
     """
     if not 0 <= correct <= total or total == 0:
-        raise KwsError(f"No proportion. Received: {correct} of {total}")
+        raise KwsError(f"Not a proportion. Received: {correct} of {total}")
     p = correct / total
     centre = p + z * z / (2 * total)
     half = z * math.sqrt(p * (1 - p) / total + z * z / (4 * total * total))
     scale = 1 + z * z / total
-    # At the ends the exact bounds are 0 and 1, which rounding would miss.
+    # Rounding would miss the exact bounds 0 and 1.
     low = 0.0 if correct == 0 else (centre - half) / scale
     high = 1.0 if correct == total else (centre + half) / scale
     return low, high
 
 
 def poisson_interval(count: int, confidence: float = 0.95) -> tuple[float, float]:
-    """Return the confidence interval of an expected number of which `count` were seen.
+    """Return the confidence interval of the expected number of events, given `count`.
 
-    The exact one (F. Garwood, "Fiducial limits for the Poisson distribution", 1936): after no
-    false accept in three hours there may still be 3.7 in such a time. Divide by the hours for a
+    The exact interval (F. Garwood, "Fiducial limits for the Poisson distribution", 1936): with no
+    false accept in three hours, up to 3.7 may be expected in that time. Divide by the hours for a
     rate.
 
     Args:
-        count: how many were seen.
+        count: number of events.
         confidence: between 0 and 1.
     """
     tail = (1.0 - confidence) / 2
@@ -50,7 +50,7 @@ def poisson_interval(count: int, confidence: float = 0.95) -> tuple[float, float
     numbers = np.arange(count + 1)
 
     def at_most(n: int, mean: float) -> float:
-        """Probability of at most n where `mean` are expected."""
+        """Return the probability of at most n events if `mean` are expected."""
         if n < 0:
             return 0.0
         logs = numbers[: n + 1] * math.log(mean) - mean - factors[: n + 1]

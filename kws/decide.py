@@ -1,17 +1,17 @@
-"""From posteriors to events: smoothing, a threshold for each keyword, one event for a spoken word.
+"""From posteriors to events: smoothing, a threshold for each keyword, one event per spoken word.
 
 The rule is small enough to be the same in integer C. Per step and keyword, with `n` the number of
 steps in the smoothing window and `sum` the sum of the last `n` posteriors (steps before the
-stream began count as 0):
+start of the stream count as 0):
 
 1. a keyword whose `sum` is below its release limit becomes *armed* (all start armed);
 2. of the armed keywords whose `sum` has reached their firing limit, the one with the largest
-   `sum` (the first of them in label order when equal) fires, unless an event of any keyword
-   happened less than the refractory time ago; it is then no longer armed.
+   `sum` (of equal ones, the first in label order) fires and is no longer armed, unless any keyword
+   fired less than the refractory time ago.
 
-A mean over a window and a suppression time are those of Sainath & Parada, "Convolutional Neural
+The moving mean and the suppression time are those of Sainath & Parada, "Convolutional Neural
 Networks for Small-footprint Keyword Spotting" (2015), and of TFLM's micro_speech; the release
-level is a Schmitt trigger, so that one long word is one event whatever its length.
+level is that of a Schmitt trigger, so that a word of any length is one event.
 """
 
 from __future__ import annotations
@@ -36,16 +36,16 @@ class Event:
     """A keyword was spoken."""
 
     keyword: str
-    """Which one, as it stands in the model's labels."""
+    """Which one, spelt as in the model's labels."""
     score: float
     """Its smoothed posterior when it fired, 0 to 1."""
     time_s: float
-    """When it fired, in seconds from the start of the stream: the end of the audio it rests on."""
+    """When it fired: the end of the audio processed so far, in s from the start of the stream."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DecisionConfig:
-    """How posteriors become events. Travels in the model file."""
+    """How posteriors become events. Stored in the model file."""
 
     thresholds: Mapping[str, float]
     """For each keyword the smoothed posterior, above 0 and up to 1, at which it fires."""
@@ -54,7 +54,7 @@ class DecisionConfig:
     refractory_ms: float = REFRACTORY_MS
     """Time after an event in which nothing fires, in ms."""
     release: float = RELEASE
-    """Share of its threshold (0 to 1) below which a keyword must fall before it can fire again."""
+    """A keyword can fire again once it has fallen below this share of its threshold (0 to 1)."""
 
     def __post_init__(self) -> None:
         for keyword, threshold in self.thresholds.items():
@@ -75,7 +75,7 @@ class DecisionConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class DecisionLimits:
-    """A `DecisionConfig` in steps and sums, as `Decider` and the firmware count."""
+    """A `DecisionConfig` in steps and sums, as `Decider` and the firmware use it."""
 
     window_steps: int
     """Posteriors in the moving mean."""
@@ -84,8 +84,8 @@ class DecisionLimits:
     fire: tuple[float, ...]
     """For each keyword the sum of posteriors over the window at which it fires.
 
-    int8 posteriors are q/256 with q in 0…255, so their sums are exact; integer code compares
-    ``sum_q >= ceil(256 * fire)`` and ``sum_q < ceil(256 * release)`` and decides the same.
+    int8 posteriors are q/256 with q in 0…255, so their sums are exact; integer code decides the
+    same with ``sum_q >= ceil(256 * fire)`` and ``sum_q < ceil(256 * release)``.
     """
     release: tuple[float, ...]
     """For each keyword the sum below which it can fire again."""
@@ -99,7 +99,7 @@ def decision_limits(
     The window is the nearest whole number of steps (at least 1); the refractory time is rounded up.
 
     Raises:
-        KwsError: a keyword has no threshold, or there is a threshold for no keyword.
+        KwsError: a keyword has no threshold, or a threshold belongs to no keyword.
     """
     for keyword in keywords:
         if keyword not in config.thresholds:
@@ -110,7 +110,7 @@ def decision_limits(
     unknown = [keyword for keyword in config.thresholds if keyword not in keywords]
     if unknown:
         raise KwsError(
-            f"There is a threshold for {unknown[0]!r}, which is no keyword of this model. "
+            f"There is a threshold for {unknown[0]!r}, which is not a keyword of this model. "
             f"Keywords: {', '.join(keywords)}"
         )
     window = max(1, math.floor(config.smoothing_ms / step_ms + 0.5))
@@ -121,6 +121,26 @@ def decision_limits(
         fire=fire,
         release=tuple(config.release * limit for limit in fire),
     )
+
+
+def moving_sums(posteriors: NDArray[np.float64], window_steps: int) -> NDArray[np.float64]:
+    """Return the sum of the last `window_steps` rows at each step, bit for bit as in `Decider`.
+
+    `Decider` keeps the rows in a ring buffer and adds from its first place on; a float model's
+    sums are rounded, so the order of adding matters.
+
+    Args:
+        posteriors: [steps, columns]; rows before the first count as 0.
+        window_steps: rows in the window.
+    """
+    padded = np.concatenate([np.zeros((window_steps, posteriors.shape[1])), posteriors])
+    steps = np.arange(len(posteriors))
+    sums = np.zeros_like(posteriors)
+    for place in range(window_steps):
+        # The latest step up to this one that was stored in this place of the ring.
+        latest = steps - (steps - place) % window_steps
+        sums += padded[latest + window_steps]
+    return sums
 
 
 class Decider:
@@ -143,7 +163,7 @@ class Decider:
         """Prepare for posteriors in the order of `labels`, one set every `step_ms` milliseconds.
 
         Raises:
-            KwsError: a keyword is no label, or thresholds and keywords do not match.
+            KwsError: a keyword is not a label, or thresholds and keywords do not match.
         """
         missing = [keyword for keyword in keywords if keyword not in labels]
         if missing:
@@ -163,7 +183,7 @@ class Decider:
         self.reset()
 
     def reset(self) -> None:
-        """Forget everything heard, as if the stream began anew."""
+        """Start a new stream."""
         # window [window_steps, keywords], the oldest row is overwritten next
         self._window = np.zeros((self.limits.window_steps, len(self.keywords)), np.float64)
         self._next = 0
@@ -173,14 +193,14 @@ class Decider:
     def step(
         self, posteriors: Sequence[float] | NDArray[np.floating], time_s: float
     ) -> Event | None:
-        """Take the next posteriors [n_labels] and return the event they complete, if any.
+        """Process the next posteriors [n_labels] and return the event they complete, if any.
 
         Args:
             posteriors: one value in 0…1 for each label.
-            time_s: end of the audio these posteriors rest on; becomes the event's time.
+            time_s: end of the audio behind these posteriors; becomes the event's time.
 
         Raises:
-            KwsError: not one posterior for each label.
+            KwsError: not exactly one posterior for each label.
         """
         values = np.asarray(posteriors, np.float64)
         if values.shape != (self._n_labels,):

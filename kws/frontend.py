@@ -4,15 +4,15 @@ One function for each stage, in the order of the signal::
 
     split → spectrum → mel_energies → log_mel → cepstrum
 
-`features_of` runs them over whole clips and `FrontEnd` over a stream. Both give the same bits for
-the same frame, however the audio was cut into chunks: `einsum` sums each row in one fixed order,
-which a BLAS product, whose kernels depend on the number of rows, does not promise.
+`features_of` runs them on whole clips and `FrontEnd` on a stream. Both give the same bits for the
+same frame, however the audio is cut into chunks: `einsum` sums each row in a fixed order, unlike a
+BLAS product, whose kernels depend on the number of rows.
 
 The definition is that of librosa with ``center=False``, no padding, no pre-emphasis:
 ``dct(log(max(mel @ abs(stft), floor)), norm="ortho")``.
 
-Networks that want something else to look at can have less: `FrontEndConfig.features` leaves out the
-DCT, for a picture whose neighbours are neighbours in frequency, or everything but the frames.
+For networks with other inputs, `FrontEndConfig.features` can leave out the DCT, so that
+neighbouring features are neighbours in frequency, or everything but the frames.
 """
 
 from __future__ import annotations
@@ -24,20 +24,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kws.audio.samples import check_pcm
 from kws.errors import KwsError
 
 FULL_SCALE = 32768.0
-# Frames worked on at once: their spectra still lie in the processor's cache.
+# Frames processed at once: their spectra fit into the CPU cache.
 BLOCK_FRAMES = 256
-
-
 _WHOLE_NUMBERS = ("sample_rate_hz", "frame_length", "hop_length", "n_mels", "n_mfcc")
 FEATURES = ("mfcc", "log_mel", "samples")
 
 
 @dataclass(frozen=True, kw_only=True)
 class FrontEndConfig:
-    """Everything that defines the features; travels in the model file."""
+    """Everything that defines the features; stored in the model file."""
 
     sample_rate_hz: int = 16000
     """Samples per second of the audio."""
@@ -48,21 +47,21 @@ class FrontEndConfig:
     n_mels: int = 40
     """Triangular filters, equally wide on the HTK mel scale."""
     mel_low_hz: float = 20.0
-    """Where the first filter begins, in Hz."""
+    """Lower edge of the first filter, in Hz."""
     mel_high_hz: float = 7600.0
-    """Where the last filter ends, in Hz."""
+    """Upper edge of the last filter, in Hz."""
     log_floor: float = 1e-2
-    """Smallest filter output that the logarithm sees (full scale is 1)."""
+    """Lower limit of the filter outputs before the logarithm (full scale is 1)."""
     n_mfcc: int = 13
-    """Coefficients kept, from number 0 on."""
+    """Number of coefficients, from 0 on."""
     features: str = "mfcc"
-    """What a frame becomes: ``"mfcc"``, ``"log_mel"`` (before the DCT), or ``"samples"`` (its
-    samples as they are, full scale 1)."""
+    """Features of a frame: ``"mfcc"``, ``"log_mel"`` (before the DCT), or ``"samples"`` (full scale
+    1)."""
 
     def __post_init__(self) -> None:
         if self.features not in FEATURES:
             raise KwsError(
-                f"features of the front end are one of {', '.join(FEATURES)}. "
+                f"features of the front end must be one of {', '.join(FEATURES)}. "
                 f"Received: {ascii(self.features)[:40]}"
             )
         for field in fields(self):
@@ -101,18 +100,18 @@ class FrontEndConfig:
 
     @property
     def n_features(self) -> int:
-        """Numbers that a frame becomes."""
+        """Number of features of a frame."""
         sizes = {"mfcc": self.n_mfcc, "log_mel": self.n_mels, "samples": self.frame_length}
         return sizes[self.features]
 
     def n_frames(self, n_samples: int) -> int:
-        """Return how many whole frames `n_samples` samples hold."""
+        """Return the number of whole frames in `n_samples` samples."""
         if n_samples < self.frame_length:
             return 0
         return (n_samples - self.frame_length) // self.hop_length + 1
 
     def n_samples(self, n_frames: int) -> int:
-        """Return the fewest samples that hold `n_frames` whole frames, one or more."""
+        """Return the fewest samples with `n_frames` whole frames, one or more."""
         return (n_frames - 1) * self.hop_length + self.frame_length
 
 
@@ -123,9 +122,9 @@ def hann_window(length: int) -> NDArray[np.float64]:
 
 
 def mel_corners_hz(config: FrontEndConfig) -> NDArray[np.float64]:
-    """Return where the filters begin, peak and end, float64 [n_mels + 2]: filter i peaks at i + 1.
+    """Return the corners of the filters, float64 [n_mels + 2]: filter i goes from i to i + 2.
 
-    They are equally far apart on the HTK scale, and so in log(1 + Hz / 700).
+    They are equally spaced on the HTK mel scale, that is in log(1 + Hz / 700).
     """
     low, high = (2595 * np.log10(1 + f / 700) for f in (config.mel_low_hz, config.mel_high_hz))
     return 700 * (10 ** (np.linspace(low, high, config.n_mels + 2) / 2595) - 1)
@@ -161,7 +160,7 @@ def split(pcm: NDArray[np.int16], config: FrontEndConfig) -> NDArray[np.int16]:
     if not frames:
         return np.empty(shape, pcm.dtype)
     step = pcm.strides[-1]
-    # sliding_window_view does the same but takes longer than the FFT of one frame.
+    # sliding_window_view does the same, but takes longer than the FFT of a frame.
     return np.lib.stride_tricks.as_strided(
         pcm, shape, (*pcm.strides[:-1], config.hop_length * step, step), writeable=False
     )
@@ -170,10 +169,10 @@ def split(pcm: NDArray[np.int16], config: FrontEndConfig) -> NDArray[np.int16]:
 def spectrum(frames: NDArray[np.int16]) -> NDArray[np.float32]:
     """Return the magnitudes of windowed frames, [..., frame_length] → [..., bins].
 
-    In double precision, because NumPy 1 has no other FFT and NumPy 2 has: so both give the same.
+    In double precision, as NumPy 1 has no other FFT; so NumPy 1 and 2 give the same.
     """
     bins = np.fft.rfft(frames * _scaled_window(frames.shape[-1]))
-    # Not np.abs: its rounding may differ between a vector's middle and its end.
+    # Not np.abs: its rounding may differ between the middle and the end of a vector.
     return np.sqrt(bins.real * bins.real + bins.imag * bins.imag).astype(np.float32)
 
 
@@ -193,19 +192,19 @@ def cepstrum(log_energies: NDArray[np.float32], config: FrontEndConfig) -> NDArr
 
 
 def features_of(pcm: NDArray[np.int16], config: FrontEndConfig) -> NDArray[np.float32]:
-    """Return the features of whole clips: MFCC, or what else `config` says a frame becomes.
+    """Return the features of whole clips: MFCC, or others by `config.features`.
 
     Args:
         pcm: int16 [..., n].
         config: the definition.
 
     Returns:
-        float32 [..., frames, n_features]; no frames where a clip is shorter than one frame.
+        float32 [..., frames, n_features]; no frames if a clip is shorter than a frame.
 
     Raises:
         KwsError: not int16.
     """
-    _check(pcm)
+    pcm = check_pcm(pcm, "[..., n]")
     n_frames = config.n_frames(pcm.shape[-1])
     features = np.empty((*pcm.shape[:-1], n_frames, config.n_features), np.float32)
     for clip in np.ndindex(pcm.shape[:-1]):
@@ -224,7 +223,7 @@ def _features(frames: NDArray[np.int16], config: FrontEndConfig) -> NDArray[np.f
 
 
 class FrontEnd:
-    """The same over a stream: samples in, the frames they complete out.
+    """The features of a stream: samples in, the frames they complete out.
 
     Example:
         >>> front_end = FrontEnd(FrontEndConfig())
@@ -237,48 +236,24 @@ class FrontEnd:
         self.reset()
 
     def reset(self) -> None:
-        """Forget the samples that wait for the rest of their frame."""
+        """Start a new stream."""
         self._waiting = np.empty(0, np.int16)
 
     def feed(self, pcm: NDArray[np.int16]) -> NDArray[np.float32]:
-        """Take the next samples, int16 [n] of any length, and return float32 [frames, n_features].
+        """Process the next samples, int16 [n], any n, and return float32 [frames, n_features].
 
         Raises:
             KwsError: not int16, or not one channel.
         """
-        _check(pcm)
-        if pcm.ndim != 1:
-            raise KwsError(
-                "A stream is one channel of samples, shape [n]. Received: an array of shape "
-                f"{pcm.shape}. Average the channels first"
-            )
-        samples = np.concatenate([self._waiting, pcm])
+        samples = np.concatenate([self._waiting, check_pcm(pcm)])
         features = features_of(samples, self.config)
-        # A copy, so that a long chunk does not stay in memory for its last few samples.
+        # A copy, so that the rest of a long chunk is not kept in memory.
         self._waiting = samples[len(features) * self.config.hop_length :].copy()
         return features
 
 
-def _check(pcm: Any) -> None:
-    if isinstance(pcm, np.ndarray) and pcm.dtype == np.int16 and pcm.ndim:
-        return
-    if not isinstance(pcm, np.ndarray):
-        received, hint = type(pcm).__name__, "Pass a NumPy array of int16"
-    else:
-        received, hint = f"dtype {pcm.dtype}, shape {pcm.shape}", "Convert it to int16"
-        if pcm.dtype.kind == "f":
-            hint = "For samples in -1…1 multiply by 32767 and convert with .astype('int16')"
-            if not np.isfinite(pcm).all():
-                hint = (
-                    "Some values are NaN or infinite: look first at where they come from. " + hint
-                )
-        elif pcm.dtype == np.int16:
-            hint = "Pass at least one dimension"
-    raise KwsError(f"Audio must be a NumPy array of int16. Received: {received}. {hint}")
-
-
 def _constant(table: NDArray[Any]) -> NDArray[Any]:
-    """Protect a cached table from being changed by whoever gets it."""
+    """Make a cached table read-only."""
     table.flags.writeable = False
     return table
 

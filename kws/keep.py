@@ -1,19 +1,16 @@
-"""The sound around what a spotter reports, kept as clips: what it got wrong can be learnt.
+"""The sound around a spotter's events, kept as clips, so that its mistakes can be trained on.
 
-Each event leaves a clip that ends 0.3 s after it, in ``DIR/<keyword>/``: of two seconds, and of
-more where words are longer. A moment in which a keyword came to half of its threshold and nothing
-was reported is perhaps a word that was missed, and leaves one in ``DIR/almost/<keyword>/`` where
-that is wanted. Whoever listens to them knows which were false: ``kws data add`` takes these to
-``_unknown_``, and missed words to theirs.
+Each event leaves a clip in ``DIR/<keyword>/`` that ends 0.3 s after it and lasts two seconds, or
+more where words are longer. If a keyword reached half of its threshold without being reported, it
+may have been missed; on request such a moment leaves a clip in ``DIR/almost/<keyword>/``. Listen to
+the clips, then use ``kws data add`` to add false alarms to ``_unknown_`` and missed words to their
+own label.
 
-The sound of the last few seconds is all that is held in memory.
+Only the last few seconds of sound are held in memory.
 """
 
 from __future__ import annotations
 
-import hashlib
-import os
-import re
 import time
 from collections import deque
 from dataclasses import dataclass
@@ -28,25 +25,25 @@ from kws.audio.samples import Pcm
 from kws.decide import Event, decision_limits
 from kws.errors import KwsError
 from kws.spotter import Spotter
-from kws.system.files import FULL_DISK
+from kws.system.files import FULL_DISK, plain_name, recording_name
 
 SHORTEST_S = 2.0
-"""Length of a clip, or less at either end of the sound …"""
+"""Shortest length of a clip, except at either end of the sound."""
 LONGER_S = 0.6
-"""… and so much more at least than the clips that the network learnt from, which hold its longest
-word: events come later than words."""
+"""A clip is at least this much longer than the clips that the network was trained on, which hold
+its longest word: events come later than words."""
 AFTER_S = 0.3
-"""How much of a clip lies after the event."""
+"""Part of a clip after the event."""
 ALMOST = 0.5
-"""Share of its threshold that a keyword must come to, to be kept although it did not fire."""
+"""Share of its threshold that a keyword must reach to be kept although it did not fire."""
 ALMOST_FOLDER = "almost"
 _APART_S = 1.0
-"""Of two moments that are closer than this, one is kept; an event before anything else."""
+"""Of two moments closer than this, one is kept, preferably an event."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Moment:
-    """Something whose clip is to be written when its sound is all there."""
+    """A moment whose clip is written once all of its sound has arrived."""
 
     keyword: str
     score: float
@@ -55,7 +52,7 @@ class _Moment:
 
 
 class Keeper:
-    """A spotter that keeps the sound around what it finds.
+    """A spotter that keeps the sound around what it detects.
 
     Example::
 
@@ -66,19 +63,19 @@ class Keeper:
     """
 
     clips: list[Path]
-    """Events that were kept, in the order in which they were written."""
+    """Clips of events, in the order in which they were written."""
     almost_clips: list[Path]
-    """Moments that were kept in which nothing fired."""
+    """Clips of moments in which nothing fired."""
     failed: str | None
-    """Why nothing is kept any more, in a line; None while all is well."""
+    """Why no more clips are kept, in a line; None while all is well."""
 
     def __init__(self, spotter: Spotter, folder: str | Path, *, almost: bool = False) -> None:
-        """Begin with a stream that is heard now.
+        """Begin with a live stream.
 
         Args:
-            spotter: as it is after `reset`.
-            folder: where the clips go; made with the first of them.
-            almost: keep moments as well in which a keyword came close.
+            spotter: in the state after `reset`.
+            folder: where the clips go; created with the first of them.
+            almost: also keep moments in which a keyword came close.
 
         Raises:
             KwsError: the folder is a file.
@@ -98,7 +95,7 @@ class Keeper:
         )
         clip_s = max(SHORTEST_S, card.clip_s + LONGER_S)
         self._clip_samples = round(clip_s * self._rate)
-        # A clip is written so long after its moment at most, and then all of it must be there.
+        # A clip is written at most this long after its moment and must still be held then.
         self._held_samples = round((clip_s + 2 * _APART_S) * self._rate)
         self.clips, self.almost_clips, self.failed = [], [], None
         self.begin()
@@ -107,32 +104,32 @@ class Keeper:
         """Begin a new stream, as after `Spotter.reset`.
 
         Args:
-            source: the file that is heard, which clips are named after; by default the sound is
-                live, and they are named after the time of day.
+            source: the file, which clips are named after; by default the sound is live, and clips
+                are named after the time of day.
         """
-        self._file = None if source is None else _file_name(source)
-        # Live sound: the clock when the newest came, and the time of the last clip's name, in ms.
+        self._file = None if source is None else recording_name(source)
+        # Live sound: clock time of the newest block, and the time in the last clip's name, in ms.
         self._now_s, self._named_ms = time.time(), 0
         self._blocks: deque[Pcm] = deque()
         self._first = self._heard = 0
-        # Moments that an event may still make void, and those whose clip is to be written.
+        # Moments that a nearby event may still replace, and those whose clip is to be written.
         self._waiting: list[_Moment] = []
         self._due: list[_Moment] = []
         self._last_s = -np.inf
         self._window = np.zeros((self._steps, len(self._keywords)))
         self._step = 0
-        # For each keyword the highest sum since it passed its limit, and when; None below it.
+        # For each keyword the highest sum since it passed its limit, and its time; None below it.
         self._peaks: list[tuple[float, float] | None] = [None] * len(self._keywords)
         self._passed_s = np.full(len(self._keywords), np.inf)
 
     def feed(self, samples: Pcm, *, real: bool = True) -> list[Event]:
-        """Feed the spotter and keep what it finds.
+        """Feed the spotter and keep what it detects.
 
-        A clip that cannot be written ends the keeping, not the listening; see `failed`.
+        If a clip cannot be written, no more are kept, but listening goes on; see `failed`.
 
         Args:
             samples: as for `Spotter.feed`.
-            real: False for silence that nobody recorded; it is heard and not kept.
+            real: False for added silence, which is not kept.
 
         Returns:
             The events.
@@ -144,7 +141,7 @@ class Keeper:
             self._blocks.append(np.array(samples))
             self._heard += len(samples)
             before_s, self._now_s = self._now_s, time.time()
-            if self._now_s < before_s:  # the clock was set back, and names go back with it
+            if self._now_s < before_s:  # the clock was set back, so names go back too
                 self._named_ms = 0
         fired = {event.time_s: event for event in events}
         steps = zip(self._spotter.posteriors, self._spotter.step_times_s.tolist(), strict=True)
@@ -158,20 +155,20 @@ class Keeper:
         return events
 
     def finish(self) -> None:
-        """Write what still waits for its end; the stream is over."""
+        """Write the clips that are still waiting; the stream is over."""
         for k in range(len(self._keywords)):
             self._close(k)
         self._settle(np.inf)
         self._write(None)
 
     def _follow(self, posteriors: NDArray[np.float32], time_s: float, event: Event | None) -> None:
-        """Take one step: an event, or keywords that come close and go away again."""
+        """Take one step: an event, or keywords that come close and fall back again."""
         self._window[self._step % self._steps] = posteriors
         self._step += 1
         sums = self._window.sum(axis=0)
         self._settle(time_s)
         if event is not None:
-            # Who waits is near enough to be the same sound.
+            # Waiting moments are near enough to be the same sound.
             self._waiting = []
             self._due.append(
                 _Moment(keyword=event.keyword, score=event.score, time_s=time_s, fired=True)
@@ -191,7 +188,7 @@ class Keeper:
                 self._passed_s[k], self._peaks[k] = time_s, (float(sums[k]), time_s)
 
     def _close(self, k: int) -> None:
-        """Let a keyword's peak wait for its clip, if nothing else was near."""
+        """Queue a keyword's peak for its clip, if nothing else was near."""
         peak, self._peaks[k] = self._peaks[k], None
         if peak is None or peak[1] - self._last_s < _APART_S:
             return
@@ -202,7 +199,7 @@ class Keeper:
             self._waiting = [moment]
 
     def _settle(self, now_s: float) -> None:
-        """Let go what has waited for long enough: no event came near it."""
+        """Release moments that have waited long enough without an event near them."""
         for moment in self._waiting:
             if now_s - moment.time_s >= _APART_S:
                 self._waiting = []
@@ -210,7 +207,7 @@ class Keeper:
                 self._last_s = moment.time_s
 
     def _write(self, heard: int | None) -> None:
-        """Write the clips whose sound is there; all of them where no more will come (None)."""
+        """Write the clips whose sound has arrived; all of them if no more will come (None)."""
         for moment in list(self._due):
             end = round((moment.time_s + AFTER_S) * self._rate)
             if self.failed is not None or (heard is not None and end > heard):
@@ -221,7 +218,7 @@ class Keeper:
                 full = error.errno in FULL_DISK
                 why = "the disk is full" if full else error.strerror or str(error)
                 self.failed = f"no more clips are kept: {why} (writing to {self._folder})"
-            # Not before: Ctrl-C in the middle of a clip leaves it to `finish`.
+            # Only now: after Ctrl-C in the middle of a clip, `finish` still writes it.
             self._due.remove(moment)
 
     def _write_clip(self, moment: _Moment, end: int) -> None:
@@ -231,31 +228,20 @@ class Keeper:
         pcm = np.concatenate(self._blocks)[start - self._first : end - self._first]
         folder = self._folder if moment.fired else self._folder / ALMOST_FOLDER
         name = f"{self._stamp(moment.time_s)}_{moment.score:.2f}.wav"
-        path = folder / _plain(moment.keyword) / name
+        path = folder / plain_name(moment.keyword) / name
         write_wav(path, pcm, self._rate)
         (self.clips if moment.fired else self.almost_clips).append(path)
 
     def _stamp(self, time_s: float) -> str:
-        """Return what the clip of a moment is named after: its time of day, or its place in a file.
+        """Return the start of a clip's name: the time of day, or the position in a file.
 
-        The time of day counts back from the newest sound: a sum of what was heard since the
-        beginning would lag by what was lost, and know nothing of clocks that are set meanwhile.
+        The time of day is counted back from the newest sound. Counted from the beginning, it would
+        lag by what was lost and ignore changes of the clock.
         """
         if self._file is not None:
             return f"{self._file}_{round(1000 * time_s):07}"
         at_ms = round(1000 * (self._now_s - self._heard / self._rate + time_s))
-        # Sound that waited comes faster than it was spoken; names keep its order all the same.
+        # Queued sound arrives faster than it was spoken; names still keep its order.
         self._named_ms = max(at_ms, self._named_ms + 1)
         when = datetime.fromtimestamp(self._named_ms // 1000)
         return f"{when:%Y%m%d-%H%M%S}.{self._named_ms % 1000:03}"
-
-
-def _file_name(source: str | Path) -> str:
-    """Return a name for a file that files of the same name elsewhere do not have."""
-    path = Path(source)
-    where = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:4]
-    return f"{_plain(path.stem) or 'recording'}-{where}"
-
-
-def _plain(name: str) -> str:
-    return re.sub(r"[^\w.+-]", "_", name).strip("._")

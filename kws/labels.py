@@ -1,18 +1,18 @@
-"""The two labels that are not words, as they stand in model files and as names of data folders."""
+"""The two labels that are not words, as used in model files and as names of data folders."""
 
 from __future__ import annotations
 
 import unicodedata
 
 SILENCE = "_silence_"
-"""Nobody speaks: silence or background noise."""
+"""No speech: silence or background noise."""
 UNKNOWN = "_unknown_"
-"""Speech that is none of the keywords."""
+"""Speech other than the keywords."""
 
 
 def folded(word: str) -> str:
-    """Return how a word is written when it is compared: in any case, its accents composed (NFC).
+    """Return a word as it is compared: case-folded, with composed accents (NFC).
 
-    File systems hand out accents as characters of their own, and people write "Yes" for "yes".
+    Some file systems return accents as separate characters, and people write "Yes" for "yes".
     """
     return unicodedata.normalize("NFC", unicodedata.normalize("NFC", word).casefold())

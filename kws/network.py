@@ -1,6 +1,6 @@
 """The neural network of a model file: MFCC frames in, posteriors out, state carried in between.
 
-What is said of MFCC here holds for whatever features the file's front end gives.
+"MFCC" here stands for whatever features the file's front end computes.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ from kws.runtime import open_interpreter
 class Network:
     """Runs a model file on raw (not normalised) MFCC.
 
-    The file's input is the normalised feature (x - mean) / std. For an int8 file this and the
-    input tensor's quantisation are one multiplication and addition in float32,
+    The file's input is the normalised feature (x - mean) / std. For an int8 file, this and the
+    input tensor's quantisation are one multiplication and one addition in float32,
     ``q = rint(x * gain + offset)`` with ``gain = 1 / (std * scale)`` and
     ``offset = zero_point - mean * gain``, ties to even, saturated to -128…127.
 
@@ -33,20 +33,20 @@ class Network:
     """
 
     card: ModelCard
-    """What the file says about itself."""
+    """The file's model card."""
 
     def __init__(self, path_or_name: str | Path, threads: int = 1) -> None:
         """Load a model file, or a pretrained model by its name.
 
         Raises:
-            KwsError: no such model, no card in it, tensors that do not match the card, no runtime.
+            KwsError: no such model, it has no card, its tensors do not match the card, no runtime.
         """
         self.card, content = load_model_bytes(path_or_name)
         self._interpreter = open_interpreter(content, threads)
         try:
             inputs = self._interpreter.get_input_details()
             outputs = self._interpreter.get_output_details()
-        except ValueError as error:  # a tensor's name is no UTF-8
+        except ValueError as error:  # a tensor's name is not UTF-8
             raise KwsError(
                 f"{path_or_name} is damaged: {error}. Copy or export it again"
             ) from error
@@ -65,18 +65,18 @@ class Network:
             raise KwsError(
                 f"{path_or_name}: the network does not match its model card. "
                 f"Received: input and output {received[0]}, {received[1]} of type "
-                f"{' and '.join(sorted(t.name for t in types))}; the card says "
+                f"{' and '.join(sorted(t.name for t in types))}; expected "
                 f"{expected[0]}, {expected[1]} of int8 or float32. Export the model again"
             )
-        self.input_tensor = _facts(inputs[0])
+        self.input_tensor = _tensor_info(inputs[0])
         """Type, shape and quantisation of the input."""
-        self.output_tensor = _facts(outputs[0])
+        self.output_tensor = _tensor_info(outputs[0])
         """Type, shape and quantisation of the output."""
         self._input_index = inputs[0]["index"]
         self._output_index = outputs[0]["index"]
         self._input_frames = frames
         self.quantised = np.dtype(np.int8) in types
-        """Whether the file takes and gives int8."""
+        """Whether input and output are int8."""
         mean = np.array(card.feature_mean, np.float64)
         gain = 1.0 / np.array(card.feature_std, np.float64)
         zero_point = 0
@@ -88,22 +88,22 @@ class Network:
         self._offset = (zero_point - mean * gain).astype(np.float32)
 
     def require_stream_form(self) -> None:
-        """Raise KwsError if this model takes whole clips and cannot follow a stream."""
+        """Raise KwsError if this model takes whole clips and cannot run on a stream."""
         if self.card.form != "stream":
             raise KwsError(
-                f"The model {self.card.name!r} takes whole clips and cannot follow a stream. "
-                "Export it in stream form, the default of `kws export` for networks that have one"
+                f"The model {self.card.name!r} takes whole clips and cannot run on a stream. "
+                "Export it in stream form, the default of `kws export` where the network allows it"
             )
 
     def reset(self) -> None:
-        """Forget the past: the LSTM's state becomes zero."""
+        """Set the LSTM's state to zero."""
         try:
             self._interpreter.reset_all_variables()
         except RuntimeError as error:
             raise self._damaged(error) from error
 
     def prepare(self, features: NDArray[np.floating]) -> NDArray[np.generic]:
-        """Return raw MFCC [..., n_features] as the network takes it: normalised, perhaps int8."""
+        """Return raw MFCC [..., n_features] as input: normalised, quantised if int8."""
         x = np.asarray(features, np.float32) * self._gain + self._offset
         if not self.quantised:
             return x
@@ -127,7 +127,7 @@ class Network:
         return self.as_posteriors(self._interpreter.get_tensor(self._output_index)[0])
 
     def as_posteriors(self, output: NDArray[np.generic]) -> NDArray[np.float32]:
-        """Return what the output tensor holds [steps, labels] as posteriors, scaled if int8."""
+        """Return the output tensor's values [steps, labels] as posteriors, dequantised if int8."""
         if not self.quantised:
             return np.asarray(output, np.float32)
         return (output.astype(np.float32) - self._output_zero_point) * np.float32(
@@ -135,14 +135,14 @@ class Network:
         )
 
     def _damaged(self, error: RuntimeError) -> KwsError:
-        """Return what to say where an interpreter finds out only at work that a file is unsound."""
+        """Return the error for a file whose faults show only when it runs."""
         return KwsError(
-            f"The model {self.card.name!r} is damaged: its interpreter refuses to run it "
+            f"The model {self.card.name!r} is damaged: the interpreter cannot run it "
             f"({' '.join(str(error).split())[:200]}). Copy or export it again"
         )
 
     def step(self, features: NDArray[np.floating]) -> NDArray[np.float32]:
-        """Take one step with the last R frames and carry the state on.
+        """Run one step on the last R frames, carrying the state on.
 
         Args:
             features: raw MFCC [R, n_features].
@@ -162,12 +162,12 @@ class Network:
         return self.invoke(self.prepare(features))[0]
 
     def run(self, features: NDArray[np.floating], reset: bool = True) -> NDArray[np.float32]:
-        """Run over a stretch of MFCC.
+        """Run over consecutive MFCC frames.
 
         Args:
             features: raw MFCC [T, n_features]; T must be the card's clip_frames in clip form.
-            reset: start from zero state. Without it the stretch continues the one before, of
-                which it must repeat the last R - S frames.
+            reset: start from zero state. Otherwise the state carries on from the previous call,
+                whose last R - S frames must be repeated.
 
         Returns:
             Posteriors, float32 [steps, labels] with steps = (T - R) // S + 1 (none when T < R).
@@ -190,17 +190,52 @@ class Network:
         if reset or card.form == "clip":
             self.reset()
         prepared = self.prepare(features)
-        if card.form == "clip":
-            return self.invoke(prepared)
-        steps = card.n_steps(len(features))
-        posteriors = np.empty((steps, len(card.labels)), np.float32)
-        for k in range(steps):
-            first = k * card.stride_frames
-            posteriors[k] = self.invoke(prepared[first : first + self._input_frames])[0]
+        return self.invoke(prepared) if card.form == "clip" else NetworkStream(self).feed(prepared)
+
+
+class NetworkStream:
+    """Runs a network in stream form step by step, holding the frames that later steps need."""
+
+    def __init__(self, network: Network) -> None:
+        """Start without frames; the network's state stays as it is.
+
+        Raises:
+            KwsError: a model in clip form.
+        """
+        network.require_stream_form()
+        self._network = network
+        # Always fewer than R + S frames between calls: [n, n_features].
+        self._frames = self._no_frames()
+
+    def reset(self) -> None:
+        """Start a new stream: no frames, zero state."""
+        self._network.reset()
+        self._frames = self._no_frames()
+
+    def feed(self, prepared: NDArray[np.generic]) -> NDArray[np.float32]:
+        """Run the steps that the next frames complete.
+
+        Args:
+            prepared: frames from `Network.prepare` [n, n_features], any n including 0.
+
+        Returns:
+            Posteriors, float32 [steps, labels].
+        """
+        network, card = self._network, self._network.card
+        frames = np.concatenate([self._frames, prepared]) if len(self._frames) else prepared
+        width, stride = card.receptive_field_frames, card.stride_frames
+        posteriors = np.empty((card.n_steps(len(frames)), len(card.labels)), np.float32)
+        for k in range(len(posteriors)):
+            posteriors[k] = network.invoke(frames[k * stride : k * stride + width])[0]
+        self._frames = frames[len(posteriors) * stride :]
         return posteriors
 
+    def _no_frames(self) -> NDArray[np.generic]:
+        n_features = self._network.card.front_end.n_features
+        return self._network.prepare(np.zeros((0, n_features), np.float32))
 
-def _facts(details: Mapping[str, Any]) -> dict[str, Any]:
+
+def _tensor_info(details: Mapping[str, Any]) -> dict[str, Any]:
     scale, zero_point = details["quantization"]
     return {
         "type": np.dtype(details["dtype"]).name,

@@ -1,4 +1,4 @@
-"""Which TFLite interpreter runs the network: LiteRT, else tflite-runtime, else TensorFlow's own."""
+"""The TFLite interpreter that runs the network: LiteRT, tflite-runtime or TensorFlow's own."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Any
 
 from kws.errors import KwsError
 
-# In this order: the current package, its predecessor (32-bit Raspberry Pi OS), and the one that
-# people who train have anyway but which takes seconds to import.
+# By preference: the current package, its predecessor (32-bit Raspberry Pi OS), and TensorFlow,
+# which is installed for training but takes seconds to import.
 _RUNTIMES = (
     ("ai-edge-litert", "ai_edge_litert", "ai_edge_litert.interpreter"),
     ("tflite-runtime", "tflite_runtime", "tflite_runtime.interpreter"),
@@ -23,13 +23,12 @@ _RUNTIMES = (
 def open_interpreter(model: bytes, threads: int = 1) -> Any:
     """Return an interpreter for `model` with its tensors allocated and its state at zero.
 
-    The built-in kernels run without the XNNPACK delegate: for steps as small as ours handing
-    over to it costs more than it saves, and its int8 rounding may differ from the kernels that
-    microcontrollers run.
+    The built-in kernels run without the XNNPACK delegate: it costs more than it saves on such small
+    steps, and its int8 rounding may differ from the kernels on microcontrollers.
 
     Args:
         model: content of a .tflite file.
-        threads: threads for the kernels that can use more than one.
+        threads: for the kernels that can use more than one.
 
     Raises:
         KwsError: no runtime is installed, it was built for another NumPy, or it cannot run this
@@ -37,7 +36,7 @@ def open_interpreter(model: bytes, threads: int = 1) -> Any:
     """
     _, module = _runtime()
     try:
-        # NumPy prints a page if the runtime was built for another NumPy; the line below says it.
+        # If the runtime was built for another NumPy, NumPy prints a page; one line replaces it.
         with contextlib.redirect_stderr(io.StringIO()):
             interpreter = module.Interpreter(
                 model_content=model,
@@ -55,16 +54,16 @@ def open_interpreter(model: bytes, threads: int = 1) -> Any:
             "Install one that fits: pip install 'numpy<2', or a newer runtime"
         ) from error
     except (ValueError, RuntimeError) as error:
-        # The runtime's own text may have several lines; users get one.
+        # The runtime's own message may have several lines.
         raise KwsError(
             f"{which_runtime()} cannot run this model: {' '.join(str(error).split())}. "
-            "Make sure the file is whole, or export it again"
+            "Check that the file is complete, or export it again"
         ) from error
     return interpreter
 
 
 def which_runtime() -> str:
-    """Return name and version of the runtime in use, for example ``ai-edge-litert 2.3.0``.
+    """Return the runtime's name and version, for example ``ai-edge-litert 2.3.0``.
 
     Raises:
         KwsError: none is installed.
@@ -81,7 +80,7 @@ def _runtime() -> tuple[str, ModuleType]:
         try:
             return name, importlib.import_module(module)
         except ImportError as error:
-            # Installed, but it does not load: for another Python or processor, say.
+            # Installed but not loadable, for example built for another Python or processor.
             if error.name is None or error.name.split(".")[0] != package:
                 broken = broken or f" ({name} is installed but does not load: {error})"
     raise KwsError(

@@ -1,4 +1,4 @@
-"""Little int8 models with scales of one's choice, built without a converter, to test kernels."""
+"""Small int8 models with arbitrary scales, built without a converter, to test kernels."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _OPTIONS = {
     "QUANTIZE": schema.QuantizeOptionsT,
     "MUL": schema.MulOptionsT,
 }
-# The versions whose int8 kernels these are; for the others 1 will do.
+# The operator versions that have int8 kernels; for the others, 1.
 _VERSIONS = {"UNIDIRECTIONAL_SEQUENCE_LSTM": 3, "FULLY_CONNECTED": 12}
 
 

@@ -1,14 +1,14 @@
-"""Measure how many recordings of a word of one's own are worth how much; run by hand, not a test.
+"""Measure accuracy on your own word against the number of recordings; run by hand.
 
     python tests/measure_own_words.py REAL --out measured [--words computer snowboy]
         [--recordings 0 3 10 20 50] [--draws 3]
 
 REAL holds ``wake_words/<word>/``, ``speech_commands/`` and ``sentences/`` with transcripts.tsv. For
-each word and draw, some recordings of the training part are learnt from, with generated voices
-beside them, and all other recordings of the word are laid into a stream of noise and of sentences
-by speakers of the testing part. Thresholds are chosen for half a false accept an hour on two hours
-of other speech by validation speakers, and measured on two more by testing speakers. Everything
-goes through the command line as users type it. What is done already is not done again.
+each word and draw, a network is trained on some recordings of the training part and generated
+voices, and all other recordings of the word are placed in a stream of noise and of sentences by
+speakers of the testing part. Thresholds are chosen for 0.5 false accepts per hour on two hours of
+other speech by validation speakers, and measured on two more by testing speakers. Everything uses
+the command line as users do. Finished parts are not repeated.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from kws.data.split import TRAINING, split_of
 MOST_RECORDINGS = 50
 PER_HOUR = "0.5"
 LANGUAGES = ("en", "de", "nl", "it")
-"""Many people say English words as their own language would."""
+"""Many people pronounce English words with an accent."""
 
 
 def kws(*arguments: str | Path, log: Path) -> str:
-    """Run a command of the kit; its stdout, and all its talk in a log."""
+    """Run a command of the kit; return its stdout, and append all output to a log."""
     command = [sys.executable, "-m", "kws", *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True)
     with log.open("a", encoding="utf-8") as file:
@@ -43,7 +43,7 @@ def kws(*arguments: str | Path, log: Path) -> str:
 
 
 def prepare(word: str, real: Path, out: Path) -> None:
-    """Cut the word's recordings and speak it, once."""
+    """Cut the word's recordings and synthesise the word, once."""
     log = out / "log.txt"
     if not (out / "all" / word).is_dir():
         recordings = sorted((real / "wake_words" / word).iterdir())
@@ -55,7 +55,7 @@ def prepare(word: str, real: Path, out: Path) -> None:
 
 
 def streams(words: Sequence[str], real: Path, out: Path) -> None:
-    """Speak and lay the other speech that all words share, once."""
+    """Build the streams of other speech that all words share, once."""
     log = out / "log.txt"
     if not (out / "generated_speech").is_dir():
         kws("data", "synth", *words, "--speech", "60", "--to", out / "generated_speech", log=log)
@@ -71,7 +71,7 @@ def streams(words: Sequence[str], real: Path, out: Path) -> None:
 
 
 def draw(word: str, n: int, number: int, real: Path, out: Path) -> tuple[Path, Path]:
-    """Lay out the folder that is trained on, and a stream of the recordings that are not."""
+    """Set up the folder to train on, and a stream of the other recordings."""
     clips = sorted((out / "all" / word).glob("*.wav"))
     order = [clip for clip in clips if split_of(clip.name) == TRAINING]
     random.Random(f"{word}-{number}").shuffle(order)
@@ -109,7 +109,7 @@ def draw(word: str, n: int, number: int, real: Path, out: Path) -> tuple[Path, P
 
 
 def measure(word: str, n: int, number: int, real: Path, out: Path) -> dict[str, object]:
-    """Train on one draw and measure it; a finished one is read back."""
+    """Train on one draw and measure it; a finished result is read back."""
     folder, stream = draw(word, n, number, real, out)
     result = folder / "result.json"
     if result.is_file():
@@ -152,7 +152,7 @@ def measure(word: str, n: int, number: int, real: Path, out: Path) -> dict[str, 
 def table(lines: Sequence[dict[str, object]]) -> str:
     """Return means over the draws as Markdown."""
     rows = [
-        "| word | recordings | draws | missed | false accepts an hour | missed at 0.5 an hour |",
+        "| word | recordings | draws | missed | false accepts per hour | missed at 0.5 per hour |",
         "|---|---:|---:|---:|---:|---:|",
     ]
     keys = sorted({(str(one["word"]), int(str(one["recordings"]))) for one in lines})
@@ -175,7 +175,7 @@ def _spread(shares: Sequence[float]) -> str:
 
 
 def main() -> None:
-    """Measure and print what was asked for."""
+    """Measure and print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("real", type=Path)
     parser.add_argument("--out", type=Path, required=True)

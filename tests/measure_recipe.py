@@ -1,18 +1,18 @@
-"""How well networks hear what a recipe is judged by, as a table: not a test, run by hand.
+"""Accuracy of networks on the material that recipes are judged by, as a table; run by hand.
 
     python tests/measure_recipe.py DATA RUN [RUN ...]
 
-DATA holds ``speech_commands/``; a RUN is a folder that `kws train` wrote, for the labels of
+DATA holds ``speech_commands/``; a RUN is a folder written by `kws train`, with the labels of
 `commands_en`. The networks are those of training, in float32. Columns, all in %:
 
-- validation: the official validation clips and 260 cuts of background, right answers; then those
-  of the ten words, of other words and of background by themselves;
-- unheard: clips of other words that `commands_en` never hears, by all speakers, that were rejected;
-- elsewhere: validation clips as they might sound elsewhere, twice each: half of them in a
-  simulated room, another speed, another microphone, held-out noise at 5 to 25 dB below them, at
-  -40 to -15 dBFS; then those of the ten words, and the unheard words.
+- validation: right answers on the official validation clips and 260 cuts of background; then on
+  the ten words, other words and background separately;
+- unheard: rejected clips of the words that `commands_en` leaves out of training, by all speakers;
+- elsewhere: validation clips as they might sound elsewhere, twice each: half of them in a simulated
+  room, with another speed and microphone, held-out noise 5 to 25 dB below the speech, at -40 to -15
+  dBFS; then only the ten words, and the unheard words.
 
-No speaker of the testing part is in any of it.
+None of it is by a speaker of the testing part.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ COLUMNS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Clips:
-    """Clips and what they are."""
+    """Clips with their labels."""
 
     pcm: NDArray[np.int16]
     """[n, samples]."""
@@ -53,7 +53,7 @@ class Clips:
 
 @dataclass(frozen=True, kw_only=True)
 class Material:
-    """All that the networks are asked about."""
+    """All clips that the networks are measured on."""
 
     validation: Clips
     unheard: Clips
@@ -62,7 +62,7 @@ class Material:
 
 
 def gather(recipe: TrainingRecipe, data: Path) -> Material:
-    """Load the clips and send them elsewhere."""
+    """Load the clips and make their versions for elsewhere."""
     loaded = load_training_data(recipe, data).validation
     validation = Clips(pcm=np.asarray(loaded.pcm), labels=loaded.labels)
     index = scan(data / "speech_commands").select(words=recipe.data.unheard)
@@ -108,7 +108,7 @@ class Elsewhere:
         return np.clip(np.rint(sound), -32768, 32767).astype(np.int16)
 
     def _microphone(self, sound: NDArray[np.float64]) -> NDArray[np.float64]:
-        """A smooth response over the mel scale, and for half of them less bass."""
+        """Apply a smooth response over the mel scale, and for half of the clips less bass."""
         spectrum = np.fft.rfft(sound)
         hz = np.linspace(0, 8000, len(spectrum))
         mel = np.log1p(hz / 700) / np.log1p(8000 / 700)

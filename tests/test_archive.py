@@ -195,7 +195,7 @@ def test_an_archive_that_unpacks_to_too_much_is_refused(
 ) -> None:
     bomb = pack({f"yes/{i}": bytes(300_000) for i in range(4)})
     assert len(bomb) < 10_000
-    with pytest.raises(KwsError, match="more than the 1,000,000 bytes"):
+    with pytest.raises(KwsError, match="more than the limit of 1,000,000 bytes"):
         unpack(bomb)
     assert left_in(tmp_path) == []
 
@@ -204,7 +204,7 @@ def test_a_bomb_among_what_is_not_asked_for_is_not_read_through(
     unpack: Callable[..., Extracted], tmp_path: Path
 ) -> None:
     bomb = gzip.compress(tar_bytes({"big": bytes(100_000_000), "yes": b"x"}), 1)
-    with pytest.raises(KwsError, match="beyond all bounds"):
+    with pytest.raises(KwsError, match="excessive size"):
         unpack(bomb, include=["yes"])
     assert left_in(tmp_path) == []
 
@@ -289,7 +289,7 @@ def test_a_folder_with_content_is_never_touched(
     mine = tmp_path / "home" / "speech" / "mine.txt"
     mine.parent.mkdir(parents=True)
     mine.write_text("mine")
-    with pytest.raises(KwsError, match="is there already"):
+    with pytest.raises(KwsError, match="already exists"):
         unpack(tar_bytes(CLIPS))
     assert mine.read_text() == "mine"
     assert left_in(tmp_path) == ["speech"]

@@ -83,7 +83,7 @@ def test_a_bad_clip_is_named_and_nothing_half_written_is_left(
 ) -> None:
     root, paths = clips
     (root / paths[200]).write_text("oops")
-    with pytest.raises(KwsError, match=r"s50_nohash_0\.wav is no sound file"):
+    with pytest.raises(KwsError, match=r"s50_nohash_0\.wav is not a sound file"):
         load_clips(root, paths, 400)
     (root / paths[200]).unlink()
     with pytest.raises(KwsError, match=r"s50_nohash_0\.wav does not exist"):

@@ -288,7 +288,7 @@ def test_samples_that_are_no_numbers_are_named_with_their_second(
     path = tmp_path / "nan.wav"
     path.write_bytes(wave_bytes(samples.tobytes(), code=3, channels=channels, bits=bits))
     line = complaint(path)
-    assert "no numbers" in line and "second 35.000" in line
+    assert "not numbers" in line and "second 35.000" in line
 
 
 def test_floats_in_the_range_of_int16_are_refused_with_a_hint(tmp_path: Path) -> None:

@@ -53,7 +53,7 @@ def test_a_lone_last_byte_is_dropped_and_said(capsys: pytest.CaptureFixture[str]
 
 @pytest.mark.parametrize("content", [b"", b"x"])
 def test_a_stream_without_a_sample_is_refused_as_an_empty_file_is(content: bytes) -> None:
-    with pytest.raises(KwsError, match="holds no sound"):
+    with pytest.raises(KwsError, match="contains no sound"):
         list(pcm_chunks(io.BytesIO(content)))
 
 

@@ -68,7 +68,7 @@ FAULTY_SOUNDS: dict[str, tuple[Callable[[bytes], bytes], str]] = {
     "empty file": (lambda _: b"", "empty"),
     "NaN in floats": (
         lambda _: wav(np.array([0.1, np.nan] * 800, "<f4").tobytes(), bits=32, coding=3),
-        "no numbers. Received: nan",
+        "not numbers. Received: nan",
     ),
     "rate of 0 Hz": (lambda _: wav(b"\0\0" * 800, bits=16, rate=0), "rate"),
 }

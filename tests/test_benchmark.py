@@ -25,7 +25,7 @@ def test_the_figures_are_plausible_and_hold_together(model: Path) -> None:
     assert 0 < result.load_s < result.ready_s
     assert 0 < result.import_s < result.ready_s
     assert list(result.times_real_time) == ["20", "100", "1000"]
-    # The parts add up to the whole, within what a busy computer does to short measurements.
+    # The parts add up to the whole, apart from noise in short measurements on a busy computer.
     step_us = result.front_end_us + result.network_us + result.decision_us
     assert 1000 * result.step_ms / step_us == pytest.approx(
         result.times_real_time["1000"], rel=0.75
@@ -44,7 +44,7 @@ def test_a_runner_process_is_quick_and_small(model: Path) -> None:
 def test_longer_audio_is_no_memory_that_hearing_it_takes(model: Path) -> None:
     short, long = (run_benchmark(model, seconds=s, runs=1).resident_bytes for s in (2, 300))
     if short is None or long is None:
-        pytest.skip("the memory of a process is not known here")
+        pytest.skip("the memory of a process is unknown here")
     assert long - short < 5e6  # the audio would be 10 MB
 
 

@@ -149,7 +149,7 @@ def test_fetch_downloads_verifies_unpacks_and_then_is_a_no_op(
     assert run(["data", "fetch", recipe]) == 0
     out, talk = capsys.readouterr()
     assert out.strip() == str(home / "small")
-    assert "there already" in talk
+    assert "already there" in talk
     assert len(site.requests) == 2
     assert run(["data", "info", recipe, "--json"]) == 0
     assert json.loads(capsys.readouterr().out)["folder"] == str(home / "small")
@@ -192,7 +192,7 @@ def test_a_download_that_turns_out_to_be_no_archive_is_not_kept(
         recipe_file(tmp_path, site.url(), sha256=None, size_bytes=None, unverified_because=because)
     )
     assert run(["data", "fetch", recipe]) == 1
-    assert "not of a kind that can be unpacked" in one_line(capsys)
+    assert "in an unsupported format" in one_line(capsys)
     assert files_in(home) == []
     site.content = ARCHIVE
     assert run(["data", "fetch", recipe]) == 0
@@ -263,7 +263,7 @@ def test_a_folder_of_that_name_with_other_things_is_not_touched(
     (home / "small" / "mine.txt").write_text("mine")
     recipe = recipe_file(tmp_path, "https://example.invalid/m.tgz")
     assert run(["data", "fetch", str(recipe)]) == 1
-    assert "Something else" in one_line(capsys)
+    assert "is taken" in one_line(capsys)
     assert files_in(home / "small") == ["mine.txt"]
 
 
@@ -335,7 +335,7 @@ def test_adding_the_same_recording_again_writes_nothing(
         capsys.readouterr()
         assert run(command) == 0
         assert files_in(target / "yes") == before
-        assert capsys.readouterr().out.startswith("there already: ")
+        assert capsys.readouterr().out.startswith("already there: ")
 
 
 def test_a_copy_under_another_name_gets_the_same_clip_name(home: Path, tmp_path: Path) -> None:

@@ -93,7 +93,7 @@ def test_people_get_a_table_and_the_worst_confusions(
     assert ["yes", "6"] in rows
     assert ["_unknown_", "7"] in rows
     assert "most frequent confusions" in captured.out
-    assert "heard as" in captured.out
+    assert "taken for" in captured.out
     assert "counted as _unknown_: tree" in captured.err
 
 
@@ -107,6 +107,18 @@ def test_the_confusion_matrix_is_drawn_on_request(
     captured = capsys.readouterr()
     json.loads(captured.out)
     assert f"wrote {picture}" in captured.err
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs file names that are not UTF-8")
+def test_json_is_valid_even_if_a_file_name_is_not_utf_8(
+    model: str, clips: Path, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    for i in range(6):
+        (clips / "yes" / f"{i}.wav").rename(clips / "yes" / f"{i}\udcff.wav")
+    assert run(["evaluate", model, str(clips), "--json"]) == 0
+    printed = capsysbinary.readouterr().out.decode("utf-8")
+    assert json.loads(printed)["clips"] == 18
+    assert "\\udcff.wav" in printed
 
 
 @pytest.fixture
@@ -196,7 +208,7 @@ def test_a_recording_gives_the_promised_figures(
 
     assert run(["evaluate", model, "--stream", audio, "--labels", labels]) == 0
     shown = capsys.readouterr().out
-    assert f"{n_words} words: {n_words} heard, 0 missed" in shown
+    assert f"{n_words} words: {n_words} detected, 0 missed" in shown
     assert "median 100 ms" in shown
 
 
@@ -265,7 +277,7 @@ def test_one_thing_is_counted_in_the_singular(
     short = ["--stream", str(tmp_path / "short.wav"), "--labels", str(tmp_path / "one.tsv")]
     assert run(["evaluate", model, *short]) == 0
     shown = capsys.readouterr().out
-    assert "\n1 word: 1 heard, 0 missed" in shown
+    assert "\n1 word: 1 detected, 0 missed" in shown
     assert "\n1 event: 0 false accepts, " in shown
     write_wav(tmp_path / "clips" / "yes" / "0.wav", pcm[:RATE], RATE)
     assert run(["evaluate", model, str(tmp_path / "clips")]) == 0
@@ -280,7 +292,7 @@ def test_the_table_of_several_keywords_says_that_each_has_false_accepts_of_its_o
 
     names = ("all", "yes", "no")
     two, one = (_trade_off({name: curve(name) for name in names[:n]}) for n in (3, 2))
-    assert two[1].endswith("to have (a keyword: of its own)") and one[1].endswith("to have")
+    assert two[1].endswith("(each keyword: its own false accepts)") and one[1].endswith("to allow")
     assert [line.split()[0] for line in two[3:6]] == list(names)
 
 
@@ -315,13 +327,13 @@ def test_two_recordings_count_together_with_a_table_and_a_picture_of_the_trade_o
 
     assert run(common) == 0
     lines = capsys.readouterr().out.splitlines()
-    at = next(i for i, line in enumerate(lines) if "false accepts an hour" in line)
+    at = next(i for i, line in enumerate(lines) if "false accepts per hour" in line)
     assert lines[at].split()[-7:] == ["10", "5", "2", "1", "0.5", "0.2", "0.1"]
     # A row for each keyword that is spoken, if there are several.
     spoken = [word for word, n in result["per_keyword"].items() if n["words"]]
     rows = [line.split()[0] for line in lines[at + 1 : -1]]
     assert sorted(rows) == sorted(["all", *(spoken if len(spoken) > 1 else [])])
-    assert "One false accept in 2:00 min is 30 an hour" in lines[-1]
+    assert "One false accept in 2:00 min is 30 per hour" in lines[-1]
 
 
 @pytest.mark.parametrize(
@@ -339,22 +351,24 @@ def test_two_recordings_count_together_with_a_table_and_a_picture_of_the_trade_o
             1,
             "Unknown runtime. Received: 'x'. Use: litert, tflm",
         ),
+        (["{clips}", "--recording", "1"], 2, "--recording is for recordings"),
         (["{clips}", "--labels", "x.tsv"], 2, "--stream and --labels go together"),
         (["{clips}", "--limit", "0"], 2, "--limit"),
         (["{clips}", "--snr", "10"], 2, "Add --noise NOISE"),
         (["{clips}", "--noise-plot", "x.png"], 2, "Add --noise NOISE"),
         (["{clips}", "--noise", "{clips}", "--noise-plot", "x.gif"], 1, "must end in .png"),
         (["{clips}", "--noise", "{clips}", "--snr", "loud"], 2, "--snr"),
-        (["{clips}", "--noise", "{clips}", "--snr", "nan"], 1, "dB from -100 to 100"),
+        (["{clips}", "--noise", "{clips}", "--snr", "nan"], 1, "must be -100 to 100 dB"),
         (["{clips}", "--noise", "{clips}/nothing"], 1, "does not exist"),
-        (["{clips}", "--noise", "{empty}"], 1, "holds no recordings"),
+        (["{clips}", "--noise", "{empty}"], 1, "no recordings"),
         (["{clips}", "--noise", "{clips}"], 1, "shorter than a clip"),
         (["{clips}", "--noise", "{dead}"], 1, "is silent"),
         (["--stream", "x", "--labels", "x", "--noise", "{clips}"], 2, "--noise is for clips"),
+        (["--stream", "x", "--labels", "x", "--snr", "3"], 2, "--snr is for clips"),
         (["{clips}", "--plot", "x.jpeg"], 1, "must end in .png"),
         (["{clips}/nothing"], 1, "does not exist"),
-        (["{clips}/yes"], 1, "holds no label folders"),
-        (["{empty}"], 1, "holds no label folders"),
+        (["{clips}/yes"], 1, "contains no label folders"),
+        (["{empty}"], 1, "contains no label folders"),
         (["{strange}"], 1, "is a label of this model"),
         (["--stream", "x.wav", "--labels", "{clips}/x.tsv"], 1, "x.tsv: No such file"),
         (["--stream", "{strange}/x.wav", "--labels", "{strange}/good.tsv"], 1, "x.wav"),

@@ -201,7 +201,7 @@ def test_ctrl_c_does_not_reach_the_commands(monkeypatch, tmp_path):
 
 @SHELL
 def test_a_command_that_a_signal_ended_is_no_failure_with_a_negative_status():
-    assert ended("kill -9 $$") == ["kws: the command for 'yes' was ended by signal 9 (Killed)"]
+    assert ended("kill -9 $$") == ["kws: the command for 'yes' was killed by signal 9 (Killed)"]
 
 
 @SHELL

@@ -174,7 +174,7 @@ def test_a_source_that_gives_nothing_is_an_error(model: Path) -> None:
     process = spawn("run", "-m", model, "--json", "-")
     out, err = process.communicate(b"")
     assert (process.returncode, out) == (1, b"")
-    assert err.startswith(b"kws: The stream holds no sound. ") and err.count(b"\n") == 1
+    assert err.startswith(b"kws: The stream contains no sound. ") and err.count(b"\n") == 1
 
 
 @POSIX
@@ -182,7 +182,7 @@ def test_a_closed_stdin_is_an_empty_one(model: Path) -> None:
     command = [sys.executable, "-m", "kws", "run", "-m", str(model), "-"]
     ended = subprocess.run(["sh", "-c", 'exec "$@" <&-', "sh", *command], capture_output=True)
     assert (ended.returncode, ended.stdout) == (1, b"")
-    assert ended.stderr.startswith(b"kws: The stream holds no sound. ")
+    assert ended.stderr.startswith(b"kws: The stream contains no sound. ")
     assert ended.stderr.count(b"\n") == 1
 
 

@@ -212,7 +212,7 @@ def test_recordings_that_are_not_learnt_from_are_said_although_generated_ones_ar
     with pytest.raises(KwsError, match=r"No clip of computer .* training part"):
         require_enough_clips([scan(root)], ["computer", "no"])
     (line,) = require_enough_clips([scan(root), generated], ["computer", "no"])
-    assert line.startswith("computer: only 0 of its 20 recordings are learnt from")
+    assert line.startswith("computer: only 0 of its 20 recordings are trained on")
     assert "the hash of the speaker" in line and "other speakers" in line
     (root / RECORD).write_text('{"split": "testing"}')  # that is what they are for
     assert require_enough_clips([scan(root), generated], ["computer"]) == []
@@ -225,7 +225,7 @@ def test_selecting_keeps_columns_together(tmp_path: Path) -> None:
         row for row in everything(index) if row[1] in "ac" and row[3] == "training"
     ]
     assert everything(index.take([5, 2])) == [everything(index)[5], everything(index)[2]]
-    with pytest.raises(KwsError, match="No such part"):
+    with pytest.raises(KwsError, match="Unknown part"):
         index.select(split="train")
 
 
@@ -305,7 +305,7 @@ def test_faults_of_a_data_folder_are_one_line_each(tmp_path: Path) -> None:
     make(tmp_path / "unheard", {"_background_noise_": []})
     assert "no label folders" in line(tmp_path / "unheard")
     make(tmp_path / "hollow", {"yes": ["notes.txt"], "no": []})
-    assert "holds no clips. Received: 2 folders (no, yes)" in line(tmp_path / "hollow")
+    assert "contains no clips. Received: 2 folders (no, yes)" in line(tmp_path / "hollow")
 
 
 def test_a_folder_of_background_noise_alone_is_data_too(tmp_path: Path) -> None:

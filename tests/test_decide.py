@@ -216,7 +216,7 @@ def test_settings_out_of_range_are_refused(settings: dict, complaint: str) -> No
 def test_thresholds_and_keywords_must_match() -> None:
     with pytest.raises(KwsError, match="'no' has no threshold"):
         Decider(DecisionConfig(thresholds={"yes": 0.5}), LABELS, KEYWORDS, STEP_MS)
-    with pytest.raises(KwsError, match="'nope', which is no keyword"):
+    with pytest.raises(KwsError, match="'nope', which is not a keyword"):
         Decider(DecisionConfig(thresholds={"nope": 0.5}), LABELS, [], STEP_MS)
     with pytest.raises(KwsError, match="'maybe' is not among the labels"):
         Decider(DecisionConfig(thresholds={"maybe": 0.5}), LABELS, ["maybe"], STEP_MS)

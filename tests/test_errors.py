@@ -29,7 +29,7 @@ def test_a_missing_package_names_the_extra_that_brings_it() -> None:
     with pytest.raises(KwsError) as caught:
         require("no_such_package.part", extra="audio")
     assert str(caught.value) == (
-        "The package 'no_such_package' is needed here and cannot be imported. "
+        "The package 'no_such_package' is required and cannot be imported. "
         "Install it with: pip install 'kws[audio]'"
     )
 

@@ -145,8 +145,8 @@ def test_a_wake_word_takes_every_other_folder_and_silence_as_not_the_word() -> N
     ("posteriors", "labels", "complaint"),
     [
         (np.zeros((0, 3)), [], "no clip"),
-        (answers(0), ["yes", "no"], "one answer"),
-        (np.zeros((1, 2)), ["yes"], "of 3 posteriors"),
+        (answers(0), ["yes", "no"], "3 posteriors for each"),
+        (np.zeros((1, 2)), ["yes"], "Need 3 posteriors"),
         (answers(0), np.array([3]), "positions 0 to 2"),
         (answers(0), np.array([-1]), "positions 0 to 2"),
     ],
@@ -182,7 +182,7 @@ def test_the_confidence_interval_is_wilsons(
 
 @pytest.mark.parametrize(("correct", "total"), [(0, 0), (3, 2), (-1, 4)])
 def test_no_interval_of_what_is_no_proportion(correct: int, total: int) -> None:
-    with pytest.raises(KwsError, match="No proportion"):
+    with pytest.raises(KwsError, match="Not a proportion"):
         wilson_interval(correct, total)
 
 
@@ -306,7 +306,7 @@ def test_a_folder_gives_what_the_same_clips_give_as_arrays(model: Path, tmp_path
     assert result.clips == 18
     assert result.confusion == expected.confusion
     assert result.confusions == expected.confusions
-    assert any("_background_noise_ is passed over" in note for note in result.notes)
+    assert any("_background_noise_ is skipped" in note for note in result.notes)
     assert "counted as _unknown_: tree" in result.notes
     assert all(m.clip.endswith(".wav") and "/" in m.clip for m in result.mistakes)
 
@@ -359,7 +359,7 @@ def test_a_worker_that_dies_ends_the_work_in_one_line(
     else:
         monkeypatch.setattr("kws.system.processes.start_worker", start_dead)
     monkeypatch.setattr("kws.evaluate.posteriors._WORKER", code)
-    with pytest.raises(KwsError, match=r"ended without a word.*exit status 7") as caught:
+    with pytest.raises(KwsError, match=r"died.*exit status 7") as caught:
         evaluate_folder(model, data, workers=2)
     assert "\n" not in str(caught.value)
 
@@ -548,8 +548,8 @@ def test_notes_say_what_was_mixed_in_and_what_not(model: Path, tmp_path: Path) -
     write_wav(noise / "click.wav", sound(1, RATE), RATE)
     assert evaluate_folder(model, data, noise=noise).notes == (
         "noise mixed in: the last 20 % of 1 recording, 3 s",
-        "noise passed over, too short or silent: click.wav",
-        "no noise is mixed into _silence_: its 4 clips count as they are",
+        "noise skipped, too short or silent: click.wav",
+        "no noise is mixed into the 4 clips in _silence_",
     )
 
 
@@ -602,7 +602,7 @@ def test_a_recording_gives_what_a_spotter_hears_in_it(eager: Path, tmp_path: Pat
     assert result.matches == match_events(truth, events, duration_s=30.0)
     assert len(result.matches.hits) == len(events[::2])
     (recording,) = result.recordings
-    np.testing.assert_array_equal(recording.heard.posteriors, spotter.posteriors)
+    np.testing.assert_array_equal(recording.recording.posteriors, spotter.posteriors)
     assert recording.first_mistake_s() == 0.0
     assert {
         "hours", "events", "hits", "misses", "false_accepts", "false_accepts_per_hour",

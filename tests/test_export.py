@@ -1,7 +1,7 @@
 """Export: the file is the network that was trained, in every form and on every runtime.
 
-A small network is trained for some seconds on real speech, so that ranges are those of a network
-that has learnt something; its folder is written as `kws train` writes it.
+A small network is trained for a few seconds on real speech, so that ranges are those of a trained
+network; its folder is written as by `kws train`.
 """
 
 from __future__ import annotations
@@ -37,11 +37,13 @@ from kws.recipe import load_recipe
 pytest.importorskip("tensorflow")
 pytest.importorskip("tf_keras")
 
-from kws.export import ExportReport, _card, export_run
+from kws.export.card import run_card
 from kws.export.convert import convert_int8, windows
 from kws.export.graph import LSTM, Graph, copy_quantisation, lstms, macs
+from kws.export.report import ExportReport
+from kws.export.run import export_run
 from kws.export.runtimes import RUNTIMES, check_runtimes, default_runtimes
-from kws.export.twin import build_twin, fold
+from kws.export.tf_keras_model import build_tf_keras, fold
 from kws.system.native import heed_interrupts, quiet_stderr
 from kws.train.trained import TrainedRun, calibration_clips, load_run, validation_set
 
@@ -67,7 +69,7 @@ OTHER_WORDS = ("happy", "left", "five")
 
 @dataclass(frozen=True)
 class Trained:
-    """A run's folder and the network it was made of."""
+    """A run's folder and its network."""
 
     folder: Path
     network: Any  # Keras 3, with batch normalisation
@@ -193,9 +195,9 @@ def test_folded_twin_equals_the_trained_network_with_batch_normalisation(
     trained: Trained, run: TrainedRun, features: NDArray[np.float32]
 ) -> None:
     expected = np.asarray(trained.network(features, training=False))
-    received = np.asarray(build_twin(run, frames=CLIP_FRAMES, batch_size=None)(features))
+    received = np.asarray(build_tf_keras(run, frames=CLIP_FRAMES, batch_size=None)(features))
     assert received.shape == (len(features), STEPS, 5)
-    assert np.ptp(expected) > 0.5  # it has learnt something, so the comparison means something
+    assert np.ptp(expected) > 0.5  # it has learnt something, so the comparison is meaningful
     np.testing.assert_allclose(received, expected, atol=1e-5)
 
 
@@ -282,8 +284,8 @@ def test_lstm_whose_output_never_comes_near_zero_is_quantised_rightly(
 ) -> None:
     weights = dict(np.load(copy / "best.npz"))
     # Gates that let everything in and nothing out of memory: outputs stay between 0.2 and 0.9.
-    # The converter then leaves zero out of the range of an inner value, and without a remedy the
-    # differences are four times as large.
+    # The converter then leaves zero out of the range of an internal value; without the correction
+    # the differences are four times as large.
     bias = weights["lstm/2"]
     bias[:96], bias[96:] = 4, 0
     weights["lstm/0"][:, :96] *= 0.05
@@ -331,7 +333,7 @@ def test_tensorflow_may_be_installed_as_another_package(
         raise metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(metadata, "version", version)
-    card = _card(run, form="stream", decision=None, provenance={})
+    card = run_card(run, form="stream", decision=None, provenance={})
     assert card.provenance["tensorflow_version"] == tensorflow.__version__
 
 
@@ -468,10 +470,10 @@ def test_wake_word_with_sigmoid_head_is_exported_and_judged(copy: Path, tmp_path
     assert report.card.labels == report.card.keywords == ("yes",)
     assert report.agreement.forms[-1].accuracy > 0.7
     assert Network(report.path).output_tensor["shape"] == [1, 1, 1]
-    # Accuracy is that of training: the word's few clips count as much as all others.
+    # Accuracy as in training: the word's few clips count as much as all others.
     wake = load_run(copy)
     pcm, labels = validation_set(wake)
-    twin = build_twin(wake, frames=CLIP_FRAMES, batch_size=None)
+    twin = build_tf_keras(wake, frames=CLIP_FRAMES, batch_size=None)
     fires = np.asarray(twin(wake.features(pcm)))[:, -1, 0] >= 0.5
     shares = np.mean(fires[labels == 0]), np.mean(~fires[labels < 0])
     assert report.agreement.forms[0].accuracy == pytest.approx(np.mean(shares))
@@ -483,7 +485,7 @@ def test_a_network_that_hears_nothing_is_refused_in_one_line(copy: Path, tmp_pat
     np.savez(
         copy / "best.npz", **weights | {f"lstm/{i}": 0 * weights[f"lstm/{i}"] for i in range(3)}
     )
-    with pytest.raises(KwsError, match=r"hears nothing.*lower learning_rate"):
+    with pytest.raises(KwsError, match=r"has learnt nothing.*lower learning_rate"):
         export_run(copy, tmp_path / "model.tflite")
     assert not (tmp_path / "model.tflite").exists()
 
@@ -576,7 +578,7 @@ def test_command_prints_json_and_keeps_the_figures_with_the_run(
     assert printed["agreement"]["clips"] == 10
     assert len(printed["runtimes"]["checks"]) == 2
     assert json.loads((copy / "agreement.json").read_text()) == printed
-    # Nothing but our own lines: TensorFlow's chatter is held back.
+    # Only our own lines: TensorFlow's messages are suppressed.
     assert all(line.startswith("kws: ") for line in err.splitlines())
     assert read_card(target.read_bytes()).name == "tiny"
 
@@ -606,7 +608,7 @@ def test_interrupt_that_native_code_swallowed_is_heeded_at_the_end() -> None:
     with pytest.raises(KeyboardInterrupt), heed_interrupts(), lost:
         signal.raise_signal(signal.SIGINT)
     with heed_interrupts():
-        pass  # and nothing happens where nothing was pressed
+        pass  # nothing happens if nothing was pressed
 
 
 def test_interrupt_lost_in_a_destructor_leaves_no_traceback_behind() -> None:

@@ -247,12 +247,12 @@ def test_the_stream_holds_no_more_than_a_frame_after_a_long_chunk() -> None:
 @pytest.mark.parametrize(
     ("audio", "hint"),
     [
-        (np.zeros(600, np.float32), "multiply by 32767"),
-        (np.full(600, np.nan), "NaN or infinite"),
+        (np.zeros(600, np.float32), "to_int16"),
+        (np.full(600, np.nan), "NaN or infinity"),
         (np.zeros(600, np.int32), "int32"),
         (np.zeros((2, 600), np.int16), "one channel"),
         (np.int16(3), "int16"),
-        ([0] * 600, "list"),
+        ([0] * 600, "int64"),
     ],
 )
 def test_other_audio_is_refused_in_one_line_with_a_hint(audio: object, hint: str) -> None:

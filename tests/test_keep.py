@@ -260,7 +260,7 @@ def test_the_help_says_how_clips_are_named_of_live_sound_and_of_files(command, c
     assert run([command, "--help"]) == 0
     shown = " ".join(capsys.readouterr().out.split())
     assert "DIR/<keyword>/<when>_<score>.wav. <when> is the time of day" in shown
-    assert "for a sound file it is <file>-<hash>_<ms>" in shown
+    assert "or <file>-<hash>_<ms> for a sound file" in shown
 
 
 def test_run_keeps_clips_of_each_file_and_no_silence_behind_its_end(

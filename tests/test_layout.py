@@ -22,7 +22,7 @@ PACKAGE = Path(kws.__file__).parent
 FLOORS = (
     ("__main__",),
     ("cli",),
-    ("benchmark", "demo", "new_words", "verdict"),
+    ("benchmark", "demo", "own_words", "verdict"),
     ("export",),
     ("train",),
     ("report",),
@@ -32,7 +32,8 @@ FLOORS = (
     ("spotter",),
     ("network",),
     ("model_file", "runtime"),
-    ("decide", "frontend", "audio"),
+    ("decide", "frontend"),
+    ("audio",),
     ("labels", "system"),
     ("confidence", "wording"),
     ("errors",),
@@ -55,7 +56,7 @@ NOT_FOR_RUNNERS = {
     "evaluate",
     "report",
     "demo",
-    "new_words",
+    "own_words",
     "verdict",
 }
 

@@ -1,4 +1,4 @@
-"""The leaderboard, on untrained runs: what it says is what files and cards say."""
+"""The leaderboard, on untrained runs: its figures are those of files and cards."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ def test_a_file_that_is_not_the_whole_int8_export_is_exported_anew(
             output.write_bytes(whole)
             return SimpleNamespace(card=card)
 
-        monkeypatch.setattr("kws.export.export_run", export)
+        monkeypatch.setattr("kws.export.run.export_run", export)
         (found,) = measure_runs([run])
         assert exported == [run]
         assert found.int8_accuracy == entries["conv_lstm"].int8_accuracy
@@ -187,7 +187,7 @@ def test_a_file_that_is_not_the_whole_int8_export_is_exported_anew(
 def test_memory_that_no_interpreter_measured_is_marked(entries: dict[str, Entry]) -> None:
     guessed = Entry(**{**vars(entries["ds_cnn"]), "ram_by": "graph"})
     lines = table([guessed])
-    assert "*" in lines[2] and "* the largest sum" in lines[-1]
+    assert "*" in lines[2] and "* the largest total size" in lines[-1]
     assert "*" not in "".join(table([Entry(**{**vars(guessed), "ram_by": "TFLM"})]))
 
 

@@ -353,14 +353,14 @@ def test_several_folders_of_clips_and_of_sentences_count_as_one(
         (["--hours", "40"], 1, "holds 37.3 hours. Received: 40"),
         (["--hours", "1e9"], 1, "holds 37.3 hours. Received: 1e+09"),
         (["--hours", "inf"], 1, "holds 37.3 hours. Received: inf"),
-        (["--words-per-hour", "5000"], 1, "single words with such pauses. Received: 5200"),
+        (["--words-per-hour", "5000"], 1, "single words with these pauses. Received: 5200"),
         (["--words-per-hour", "-1"], 1, "must be 0 or more"),
-        (["--snr", "20", "10"], 1, "snr_db goes from a lower number to a higher"),
-        (["--gap", "-1", "1"], 1, "A pause is not negative"),
+        (["--snr", "20", "10"], 1, "snr_db must go from a lower to a higher number"),
+        (["--gap", "-1", "1"], 1, "A pause must not be negative"),
         (["--speech", "0", "--noise", "0", "--silence", "0"], 1, "one above 0"),
-        (["--speech", "0.5"], 1, "no sentences to lay"),
+        (["--speech", "0.5"], 1, "There are no sentences. Received"),
         (["--speech", "0", "--keywords", "yes,marvin"], 1, "No clips of marvin"),
-        (["--part", "practice"], 1, "No such part of the data. Received: 'practice'"),
+        (["--part", "practice"], 1, "Unknown part of the data. Received: 'practice'"),
         (["--speakers", "s1"], 1, "Add --sentences DIR"),
         (["--speakers", "s1,nobody", "--sentences", "{talk}"], 1, "recordings of the speaker nobo"),
         (["--speakers", "@nowhere", "--sentences", "{talk}"], 1, "Cannot read the list"),
@@ -369,7 +369,7 @@ def test_several_folders_of_clips_and_of_sentences_count_as_one(
         (["--noise-dir", "nowhere"], 1, "The folder nowhere does not exist"),
         (["--keywords", ","], 2, "separated by commas"),
         (["-o", "stream.mp3"], 2, "--out must end in .wav"),
-        (["--labels", "./s.wav"], 2, "--labels must be another file than --out"),
+        (["--labels", "./s.wav"], 2, "--labels must differ from --out"),
         (["-o", "{talk}/transcripts.tsv/s.wav"], 1, "is a file"),
         (["--labels", "{clips}"], 1, "The output must be a file"),
         (["--seed", "-1"], 2, "--seed"),
@@ -400,7 +400,9 @@ def test_digital_silence_among_the_noise_is_not_amplified(material: Material) ->
     dead = np.zeros(5 * RATE, np.int16)
     only = Material(words={}, others=(), sentences=(), noise=(dead,))
     plan = StreamPlan(hours=0.01, words_per_hour=0, others_per_hour=0, speech=0)
-    with pytest.raises(KwsError, match=r"1 recording, none of a second .* with --noise-dir DIR"):
+    with pytest.raises(
+        KwsError, match=r"1 recording, none of at least a second .* with --noise-dir DIR"
+    ):
         list(lay_items(only, plan))
     both = Material(words={}, others=(), sentences=(), noise=(dead, material.noise[0]))
     pcm = np.concatenate([pcm for pcm, _ in lay_items(both, plan)])

@@ -232,7 +232,7 @@ def test_a_label_file_with_only_a_header_says_that_no_keyword_is_spoken(tmp_path
         ("start_s\tend_s\tkeyword\n1\tinf\tyes\n", "line 2: end_s must be seconds"),
         ("start_s\tend_s\tkeyword\n2\t1.5\tyes\n", "line 2: end_s must be after start_s"),
         ("start_s\tend_s\tkeyword\n1\t1.5\t \n", "line 2: the keyword is missing"),
-        (b"RIFF\xff\xfe\x00", "no text in UTF-8"),
+        (b"RIFF\xff\xfe\x00", "is not UTF-8 text"),
     ],
 )
 def test_a_bad_label_file_is_refused_in_one_line_that_names_the_place(

@@ -9,13 +9,8 @@ import pytest
 from fake_sounddevice import FakeInput, install
 
 from kws.audio.convert import LiveConverter
-from kws.audio.microphone import (
-    InputWatch,
-    find_device,
-    level_dbfs,
-    list_devices,
-    open_microphone,
-)
+from kws.audio.level import level_dbfs
+from kws.audio.microphone import InputWatch, find_device, list_devices, open_microphone
 from kws.errors import KwsError
 
 
@@ -183,7 +178,7 @@ def test_devices_are_found_by_number_or_part_of_the_name(monkeypatch):
     assert find_device("usb microphone").index == 1  # Equal wins over contained.
     with pytest.raises(KwsError, match=r"More than one.*1 USB Microphone; 2 USB Microphone 2$"):
         find_device("usb")
-    with pytest.raises(KwsError, match=r"has this in its name.*'line'.*3 Webcam"):
+    with pytest.raises(KwsError, match=r"has this text in its name.*'line'.*3 Webcam"):
         find_device("line")
     with pytest.raises(KwsError, match=r"this number.*0.*1 USB"):
         find_device("0")  # An output.

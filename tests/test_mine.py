@@ -119,13 +119,13 @@ def test_what_is_done_is_not_done_again_unless_something_changed(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     heard: list[str] = []
-    each = mining.hear_each
+    each = mining.run_each
 
     def watched(model: object, recordings: list[Path], **options: object) -> object:
         heard.extend(path.name for path in recordings)
         return each(model, recordings, **options)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(mining, "hear_each", watched)
+    monkeypatch.setattr(mining, "run_each", watched)
 
     def names(**options: object) -> list[str]:
         heard.clear()
@@ -180,10 +180,10 @@ def test_the_command_says_what_it_found(here: Path, capsys: pytest.CaptureFixtur
     assert facts["hours"] == pytest.approx(42 / 3600)
     assert run(command) == 0
     shown = capsys.readouterr().out
-    assert shown.count("(done before)") == 2
+    assert shown.count("(from an earlier run)") == 2
     assert f"{facts['clips']} false activations in 42 s" in shown
     assert run([*command, "--threshold", "1"]) == 0
-    assert "nothing fired falsely" in capsys.readouterr().err
+    assert "no false activations" in capsys.readouterr().err
 
 
 def bad_late(path: Path) -> None:
@@ -213,7 +213,7 @@ def test_recordings_that_cannot_be_used_are_reported_and_the_others_still_heard(
         table.write_text(f"start_s\tend_s\tkeyword\n{words}")
         tables += ["--labels", str(table)]
     command = ["mine", "m.tflite", *names, *tables, "-o", "out", "--workers", workers]
-    for again in ("", " (done before)"):
+    for again in ("", " (from an earlier run)"):
         assert run(command) == 1
         out, err = capsys.readouterr()
         *recordings, total = out.splitlines()
@@ -230,11 +230,11 @@ def test_what_is_no_fault_of_a_recording_ends_the_run(
     here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def dying(*_: object, **__: object) -> Iterator[object]:
-        raise KwsError("A worker process ended without a word")
+        raise KwsError("A worker process died")
         yield
 
-    monkeypatch.setattr(mining, "hear_each", dying)
-    with pytest.raises(KwsError, match="without a word"):
+    monkeypatch.setattr(mining, "run_each", dying)
+    with pytest.raises(KwsError, match="died"):
         list(mine("m.tflite", [("0.wav", [])], "out"))
 
 
@@ -254,8 +254,9 @@ def test_clips_that_were_removed_since_are_not_counted(
         clip.unlink()
     assert run(command) == 0
     out, err = capsys.readouterr()
-    assert out.splitlines()[0] == f"0.wav: 30 s, 0 clips (done before, {len(clips)} removed since)"
-    assert "nothing fired falsely" not in err
+    removed = f"(from an earlier run, {len(clips)} removed since)"
+    assert out.splitlines()[0] == f"0.wav: 30 s, 0 clips {removed}"
+    assert "no false activations" not in err
 
 
 @pytest.mark.parametrize(
@@ -264,7 +265,7 @@ def test_clips_that_were_removed_since_are_not_counted(
         (["m.tflite", "0.wav", "1.wav", "--labels", "x.tsv"], 2, "Received: 1 for 2"),
         (["m.tflite", "0.wav", "--labels", "x.tsv"], 1, "label file x.tsv"),
         (["m.tflite", "none.wav"], 1, "none.wav does not exist"),
-        (["m.tflite", "0.wav", "--before", "0"], 1, "A clip lasts 0.1 s or more"),
+        (["m.tflite", "0.wav", "--before", "0"], 1, "must last at least 0.1 s"),
         (["m.tflite", "0.wav", "-o", "0.wav"], 1, "Clips go to a folder"),
         (["m.tflite", "0.wav", "--labels", "late.tsv"], 1, "labelled at 31.00 s"),
     ],

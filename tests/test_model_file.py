@@ -201,11 +201,11 @@ def read_or_refuse(content: bytes) -> None:
 @given(data=st.data())
 @settings(max_examples=400, deadline=2000)
 def test_damaged_files_end_in_one_line(model: bytes, foreign: bytes, data: st.DataObject) -> None:
-    # Files without a checksum of ours, so that the damage gets as far as the tables.
+    # Files without our checksum, so that damage reaches the tables.
     content = bytearray(data.draw(st.sampled_from([model, foreign])))
     root = struct.unpack_from("<I", content)[0]
     for _ in range(data.draw(st.integers(1, 4))):
-        # Mostly near the root and the beginning, where there are positions to break.
+        # Mostly near the root and the beginning, where the positions are.
         start = data.draw(st.sampled_from([0, max(0, root - 40)]))
         at = start + data.draw(st.integers(0, 200) | st.integers(0, len(content) - start - 5))
         word = data.draw(st.integers(0, 2**32 - 1) | st.integers(0, 400))
@@ -276,6 +276,8 @@ def test_step_times_are_the_end_of_the_last_sample() -> None:
     # R = 5 frames of 512 samples every 320: (4 * 320 + 512) / 16000; a step is 2 frames on.
     assert CARD.step_time_s(0) == pytest.approx(0.112)
     assert CARD.step_time_s(3) == pytest.approx(0.112 + 3 * 0.040)
+    assert CARD.step_times_s(4).tolist() == [CARD.step_time_s(k) for k in range(4)]
+    assert CARD.step_times_s(0).shape == (0,)
     assert CARD.step_ms == 40.0
     assert [CARD.n_steps(n) for n in (0, 4, 5, 6, 7, 49)] == [0, 0, 1, 1, 2, 23]
 
@@ -304,7 +306,7 @@ def edit(**changes: object) -> str:
         ("[]", "the card must be of type dict"),
         ("[" * 100_000, "not readable JSON"),
         (edit(labels="yes"), "labels must be of type list"),
-        (edit(labels=["a", "a", "yes", "no"]), "labels of a model card must differ"),
+        (edit(labels=["a", "a", "yes", "no"]), "labels of a model card must be distinct"),
         (edit(labels=["_silence_", "_unknown_", "yes", "n\no"]), "printable characters"),
         (edit(labels=["_silence_", "_unknown_", "yes", "\ud800"]), "printable characters"),
         (edit(keywords=["maybe"]), "keyword must be one of the labels"),
@@ -385,7 +387,7 @@ def test_a_pretrained_models_name_means_it_whatever_lies_in_the_current_folder(
     assert load_model("commands_en").name == "commands_en"
     for file in ("./commands_en", Path("commands_en"), str(tmp_path / "commands_en")):
         assert load_model(file) == CARD
-        # Also for whoever gets what was found as a text, such as a worker process.
+        # Also if the found path is passed on as text, as to a worker process.
         assert load_model(str(resolve_model(file))) == CARD
     Path("commands_en").unlink()
     assert load_model(Path("commands_en")).name == "commands_en"

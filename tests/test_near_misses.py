@@ -150,7 +150,7 @@ def test_near_misses_of_one_word_avoid_the_other_words() -> None:
     [
         ("computer", "fr-fr", "rules of another language.*'computer'.*--language"),
         ("!?", "en-us", "nothing to say.*'!\\?'"),
-        ("[[_:]]", "en-us", "knows no sounds"),
+        ("[[_:]]", "en-us", "has no phonemes"),
     ],
 )
 def test_what_cannot_be_missed_is_one_line(word: str, voice: str, says: str) -> None:

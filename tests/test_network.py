@@ -168,7 +168,7 @@ def test_fewer_frames_than_a_step_needs_give_no_posteriors(models: dict[str, Pat
         ("stream", lambda n: n.run(features(9)[None]), r"\[frames, 13\].*shape \(1, 9, 13\)"),
         ("stream", lambda n: n.step(features(6)), r"shape \(5, 13\).*shape \(6, 13\)"),
         ("clip", lambda n: n.run(features(50)), "whole clips of 49 frames. Received: 50"),
-        ("clip", lambda n: n.step(features(5)), "takes whole clips and cannot follow a stream"),
+        ("clip", lambda n: n.step(features(5)), "takes whole clips and cannot run on a stream"),
     ],
 )
 def test_features_of_a_wrong_shape_are_refused(

@@ -14,15 +14,16 @@ import pytest
 import typer.main
 from test_find_words import recording
 
-from kws import new_words
 from kws.audio.files import write_wav
 from kws.cli import app, main, run
 from kws.data.recording.lengths import word_lengths
 from kws.data.scan import scan
 from kws.data.split import TRAINING, speaker_of, split_of
 from kws.errors import KwsError
+from kws.own_words import answers, next_steps
+from kws.own_words import recipe as recipe_text
 from kws.recipe import TrainingRecipe, load_recipe
-from kws.verdict.advice import Facts, advise_word
+from kws.verdict.advice import KeywordMeasurements, advise_word
 
 
 class Terminal(io.StringIO):
@@ -53,7 +54,9 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.fixture
 def mute(monkeypatch: pytest.MonkeyPatch) -> None:
     """No synthesiser is installed."""
-    monkeypatch.setattr(new_words, "missing_extras", lambda: ["synth"])
+    for module in (answers, recipe_text):
+        monkeypatch.setattr(module, "can_speak", lambda: False)
+    monkeypatch.setattr(next_steps, "missing_extras", lambda: ["synth"])
 
 
 def recipe(folder: str | Path) -> TrainingRecipe:
@@ -113,7 +116,15 @@ def test_what_is_not_given_is_asked_and_a_wrong_answer_asked_again(here, mute, m
     monkeypatch.setattr("sys.stdin", answers)
     assert run(["new"]) == 0
     out, err = capsys.readouterr()
-    for said in ("may be in it. Received: 'a/b'", "[none]", "nowhere", "[en]", "[laptop]", "phone"):
+    for said in (
+        "contains one of",
+        "Received: 'a/b'",
+        "[none]",
+        "nowhere",
+        "[en]",
+        "[laptop]",
+        "phone",
+    ):
         assert said in err
     assert "'Änne'" in err and "Received: ''" in err
     clips = (here / "lamp/recordings/lamp").iterdir()
@@ -154,7 +165,7 @@ def test_a_device_may_have_capital_letters(mute, monkeypatch, capsys):
     monkeypatch.setattr("sys.stdin", Terminal("none", "Pi"))
     assert run(["new", "--word", "lamp", "-l", "en"]) == 0
     asked = capsys.readouterr()
-    assert "on the Pi" in asked.out and "No such device" not in asked.err
+    assert "on the Pi" in asked.out and "Unknown device" not in asked.err
     given = ["--replace", "--yes", "--device", "PI"]
     assert run(["new", "--word", "lamp", *given]) == 0
     assert capsys.readouterr().out == asked.out
@@ -256,8 +267,8 @@ def test_a_speaker_who_was_forgotten_and_is_given_then_has_the_recordings_once(h
     assert sorted(clip.name for clip in place.iterdir()) == [f"me_nohash_{n}.wav" for n in range(3)]
     assert sorted(clip.read_bytes() for clip in place.iterdir()) == before
     err = capsys.readouterr().err
-    assert "without a speaker's name, which they have now: 3 clips" in err
-    assert all(f"{name} is me_nohash_" in err for name in names)
+    assert "without a speaker's name, now renamed: 3 clips" in err
+    assert all(f"{name} is now me_nohash_" in err for name in names)
     assert "lamp: 3 clips by 1 speaker," in err
 
 
@@ -282,7 +293,7 @@ def test_recordings_lie_in_a_folder_for_each_word_or_of_one_word(here, mute, cap
     assert names == {"lights": 1, "fan": 3}
     capsys.readouterr()
     assert run(["new", "other", *words, "--recordings", "both"]) == 1
-    assert "folders named like the words" in capsys.readouterr().err
+    assert "folders named after the words" in capsys.readouterr().err
     assert not Path("other").exists()
 
 
@@ -353,8 +364,8 @@ def test_the_synthesiser_accepts_its_commands_in_any_language(
     here, word, languages, monkeypatch, capsys
 ):
     pytest.importorskip("espeakng_loader")
-    monkeypatch.setattr(new_words, "_CLIPS", 2)
-    monkeypatch.setattr(new_words, "_MINUTES", 0.1)
+    monkeypatch.setattr(next_steps, "_CLIPS", 2)
+    monkeypatch.setattr(next_steps, "_MINUTES", 0.1)
     options = [option for code in languages for option in ("-l", code)]
     assert run(["new", "--word", word, *options]) == 0
     synth = [line for line in commands(capsys.readouterr().out) if "data synth" in line]
@@ -397,7 +408,7 @@ def test_accents_are_one_letter_however_they_are_typed(mute):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (["--word", "lamp", "--word", "Lamp "], "twice. Received: 'Lamp'"),
+        (["--word", "lamp", "--word", "Lamp "], "Received: 'Lamp' twice"),
         (["--word", "a/b"], "'a/b'"),
         (["--word", "_unknown_"], "leading '_'"),
         (["--word", "-x"], "must not begin with '-'"),
@@ -423,7 +434,7 @@ def test_a_mistake_is_one_line_and_nothing_is_written(here, mute, capsys, argume
 def test_the_synthesiser_refuses_what_it_cannot_say_before_anything_is_written(here, capsys):
     pytest.importorskip("espeakng_loader")
     assert run(["new", "--word", "lamp", "-l", "xx"]) == 1
-    assert "No voice speaks the language" in capsys.readouterr().err
+    assert "No voice speaks this language" in capsys.readouterr().err
     for refused in (["свет"], ["电脑", "-l", "cmn", "-l", "en"], ["computer", "-l", "fr"]):
         assert run(["new", "--word", *refused]) == 1
         assert "language" in capsys.readouterr().err
@@ -474,7 +485,7 @@ def test_training_looks_beside_the_recipe_though_there_are_no_recordings(monkeyp
         looked_in.append(data_dir)
         raise KwsError("enough")
 
-    monkeypatch.setattr("kws.train.run_training", stop)
+    monkeypatch.setattr("kws.train.run.run_training", stop)
     assert run(["new", "--word", "lamp", "--device", "small-microcontroller"]) == 0
     (train,) = [c for c in commands(capsys.readouterr().out) if c.startswith("kws train")]
     assert f"# Train it with: {train}\n" in Path("lamp/recipe.toml").read_text()
@@ -497,9 +508,9 @@ def test_the_advice_to_record_more_says_where_training_will_find_it(here):
         (here / "lamp/recordings").mkdir(exist_ok=True)
     heard = [(0, 0, 0.0), (9, 0, None), (9, 2, 0.5)]
     for recordings, held_out, missed in heard:
-        facts = Facts(
+        measured = KeywordMeasurements(
             keyword="hey lamp", recordings=recordings, speakers=recordings, held_out=held_out,
             generated=9, missed=missed, more_to="lamp/recordings",
         )  # fmt: skip
-        advice = advise_word(facts)[0]
+        advice = advise_word(measured)[0]
         assert advice.endswith("kws data record 'hey lamp' --to lamp/recordings")

@@ -140,7 +140,7 @@ def test_recordings_that_are_too_short_or_silent_are_passed_over(tmp_path: Path)
     write_wav(tmp_path / "dead.wav", dead, RATE)
     found = held_out_noise(tmp_path, RATE)
     assert len(found.ends) == 1
-    assert found.passed_over == ("dead.wav", "short.wav")
+    assert found.skipped == ("dead.wav", "short.wav")
 
 
 def test_stretches_of_silence_in_a_recording_are_not_drawn(tmp_path: Path) -> None:
@@ -155,7 +155,7 @@ def test_stretches_of_silence_in_a_recording_are_not_drawn(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("seconds", "level", "complaint"),
     [
-        (2.0, 1000.0, r"shorter than a clip.*longest 0\.40 s.*needed are 1\.00 s.*5 s or more"),
+        (2.0, 1000.0, r"shorter than a clip.*longest 0\.40 s.*1\.00 s are needed.*5 s or more"),
         (10.0, 0.0, "is silent.*1 recording"),
     ],
 )
@@ -173,5 +173,5 @@ def test_ratios_come_once_each_from_the_highest_on() -> None:
 
 @pytest.mark.parametrize("wrong", [[], [float("nan")], [10, float("inf")], [-101]])
 def test_what_is_no_ratio_is_refused(wrong: list[float]) -> None:
-    with pytest.raises(KwsError, match="number of dB from -100 to 100"):
+    with pytest.raises(KwsError, match="must be -100 to 100 dB"):
         check_ratios(wrong)

@@ -75,7 +75,7 @@ def test_another_part_is_answered_with_all_that_there_are(
     arguments = ["data", "part", str(tmp_path), "--part", "silly", "--to", str(tmp_path / "new")]
     assert kws(arguments) == 1
     assert capsys.readouterr().err == (
-        "kws: No such part of the data. Received: 'silly'. Use training, validation, testing, all\n"
+        "kws: Unknown part of the data. Received: 'silly'. Use training, validation, testing, all\n"
     )
 
 

@@ -13,7 +13,7 @@ import pytest
 
 from kws.audio.files import read_audio, write_wav
 from kws.data import phones
-from kws.data.phones import PHONES, SILENCE, UNKNOWN, Aligner, aligned, cut
+from kws.data.phones import PHONES, SILENCE_PHONE, UNKNOWN_PHONE, Aligner, aligned, cut
 from kws.errors import KwsError
 
 pytest.importorskip("pocketsphinx")
@@ -48,8 +48,8 @@ def test_the_sounds_come_in_the_order_of_the_dictionary_between_the_silences(spo
         ["S", "T", "AA", "P", "DH", "IY", "M", "Y", "UW", "Z", "IH", "K"],
     )
     # The pauses are 50 frames each, and of the voice there is at least half a second.
-    assert (found[:40] == SILENCE).all() and (found[-40:] == SILENCE).all()
-    assert (found != SILENCE).sum() > 50
+    assert (found[:40] == SILENCE_PHONE).all() and (found[-40:] == SILENCE_PHONE).all()
+    assert (found != SILENCE_PHONE).sum() > 50
 
 
 @pytest.mark.parametrize("text", ["", "!?", "stop the fnordling", "mañana", "route 66", "звук"])
@@ -152,5 +152,5 @@ def test_a_piece_past_the_end_of_its_recording_is_silent() -> None:
     whole = np.arange(1, 11, dtype=np.int8)
     assert cut(whole, 0, 480).tolist() == [1, 2, 3]
     assert cut(whole, 800 + 159, 640).tolist() == [6, 7, 8, 9]
-    assert cut(whole, 1440, 480).tolist() == [10, SILENCE, SILENCE]
-    assert cut(np.full(3, UNKNOWN, np.int8), 0, 160).tolist() == [UNKNOWN]
+    assert cut(whole, 1440, 480).tolist() == [10, SILENCE_PHONE, SILENCE_PHONE]
+    assert cut(np.full(3, UNKNOWN_PHONE, np.int8), 0, 160).tolist() == [UNKNOWN_PHONE]

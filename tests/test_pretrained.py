@@ -73,10 +73,10 @@ def test_a_folder_of_its_name_is_not_taken_for_a_run_to_start_from(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("tensorflow")
-    from kws.export.recover import recover_start, recover_teacher
+    from kws.export.load_weights import load_start, load_teacher
 
     (tmp_path / "own_words_start").mkdir()  # such as `kws firmware own_words_start` may write
     monkeypatch.chdir(tmp_path)
     card = load_model("own_words_start")
-    assert recover_start("own_words_start").labels == card.labels
-    assert recover_teacher("own_words_start").recipe.labels.labels == card.labels
+    assert load_start("own_words_start").labels == card.labels
+    assert load_teacher("own_words_start").recipe.labels.labels == card.labels

@@ -117,7 +117,7 @@ def test_a_wake_word_has_one_sigmoid_output(tmp_path: Path) -> None:
         ("base = 'gru'\n[data]\nclip_ms = 200", "needs 13 frames for an answer"),
         ("[data]\nwords = 'thirteen'", "words must be"),
         ("[data]\nwords = ['a', 'a']", "'a' twice"),
-        ("[data]\nhead = 'sigmoid'", "A sigmoid head spots one word"),
+        ("[data]\nhead = 'sigmoid'", "A sigmoid head detects one word"),
         ("[decision]\nthresholds = {cat = 0.5}", "cat"),
         ("[decision]\nthreshold = 2", "threshold"),
         ("[decision]\nthresholds = [0.5]", "decision.thresholds has the wrong type"),
@@ -129,7 +129,7 @@ def test_a_wake_word_has_one_sigmoid_output(tmp_path: Path) -> None:
         ("name = 'a/b'", "no slashes"),
         ("name = ''", "name must be 1 to 200 printable characters"),
         ("[data]\nhead = 'relu'", 'head is "softmax" or "sigmoid"'),
-        ("[data]\nunknown_share = 0.6\nsilence_share = 0.5", "together they may be 0.9"),
+        ("[data]\nunknown_share = 0.6\nsilence_share = 0.5", "their sum must be at most 0.9"),
         ("[data]\nsilence_clips = -1", "silence_clips must lie between"),
         ("[data]\nsilence_dbfs = [-10, -60]", "silence_dbfs is [lowest, highest]"),
         ("[front_end]\nsample_rate_hz = 8000\nmel_high_hz = 3800", "must be 16000"),
@@ -162,7 +162,7 @@ def test_a_recipe_on_a_base_says_only_what_is_different(tmp_path: Path) -> None:
     assert (recipe.training.epochs, recipe.training.batch_size) == (9, 12)
     assert recipe.model.sizes["lstm_units"] == 16
     assert recipe.model.sizes["conv_filters"] == (4, 4)
-    # What is said of one architecture says nothing about another.
+    # Sizes of one architecture do not apply to another.
     other = load_recipe(write(tmp_path, "base = 'base.toml'\n[model]\narchitecture = 'lstm'"))
     assert other.model.sizes["lstm_units"] == (96,)
     named = load_recipe(write(tmp_path, "base = 'demo'"))

@@ -22,8 +22,8 @@ from kws.frontend import features_of
 from kws.model_file import ModelCard
 from kws.network import Network
 from kws.recordings.curve import match_all, shifted, trace_curves
-from kws.recordings.hear import Heard, hear, hear_each
 from kws.recordings.matching import join_matches, match_events
+from kws.recordings.posteriors import RecordingPosteriors, run_each, run_recordings
 from kws.recordings.replay import Replay
 from kws.spotter import Spotter
 from kws.system.processes import start_worker
@@ -65,7 +65,7 @@ def test_what_is_heard_is_what_a_spotter_hears_to_the_last_bit(int8: bool, tmp_p
         write_wav(tmp_path / "long.wav", pcm, RATE)
         spotter = Spotter(path)
         events = spotter.feed(with_tail(pcm))
-        (heard,) = hear(path, [tmp_path / "long.wav"])
+        (heard,) = run_recordings(path, [tmp_path / "long.wav"])
         np.testing.assert_array_equal(heard.posteriors, spotter.posteriors)
         np.testing.assert_array_equal(heard.step_times_s(spotter.card), spotter.step_times_s)
         assert heard.seconds == len(pcm) / RATE
@@ -79,8 +79,8 @@ def test_several_processes_hear_what_one_does_in_the_order_given(
     for i, seconds in enumerate((3, 20, 1, 9, 0.02)):
         paths.append(tmp_path / f"{i}.wav")
         write_wav(paths[-1], sound(i, seconds), RATE)
-    alone = hear(model, paths)
-    together = hear(model, paths, workers=3)
+    alone = run_recordings(model, paths)
+    together = run_recordings(model, paths, workers=3)
     assert [one.audio for one in together] == [str(path) for path in paths]
     for a, b in zip(alone, together, strict=True):
         assert a.seconds == b.seconds
@@ -93,8 +93,8 @@ def test_a_recording_that_cannot_be_read_is_named_in_one_line(
 ) -> None:
     write_wav(tmp_path / "good.wav", sound(0, 2), RATE)
     (tmp_path / "bad.wav").write_text("this is text")
-    with pytest.raises(KwsError, match=r"bad\.wav is no sound file") as caught:
-        hear(model, [tmp_path / "good.wav", tmp_path / "bad.wav"], workers=workers)
+    with pytest.raises(KwsError, match=r"bad\.wav is not a sound file") as caught:
+        run_recordings(model, [tmp_path / "good.wav", tmp_path / "bad.wav"], workers=workers)
     assert "\n" not in str(caught.value)
 
 
@@ -102,11 +102,10 @@ def test_a_worker_that_dies_ends_the_work_in_one_line(
     model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write_wav(tmp_path / "a.wav", sound(0, 2), RATE)
-    monkeypatch.setattr(
-        "kws.recordings.hear._WORKER", "import os; os.read(0, 1); os.write(1, b'{'); os._exit(7)"
-    )
-    with pytest.raises(KwsError, match=r"ended without a word.*exit status 7"):
-        hear(model, [tmp_path / "a.wav"] * 2, workers=2)
+    code = "import os; os.read(0, 1); os.write(1, b'{'); os._exit(7)"
+    monkeypatch.setattr("kws.recordings.posteriors._WORKER", code)
+    with pytest.raises(KwsError, match=r"died.*exit status 7"):
+        run_recordings(model, [tmp_path / "a.wav"] * 2, workers=2)
 
 
 def test_whoever_stops_listening_leaves_no_process_behind(
@@ -122,7 +121,7 @@ def test_whoever_stops_listening_leaves_no_process_behind(
     paths = [tmp_path / f"{i}.wav" for i in range(6)]
     for i, path in enumerate(paths):
         write_wav(path, sound(i, 2), RATE)
-    hearing = hear_each(model, paths, workers=2)
+    hearing = run_each(model, paths, workers=2)
     next(hearing)
     hearing.close()
     assert len(started) == 2
@@ -139,7 +138,7 @@ def test_tflms_interpreter_hears_what_it_hears_alone(
     paths = [tmp_path / "a.wav", tmp_path / "b.wav"]
     for i, path in enumerate(paths):
         write_wav(path, sound(i, 20), RATE)
-    heard = hear(model, paths, workers=workers, runtime="tflm")
+    heard = run_recordings(model, paths, workers=workers, runtime="tflm")
     for i, one in enumerate(heard):
         # A fresh interpreter for each, so that nothing is left of the recording before.
         interpreter = module.Interpreter.from_bytes(model.read_bytes())
@@ -154,7 +153,8 @@ def test_tflms_interpreter_hears_what_it_hears_alone(
         np.testing.assert_allclose(one.posteriors, steps * scale, atol=1e-6)
     # And nearly what LiteRT hears, whose kernels round in another way.
     apart = [
-        np.abs(a.posteriors - b.posteriors) for a, b in zip(hear(model, paths), heard, strict=True)
+        np.abs(a.posteriors - b.posteriors)
+        for a, b in zip(run_recordings(model, paths), heard, strict=True)
     ]
     assert 0 <= max(a.max() for a in apart) < 0.1
 
@@ -162,14 +162,14 @@ def test_tflms_interpreter_hears_what_it_hears_alone(
 def test_a_runtime_that_nobody_knows_is_refused(model: Path, tmp_path: Path) -> None:
     write_wav(tmp_path / "a.wav", sound(0, 2), RATE)
     with pytest.raises(KwsError, match="Received: 'onnx'"):
-        hear(model, [tmp_path / "a.wav"], runtime="onnx")
+        run_recordings(model, [tmp_path / "a.wav"], runtime="onnx")
 
 
 def test_a_model_in_clip_form_is_refused(tmp_path: Path) -> None:
     path = tiny_model.write_tiny(tmp_path / "clip.tflite", form="clip")
     write_wav(tmp_path / "a.wav", sound(0, 2), RATE)
     with pytest.raises(KwsError, match="stream form"):
-        hear(path, [tmp_path / "a.wav"])
+        run_recordings(path, [tmp_path / "a.wav"])
 
 
 def test_the_length_of_a_file_is_read_from_its_header(tmp_path: Path) -> None:
@@ -187,7 +187,7 @@ def card_with(config: DecisionConfig) -> ModelCard:
     return tiny_model.card(form="stream", decision=config)
 
 
-def by_steps(card: ModelCard, heard: Heard, config: DecisionConfig) -> list[Event]:
+def by_steps(card: ModelCard, heard: RecordingPosteriors, config: DecisionConfig) -> list[Event]:
     decider = Decider(config, card.labels, card.keywords, card.step_ms)
     times = heard.step_times_s(card)
     events = [decider.step(row, t) for row, t in zip(heard.posteriors, times, strict=True)]
@@ -230,7 +230,7 @@ def test_a_replay_decides_as_the_decider_does_step_by_step(
     card = card_with(config)
     if order:
         card = tiny_model.card(form="stream", decision=config, keywords=("no", "yes"))
-    heard = Heard(audio="", seconds=10, posteriors=posteriors)
+    heard = RecordingPosteriors(audio="", seconds=10, posteriors=posteriors)
     expected = by_steps(card, heard, config)
     assert Replay(card, heard).events() == expected
     # With thresholds given later, over the same sums.
@@ -240,7 +240,7 @@ def test_a_replay_decides_as_the_decider_does_step_by_step(
 
 
 def test_posteriors_of_another_model_are_refused() -> None:
-    heard = Heard(audio="", seconds=1, posteriors=np.zeros((5, 3), np.float32))
+    heard = RecordingPosteriors(audio="", seconds=1, posteriors=np.zeros((5, 3), np.float32))
     with pytest.raises(KwsError, match=r"4 labels. Received: an array of shape \(5, 3\)"):
         Replay(card_with(decision({"yes": 0.5, "no": 0.5})), heard)
 
@@ -256,7 +256,7 @@ def test_a_curve_is_what_deciding_and_matching_at_each_threshold_gives(
     for i in range(2):
         path = tmp_path / f"{i}.wav"
         write_wav(path, sound(10 + i, 40), RATE)
-        (heard,) = hear(model, [path])
+        (heard,) = run_recordings(model, [path])
         truth = [
             SpokenWord(start_s=max(0.0, e.time_s - 0.3), end_s=e.time_s, keyword=e.keyword)
             for e in by_steps(card, heard, card.decision)[::2]
@@ -302,8 +302,8 @@ def test_thresholds_far_apart_all_become_low_and_high_and_each_point_can_be_had_
     for word, at in (("yes", 100), ("no", 400)):
         # What is said, as loud what is not, and a weak one that is said.
         posteriors[[at, at + 100, at + 200], tiny_model.LABELS.index(word)] = (0.996, 0.996, 0.07)
-    replay = Replay(card, Heard(audio="", seconds=40, posteriors=posteriors))
-    times = Heard(audio="", seconds=40, posteriors=posteriors).step_times_s(card)
+    replay = Replay(card, RecordingPosteriors(audio="", seconds=40, posteriors=posteriors))
+    times = RecordingPosteriors(audio="", seconds=40, posteriors=posteriors).step_times_s(card)
     truth = [
         SpokenWord(start_s=times[at + after] - 0.4, end_s=times[at + after], keyword=word)
         for word, at in (("yes", 100), ("no", 400))
@@ -326,7 +326,7 @@ def test_a_keyword_named_all_does_not_take_the_place_of_all_keywords() -> None:
     card = tiny_model.card(form="stream", labels=labels, keywords=tuple(both), decision=config)
     posteriors = np.zeros((500, 4), np.float32)
     posteriors[100, labels.index("off")] = 0.9
-    replay = Replay(card, Heard(audio="", seconds=20, posteriors=posteriors))
+    replay = Replay(card, RecordingPosteriors(audio="", seconds=20, posteriors=posteriors))
     curves = trace_curves([(replay, [SpokenWord(start_s=3, end_s=4.2, keyword="off")])], both)
     assert {name: curve.own.words for name, curve in curves.items()} == {
         "all": 1,

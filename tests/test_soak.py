@@ -75,7 +75,7 @@ def test_recordings_are_played_over_and_over_but_never_the_same(model: str, tmp_
     rounds = heard.reshape(3, -1)
     for one, other in itertools.combinations(rounds, 2):
         assert not np.array_equal(one, other)
-        # But it is the recording, but for level and noise.
+        # It is still the recording, apart from level and noise.
         assert np.corrcoef(one, pcm)[0, 1] > 0.9
     result = soak(model, HOURS, recordings=[tmp_path / "a.wav"])
     assert result.same_events == (True,) * 4
@@ -125,7 +125,7 @@ def test_a_process_that_dies_ends_the_work_in_one_line(
     model: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(soaking, "_WORKER", "import os; os._exit(7)")
-    with pytest.raises(KwsError, match=r"ended without a word.*exit status 7") as caught:
+    with pytest.raises(KwsError, match=r"died.*exit status 7") as caught:
         soak(model, HOURS)
     assert "\n" not in str(caught.value)
 
@@ -136,7 +136,7 @@ def test_a_process_that_dies_ends_the_work_in_one_line(
         (["--soak", "0"], 1, "0.001 to 100,000 hours. Received: 0"),
         (["--soak", "nan"], 1, "0.001 to 100,000 hours"),
         (["--soak", "1", "--audio", "none.wav"], 1, "none.wav does not exist"),
-        (["--audio", "none.wav"], 2, "--audio is for --soak"),
+        (["--audio", "none.wav"], 2, "--audio needs --soak"),
     ],
 )
 def test_each_wrong_use_ends_in_one_line(

@@ -1,4 +1,4 @@
-"""Training on a few real recordings: what a run leaves behind, resuming, repeating, refusing."""
+"""Training on a few real recordings: files of a run, resuming, repeating, refusing."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def test_a_run_leaves_recipe_weights_curves_figures_and_clips_behind(finished: P
 
 
 def test_the_kept_weights_give_the_accuracy_that_the_run_reports(finished: Path) -> None:
-    """Oracle: the tf_keras twin in NumPy's front end, not the training model itself."""
+    """Oracle: the network in tf_keras with NumPy's front end, not the training model itself."""
     import tf_keras
 
     from kws.frontend import features_of
@@ -133,7 +133,7 @@ def test_averaged_weights_are_kept_and_go_on_after_an_interruption(
     from kws.train import average
     from kws.train.loop import train
 
-    monkeypatch.setattr(average, "AVERAGED_SHARE", 1.0)  # so few steps have no tenth to average
+    monkeypatch.setattr(average, "AVERAGED_SHARE", 1.0)  # there are few steps
 
     def epochs(n: int) -> TrainingRecipe:
         # A learning rate that does not depend on the number of epochs.
@@ -163,7 +163,7 @@ def test_words_kept_unheard_are_in_validation_only(
     assert "cat" in data.training.words and "cat" in data.validation.words
     assert "cat" not in without.training.words
     assert len(without.validation) == len(data.validation)
-    with pytest.raises(KwsError, match="keywords must be heard"):
+    with pytest.raises(KwsError, match="must not name keywords"):
         dataclasses.replace(recipe, data=dataclasses.replace(recipe.data, unheard=("yes",)))
 
 
@@ -181,7 +181,8 @@ def test_a_network_learns_from_teachers_and_a_missing_one_is_one_line(
     assert kws([*command, "--out", str(missing), "--teacher", str(tmp_path / "nobody")]) == 1
     (line,) = capsys.readouterr().err.splitlines()[-1:]
     assert "'" + str(tmp_path / "nobody") + "'" in line and not missing.exists()
-    assert line.startswith("kws: This network cannot be found") and "the folder of a run" in line
+    assert line.startswith("kws: The network to start from or to learn from was not found")
+    assert "the folder of a run" in line
 
 
 def test_a_file_teaches_what_its_run_would_but_for_its_rounding(
@@ -189,11 +190,11 @@ def test_a_file_teaches_what_its_run_would_but_for_its_rounding(
 ) -> None:
     import keras
 
-    from kws.export.recover import recover_teacher
+    from kws.export.load_weights import load_teacher
     from kws.train.validation import posteriors_of
     from kws.train.weights import load_network_weights
 
-    run, file = (recover_teacher(one) for one in (finished, exported))
+    run, file = (load_teacher(one) for one in (finished, exported))
     assert file.recipe.model.create() == dataclasses.replace(
         run.recipe.model.create(), dropout=file.recipe.model.create().dropout
     )
@@ -212,8 +213,8 @@ def test_a_runs_folder_teaches_on_jax_without_tensorflow(finished: Path) -> None
     pytest.importorskip("jax")
     code = (
         "import sys; sys.modules['tensorflow'] = None\n"
-        "from kws.export.recover import recover_teacher\n"
-        f"print(len(recover_teacher({str(finished)!r}).weights))"
+        "from kws.export.load_weights import load_teacher\n"
+        f"print(len(load_teacher({str(finished)!r}).weights))"
     )
     env = {**os.environ, "KERAS_BACKEND": "jax"}
     done = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True)
@@ -340,6 +341,12 @@ def test_a_run_does_not_go_on_with_other_recordings(
     assert {path.name: path.read_bytes() for path in finished.iterdir()} == before
 
 
+def test_of_equally_good_epochs_the_last_is_kept() -> None:
+    from kws.train.loop import best_epoch
+
+    assert best_epoch([0.5, 0.75, 0.75, 0.7]) == 3
+
+
 def test_a_disk_that_fills_up_costs_only_the_epoch_that_was_being_written(
     recipe: TrainingRecipe, data: TrainingData, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
@@ -447,9 +454,9 @@ def test_the_jax_backend_trains_the_same_recipe(
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
     assert 0 < json.loads(done.stdout)["val_accuracy"] <= 1
-    lines = [line for line in done.stderr.splitlines() if "the sounds of" not in line]
+    lines = [line for line in done.stderr.splitlines() if "phonemes" not in line]
     assert "jax on CPU" in lines[0]
-    assert len(lines) == 2, lines  # and nothing that a library says
+    assert len(lines) == 2, lines  # and no output of a library
     weights = read_arrays(tmp_path / "run" / "best.npz")
     assert all(np.isfinite(w).all() for w in weights.values())
 
@@ -481,8 +488,8 @@ def test_running_speech_and_nonwords_are_heard_in_training_and_in_the_stream_los
     assert len(targets) == 12
     pcm, clip_pcm = np.asarray(pcm), data.training.pcm[chosen]
     np.testing.assert_array_equal(pcm[:8], clip_pcm)
-    # In each added sequence there is speech for one clip at least, on the clips' own grid unless
-    # it is cut anew.
+    # Each added sequence has speech in at least one clip, on the clips' own grid unless it is cut
+    # at a random place.
     on_grid = {clip.tobytes() for clip in data.stretches.reshape(-1, 16000)}
     clips_known = {clip.tobytes() for clip in data.training.pcm}
     for sequence in pcm[8:]:
@@ -510,13 +517,13 @@ def test_training_that_starts_from_a_model_begins_where_that_one_ended(
     recipe: TrainingRecipe, data: TrainingData, finished: Path, exported: Path, kind: str,
     tmp_path: Path,
 ) -> None:  # fmt: skip
-    from kws.export.recover import recover_start
+    from kws.export.load_weights import load_start
     from kws.train.loop import train
 
-    start = recover_start(finished if kind == "run" else exported)
+    start = load_start(finished if kind == "run" else exported)
     result = train(no_learning(recipe), data, RunFolder(tmp_path), start=start)
     wanted = json.loads((finished / "metrics.json").read_text())["val_accuracy"]
-    # The statistics of its normalisations are measured anew, on other clips.
+    # The statistics of its normalisations are measured again, on other clips.
     assert result.val_accuracy == pytest.approx(wanted, abs=0.08)
     ours, theirs = (read_arrays(path / "best.npz") for path in (tmp_path, finished))
     for layer in ("lstm", "posteriors"):
@@ -531,7 +538,7 @@ def test_training_that_starts_from_a_model_begins_where_that_one_ended(
 def test_other_words_get_answers_of_their_own_and_layers_join_in_from_the_top(
     tiny_recipe: Path, real_speech: Path, finished: Path, tmp_path: Path
 ) -> None:
-    from kws.export.recover import recover_start
+    from kws.export.load_weights import load_start
 
     path = tmp_path / "other.toml"
     path.write_text(
@@ -542,8 +549,8 @@ def test_other_words_get_answers_of_their_own_and_layers_join_in_from_the_top(
     out = tmp_path / "run"
     command = ["train", str(path), "--data", str(real_speech), "--from", str(finished)]
     assert kws([*command, "--out", str(out), "--epochs", "3"]) == 0
-    # After two epochs the LSTM joined in, after four the convolution above would have.
-    start, last = recover_start(finished).weights, read_arrays(out / "best.npz")
+    # The LSTM was unfrozen after two epochs; the convolution below would be after four.
+    start, last = load_start(finished).weights, read_arrays(out / "best.npz")
     assert last["posteriors/0"].shape == (8, 1)
     np.testing.assert_array_equal(last["conv_1/0"], start["conv_1"][0])
 
@@ -566,7 +573,7 @@ def test_a_start_that_does_not_fit_is_refused_in_one_line(
     def minutes(*_: object) -> None:
         raise AssertionError("it was only refused after the data was loaded")
 
-    monkeypatch.setattr("kws.train.dataset.load_training_data", minutes)
+    monkeypatch.setattr("kws.train.run.load_training_data", minutes)
     path = tmp_path / "other.toml"
     path.write_text(f"base = {json.dumps(str(tiny_recipe))}\n{change}\n")
     command = ["train", str(path), "--data", str(real_speech), "--out", str(tmp_path / "run")]

@@ -1,4 +1,4 @@
-"""Noise that is too short to train on is refused at once, in seconds of what was recorded."""
+"""Noise recordings that are too short to train on are refused at once."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from kws.data.noise_recordings import read_noise, silence_clips, split_noise
 from kws.data.scan import scan
 from kws.errors import KwsError
 from kws.recipe import DataConfig, TrainingRecipe
-from kws.train import run_training
 from kws.train.background import check_background
+from kws.train.run import run_training
 
 RATE = 16000
 
 
 def place(folder: Path, *lengths: int) -> Path:
-    """Write recordings of noise, of so many samples each, beside a word; return the data's home."""
+    """Write noise recordings of these lengths in samples, and a word; return the folder."""
     rng = np.random.default_rng(0)
     write_wav(folder / "clips" / "hello" / "a_nohash_0.wav", np.full(RATE, 500, np.int16), RATE)
     for i, n in enumerate(lengths):
@@ -42,7 +42,7 @@ def test_the_line_says_how_long_the_recording_is_and_how_long_it_must_be_before_
     def minutes(*_: object) -> None:
         raise AssertionError("the data was loaded first")
 
-    monkeypatch.setattr("kws.train.dataset.load_training_data", minutes)
+    monkeypatch.setattr("kws.train.run.load_training_data", minutes)
     home = place(tmp_path, 5 * RATE)
     said = r"1 recording in \S+, of 5\.0 s; one of 6\.0 s is needed.* a clip of 1\.2 s"
     with pytest.raises(KwsError, match=said):

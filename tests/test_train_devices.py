@@ -1,7 +1,7 @@
-"""What training runs on: which devices are chosen, and that several give what one gives.
+"""What training runs on: which devices are chosen, and that several give the result of one.
 
-The tests named `shared` run under jax on a CPU that stands for two devices, in a process of their
-own, which the last test starts.
+The tests named `shared` run under jax on a CPU that acts as two devices, in a separate process
+started by the last test.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ Finds = Callable[[str, list[str]], None]
 
 @pytest.fixture
 def finds(monkeypatch: pytest.MonkeyPatch) -> Finds:
-    """Let Keras have another backend and find other devices."""
+    """Make Keras report another backend and other devices."""
 
     def pretend(backend: str, found: list[str]) -> None:
         monkeypatch.setattr(keras.backend, "backend", lambda: backend)
@@ -95,8 +95,8 @@ def test_all_accelerators_that_can_be_used_are_and_one_line_says_why_some_are_no
     ("backend", "wanted", "sequences", "complaint"),
     [
         ("jax", 5, 64, r"at most the 4 that jax finds \(gpu:0.*gpu:3\)\. Received: 5"),
-        ("jax", 4, 66, r"by which the 66 sequences of a batch can be divided .* Received: 4"),
-        ("tensorflow", 2, 64, r"1 on tensorflow; several need --backend jax\. Received: 2"),
+        ("jax", 4, 66, r"a divisor of the 66 sequences in a batch .* Received: 4"),
+        ("tensorflow", 2, 64, r"1 with tensorflow; several need --backend jax\. Received: 2"),
     ],
 )
 def test_a_number_of_devices_that_cannot_be_used_is_refused(
@@ -202,7 +202,7 @@ def test_a_batch_has_as_many_sequences_as_devices_are_chosen_for(
 
 
 def assert_alike(one: RunFolder, other: RunFolder) -> None:
-    """The figures and all variables are the same but for rounding."""
+    """Check that the figures and all variables are the same up to rounding."""
     curves, others = read_json(one.history), read_json(other.history)
     for name in ("loss", "accuracy", "val_loss", "val_accuracy"):
         np.testing.assert_allclose(others[name], curves[name], rtol=1e-4, err_msg=name)
@@ -210,7 +210,7 @@ def assert_alike(one: RunFolder, other: RunFolder) -> None:
         weights, theirs = read_arrays(path), read_arrays(other / path.name)
         assert weights.keys() == theirs.keys()
         for name in weights:
-            # An optimiser that divides by the gradient's size makes more of its rounding.
+            # An optimiser that divides by the gradient's size amplifies rounding.
             np.testing.assert_allclose(theirs[name], weights[name], atol=2e-3, err_msg=name)
 
 

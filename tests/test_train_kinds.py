@@ -46,7 +46,7 @@ def recipe_of(folder: Path, data: str, training: str = "epochs = 1") -> Training
 
 
 def words_of(real_speech: Path, target: Path, *words: str) -> Path:
-    """Copy some words of the real recordings to a folder of their own."""
+    """Copy some words of the real recordings to a separate folder."""
     for word in words:
         shutil.copytree(real_speech / "speech_commands" / word, target / word)
     return target
@@ -133,7 +133,7 @@ def test_two_words_and_nothing_else_train_after_a_warning_for_what_is_missing(
     assert kws([*command, "--out", str(tmp_path / "run")]) == 0
     said = capsys.readouterr().err
     assert "no _background_noise_ folder" in said
-    assert "no words beside the keywords" in said
+    assert "no words other than the keywords" in said
     assert "loss nan" not in said
 
 
@@ -172,7 +172,7 @@ def test_the_folder_given_is_trained_on_and_not_fetched_data_of_the_recipes_name
 
 
 def clips_of(labels: list[int], generated: list[bool]) -> ClipSet:
-    """Clips without sound, for what only counts them."""
+    """Silent clips, for functions that only count them."""
     words = np.array(["lamp" if label == 0 else "other" for label in labels], object)
     pcm = np.zeros((len(labels), 160), np.int16)
     return ClipSet(
@@ -217,7 +217,7 @@ def test_the_words_themselves_may_be_given_where_a_recipe_also_names_generated_o
     assert find_clips(recipe, given) == ([given / "mine"], [home / "voices"])
     words_of(real_speech, given / "voices", "stop")
     shutil.rmtree(given / "mine")
-    # It holds one of the folders, so it is none.
+    # It holds one of the folders, so it is not itself one.
     assert find_clips(recipe, given) == ([home / "mine"], [given / "voices"])
 
 
@@ -314,7 +314,7 @@ def test_a_word_with_few_clips_is_heard_as_often_as_one_with_many(
         assert len(order) == pytest.approx(400, abs=4)
     else:  # every recording, and of the generated clips a quarter of it all
         assert len(spoken) == pytest.approx(400 / 0.75, abs=4)
-    # None is heard a second time before all were heard.
+    # None is used a second time before all were used.
     for own in (spoken[spoken < recorded], spoken[spoken >= recorded]):
         counts = np.bincount(own, minlength=of_word)[np.unique(own)]
         assert not len(own) or counts.max() - counts.min() <= 2

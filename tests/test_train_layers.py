@@ -1,6 +1,6 @@
-"""The layers between clips and network: the runner's MFCC, and variations as large as asked for.
+"""The layers between clips and network: the runner's MFCC, and variations of the requested size.
 
-The last test runs a part of them under jax, in a process of its own.
+The last test runs some of them under jax, in a separate process.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from kws.train.variation import draw_background, draw_variation  # noqa: E402
 
 CONFIG = FrontEndConfig()
 RATE = CONFIG.sample_rate_hz
-# Nothing is varied; each test turns on what it looks at.
+# Nothing is varied; each test turns on what it tests.
 STILL: dict[str, Any] = {
     "shift_ms": 0.0,
     "speed": 0.0,
@@ -191,7 +191,7 @@ def test_a_shift_moves_all_samples_of_a_clip_alike_and_no_further_than_asked() -
         inside = np.flatnonzero(clip)
         moved = clip[inside] * 32768 - (inside + 1)
         np.testing.assert_allclose(moved, moved[0], atol=0.01)
-        # What is missing came from outside the clip.
+        # The missing part came from outside the clip.
         assert abs(RATE - len(inside) - abs(moved[0])) <= 2
         shifts.append(moved[0])
     assert -800 <= min(shifts) < -500 and 500 < max(shifts) <= 800

@@ -36,7 +36,7 @@ def test_orthogonal_matrices_keep_their_directions_and_lose_their_lengths(
         ("gru/gru_cell/kernel", (80, 288), 3),
         ("dense/kernel", (64, 64), 1),
         ("posteriors/kernel", (96, 12), 0),
-        ("heard_sounds/sounds/kernel", (96, 40), 0),
+        ("phoneme_loss/phonemes/kernel", (96, 40), 0),
         ("conv_0_norm/gamma", (48,), 0),
         ("gru/gru_cell/bias", (2, 288), 0),
         ("depthwise_0/kernel", (3, 3, 64, 1), 0),
@@ -49,7 +49,7 @@ def test_muon_is_for_matrices_within_the_network(
 
 
 def test_every_variable_of_a_network_is_known_by_its_path() -> None:
-    """The names that Keras gives today are those that the rule goes by."""
+    """The rule relies on names that Keras gives."""
     layers = keras.layers
     inputs = keras.Input((None, 3))
     x = layers.Conv1D(4, 2, name="conv_0")(inputs)
@@ -74,7 +74,7 @@ def optimiser(*, muon: bool = True, thaw: int = 0, decay: float = 0.0) -> MuonAd
 
 
 def moved(layer: Layer, gradients: list[np.ndarray], made: MuonAdamW) -> np.ndarray:
-    """Return the variable, which began at zero, after each step."""
+    """Return the variable, which starts at zero, after each step."""
     made.build([layer.w])
     places = []
     for gradient in gradients:
@@ -84,7 +84,7 @@ def moved(layer: Layer, gradients: list[np.ndarray], made: MuonAdamW) -> np.ndar
 
 
 def test_steps_follow_the_mean_gradient_a_step_ahead() -> None:
-    """Worked out by hand from the same Newton-Schulz iteration."""
+    """Computed by hand from the same Newton-Schulz iteration."""
     rng = np.random.default_rng(1)
     first, second = rng.standard_normal((2, 2, 3, 10)).astype(np.float32)
     found = moved(Layer((2, 3, 10), "conv_0"), [first, second], optimiser())
@@ -96,7 +96,7 @@ def test_steps_follow_the_mean_gradient_a_step_ahead() -> None:
         ahead = (flat + MOMENTUM * mean).astype(np.float32)
         place = place - far * np.asarray(orthogonal(ahead[None]))[0]
         np.testing.assert_allclose(here.reshape(6, 10), place, atol=1e-6)
-    # As long as a step of AdamW's, about.
+    # About as long as a step of AdamW.
     assert 0.5 * STEP_RMS < np.sqrt(np.mean(found[0] ** 2)) / RATE < 1.5 * STEP_RMS
 
 
@@ -126,7 +126,7 @@ def test_each_gate_is_a_matrix_of_its_own() -> None:
 def test_the_answers_and_whatever_is_no_matrix_are_adamws(
     shape: tuple[int, ...], name: str, muon: bool
 ) -> None:
-    """Oracle: Keras' own AdamW. Without Muon the matrices are, too."""
+    """Oracle: Keras' own AdamW. Without Muon, also for the matrices."""
     gradients = [g.astype(np.float32) for g in np.random.default_rng(3).standard_normal((3, 4, 5))]
     of_shape = [g.reshape(shape) for g in gradients]
     ours = moved(Layer(shape, name), of_shape, optimiser(muon=muon, decay=0.1))

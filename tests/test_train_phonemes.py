@@ -1,4 +1,4 @@
-"""Learning the sounds of speech beside the words."""
+"""Learning phonemes as a second task beside the words."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from kws.audio.files import read_audio, write_wav
-from kws.data.phones import PHONES, SILENCE, UNKNOWN, aligned, cut
+from kws.data.phones import PHONES, SILENCE_PHONE, UNKNOWN_PHONE, aligned, cut
 from kws.recipe import ModelConfig, TrainingRecipe, load_recipe
 from kws.train.dataset import TrainingData, load_training_data
 from kws.train.run_folder import RunFolder, read_arrays, read_json
@@ -19,22 +19,22 @@ keras = pytest.importorskip("keras")
 pytest.importorskip("pocketsphinx")
 
 
-def test_the_loss_grows_by_how_badly_known_sounds_are_told_and_is_else_the_same() -> None:
+def test_the_loss_grows_by_the_error_in_known_phonemes_and_is_otherwise_the_same() -> None:
     """Oracle: the cross-entropy by hand."""
-    from kws.train.sounds import HeardSounds
+    from kws.train.phonemes import PhonemeLoss
 
     rng = np.random.default_rng(0)
     posteriors = rng.random((2, 3, 4)).astype(np.float32)
     hidden = rng.standard_normal((2, 3, 5)).astype(np.float32)
-    phones = np.array([[3, UNKNOWN, 0], [UNKNOWN, UNKNOWN, 39]], np.int32)
-    layer = HeardSounds(0.5)
+    phones = np.array([[3, UNKNOWN_PHONE, 0], [UNKNOWN_PHONE, UNKNOWN_PHONE, 39]], np.int32)
+    layer = PhonemeLoss(0.5)
     np.testing.assert_array_equal(layer(posteriors, hidden, phones), posteriors)
     kernel, bias = layer.get_weights()
     odds = np.exp(hidden @ kernel + bias)
     likelihood = odds / odds.sum(axis=-1, keepdims=True)
     asked = [likelihood[0, 0, 3], likelihood[0, 2, 0], likelihood[1, 2, 39]]
     np.testing.assert_allclose(float(layer.losses[0]), -0.5 * np.mean(np.log(asked)), rtol=1e-5)
-    layer(posteriors, hidden, np.full((2, 3), UNKNOWN, np.int32))
+    layer(posteriors, hidden, np.full((2, 3), UNKNOWN_PHONE, np.int32))
     assert float(layer.losses[0]) == 0.0
 
 
@@ -62,16 +62,16 @@ def test_words_and_sentences_are_known_by_their_sounds_and_nonwords_are_not(
     stop = {PHONES[phone] for phone in np.unique(clips.phones[clips.words == "stop"])}
     assert stop == {"SIL", "S", "T", "AA", "P"}
     assert len(np.unique(clips.phones[clips.words == "_speech_"])) > 30
-    assert (clips.phones[clips.words == "_silence_"] == SILENCE).all()
-    assert (clips.phones[clips.words == "_nonword_"] == UNKNOWN).all()
+    assert (clips.phones[clips.words == "_silence_"] == SILENCE_PHONE).all()
+    assert (clips.phones[clips.words == "_nonword_"] == UNKNOWN_PHONE).all()
     assert data.stretch_phones.shape == (len(data.stretches), 2, 100)
     assert len(np.unique(data.stretch_phones)) > 30
 
 
-def test_the_trainer_is_asked_for_the_sounds_of_the_very_audio_that_it_hears(
+def test_the_trainer_is_asked_for_the_phonemes_of_the_audio_that_it_hears(
     recipe: TrainingRecipe, data: TrainingData
 ) -> None:
-    """Without variation: each clip's and each stretch's own phones, 120 ms before the step."""
+    """Without variation: the phonemes of each clip and stretch, 120 ms before the step."""
     from kws.train.batches import Batches
 
     still = dataclasses.replace(recipe.augment, shift_ms=0.0, speed=0.0, gain_db=(0.0, 0.0))
@@ -94,12 +94,12 @@ def test_the_trainer_is_asked_for_the_sounds_of_the_very_audio_that_it_hears(
         np.testing.assert_array_equal(sounds, expected)
 
 
-def test_sounds_are_learnt_and_left_out_of_the_network_and_training_resumes(
+def test_phonemes_are_learnt_and_left_out_of_the_network_and_training_resumes(
     recipe: TrainingRecipe, data: TrainingData, tmp_path: Path
 ) -> None:
     from kws.train.loop import train
 
-    # So heavy that the loss is that of the sounds: at first one in 40, log 40 = 3.7.
+    # So large a weight that the loss is that of the phonemes: at first one in 40, log 40 = 3.7.
     heavy = dataclasses.replace(recipe.training, epochs=4, phone_weight=100.0, optimizer="adamw")
     once = dataclasses.replace(recipe, training=heavy)
     whole = RunFolder(tmp_path / "whole")
@@ -127,7 +127,7 @@ def _stop_after(epochs: int):  # type: ignore[no-untyped-def]
     return say
 
 
-def test_where_no_sounds_are_known_or_can_be_told_the_words_alone_are_learnt(
+def test_without_known_phonemes_only_the_words_are_learnt(
     recipe: TrainingRecipe, data: TrainingData, tmp_path: Path
 ) -> None:
     from kws.train.loop import train
@@ -135,9 +135,9 @@ def test_where_no_sounds_are_known_or_can_be_told_the_words_alone_are_learnt(
     silent = dataclasses.replace(
         data,
         training=dataclasses.replace(
-            data.training, phones=np.minimum(data.training.phones, SILENCE)
+            data.training, phones=np.minimum(data.training.phones, SILENCE_PHONE)
         ),
-        stretch_phones=np.full_like(data.stretch_phones, UNKNOWN),
+        stretch_phones=np.full_like(data.stretch_phones, UNKNOWN_PHONE),
     )
     assert data.has_phones and not silent.has_phones
     one = dataclasses.replace(recipe, training=dataclasses.replace(recipe.training, epochs=1))
@@ -156,8 +156,8 @@ def test_a_folder_that_is_named_by_no_word_says_nothing_of_its_sounds(
     clips = load_training_data(recipe, tmp_path).training
     for label in ("not_stop", "_unknown_"):
         assert (clips.words == label).any()
-        assert (clips.phones[clips.words == label] == UNKNOWN).all()
-    assert (clips.phones[clips.words == "no"] > SILENCE).any()
+        assert (clips.phones[clips.words == label] == UNKNOWN_PHONE).all()
+    assert (clips.phones[clips.words == "no"] > SILENCE_PHONE).any()
 
 
 def test_generated_voices_teach_their_sounds_too(
@@ -169,13 +169,13 @@ def test_generated_voices_teach_their_sounds_too(
     both = dataclasses.replace(recipe.data, clips=("mine",), generated=("voices",))
     clips = load_training_data(dataclasses.replace(recipe, data=both), tmp_path).training
     assert clips.generated.any()
-    assert (clips.phones[clips.generated] > SILENCE).any(axis=1).mean() > 0.9
+    assert (clips.phones[clips.generated] > SILENCE_PHONE).any(axis=1).mean() > 0.9
 
 
 def test_of_a_clip_cut_from_a_longer_recording_the_sounds_are_those_of_the_cut(
     recipe: TrainingRecipe, real_speech: Path, tmp_path: Path
 ) -> None:
-    """Oracle: the alignment of the whole recording, read where the clip is found in it."""
+    """Oracle: the alignment of the whole recording, at the position of the clip in it."""
     rng, folder = np.random.default_rng(0), tmp_path / "speech_commands" / "stop"
     folder.mkdir(parents=True)
     recordings = {}
@@ -196,5 +196,5 @@ def test_of_a_clip_cut_from_a_longer_recording_the_sounds_are_those_of_the_cut(
                     begins.append(start)
                     agree.append((phones == cut(whole[f"stop/{name}"], start, 16000)).mean())
     assert max(begins) > 4800
-    # The aligner follows the level of what it heard before, which was more for training.
+    # The aligner adapts to the level of earlier audio, of which training had more.
     assert np.mean(agree) > 0.95

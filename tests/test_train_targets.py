@@ -1,4 +1,4 @@
-"""What the network should say, and when."""
+"""The targets of the network at each step."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 pytest.importorskip("keras")
 
-from kws.data.phones import SILENCE, UNKNOWN
+from kws.data.phones import SILENCE_PHONE, UNKNOWN_PHONE
 from kws.recipe import AugmentConfig, TrainingRecipe, load_recipe
 from kws.train.layers import RandomAudio
 from kws.train.loss import StreamLoss, right_answers
@@ -39,11 +39,11 @@ def targets(labels: list[int], spans_ms: list[tuple[int, int]]) -> tuple[np.ndar
 def test_a_word_is_named_from_shortly_after_its_end_for_less_than_half_a_second() -> None:
     answers, weights, named = targets([1, 2, 1], [(0, 0), (200, 450), (0, 0)])
     # The word ends at 1450 ms: 1530 to 1930 ms are steps 15 (1600 ms) to 18 (1900 ms), and
-    # the clip's last step, 19, is asked for in any case.
+    # the clip's last step, 19, has a target in any case.
     np.testing.assert_allclose(named[:, 1], np.isin(np.arange(30), range(15, 20)) / 5)
     assert not named[:, [0, 2]].any()
     assert (answers[15:20] == [0, 0, 1, 0]).all()
-    # While it is spoken (steps 11 to 14) nothing is asked, before it anything but a keyword.
+    # While it is spoken (steps 11 to 14) there is no target; before it, any answer but a keyword.
     assert not weights[11:19].any()
     assert (weights[10:11] > 0).all() and (answers[10] == OTHERS).all()
 
@@ -136,7 +136,7 @@ def test_running_speech_takes_one_to_all_clips_in_a_row_anywhere() -> None:
 
 
 def test_running_speech_is_cut_at_another_place_each_time() -> None:
-    """At its own speed a cut is a piece of the stretch, sample by sample, with its sounds."""
+    """At the original speed a cut is a piece of the stretch with its phonemes."""
     stretch, phones = (np.arange(3 * RATE) // 2).astype(np.int16), np.arange(300) // 3
     rng = np.random.default_rng(0)
     cuts, sounds = cut_stretches(
@@ -151,7 +151,7 @@ def test_running_speech_is_cut_at_another_place_each_time() -> None:
 
 
 def test_running_speech_is_sped_up_and_slowed_down_with_its_sounds() -> None:
-    """Clicks and the mark of each among the sounds come to lie at the same time."""
+    """Clicks and the mark of each among the phonemes end up at the same time."""
     rng = np.random.default_rng(1)
     stretch, phones = np.zeros(3 * RATE, np.int16), np.zeros(300, np.int8)
     for i in range(5, 300, 20):
@@ -220,16 +220,16 @@ def test_the_recipe_can_do_without_running_speech() -> None:
 
 
 def test_a_sound_is_named_a_little_after_it_was_heard() -> None:
-    """By hand: step i has heard (i + 1) x 100 ms, and is asked for what was heard 120 ms before."""
+    """By hand: step i has heard (i + 1) x 100 ms; its target is the phoneme 120 ms before."""
     phones = np.repeat(np.arange(30, dtype=np.int8), 10).reshape(1, 3, 100)  # 100 ms each
     still = draw_gain(AugmentConfig(), np.random.default_rng(0), (1, 3))
     found = step_phones(STEPS, phones, still)
-    # Nothing lies before the sequence but silence.
-    assert found[0].tolist() == [SILENCE, *range(29)]
+    # Before the sequence there is only silence.
+    assert found[0].tolist() == [SILENCE_PHONE, *range(29)]
 
 
 def test_sounds_are_named_where_variation_has_moved_them() -> None:
-    """Oracle: `Variation.moved`, of the place where the second sound of each clip begins."""
+    """Oracle: `Variation.moved`, of the start of the second phoneme of each clip."""
     config = AugmentConfig(shift_ms=150, speed=0.3)
     rng = np.random.default_rng(5)
     varied = draw_variation(config, rng, (200, 3), sample_rate_hz=RATE)
@@ -244,18 +244,18 @@ def test_sounds_are_named_where_variation_has_moved_them() -> None:
         for step in np.flatnonzero((at >= 0) & (at < RATE)):
             place, sound = at[step], found[:, step]
             expected = np.where(place < moved[:, clip], 7, 8)
-            expected[(place < first[:, clip]) | (place >= end[:, clip])] = SILENCE
+            expected[(place < first[:, clip]) | (place >= end[:, clip])] = SILENCE_PHONE
             np.testing.assert_array_equal(sound, expected)
 
 
 def test_what_nobody_knows_is_not_asked_for() -> None:
-    phones = np.full((1, 3, 100), UNKNOWN, np.int8)
+    phones = np.full((1, 3, 100), UNKNOWN_PHONE, np.int8)
     phones[0, 1] = 4
     fast = dataclasses.replace(
         draw_gain(AugmentConfig(), np.random.default_rng(0), (1, 3)),
         speed=np.full((1, 3), 1.5, np.float32),
     )
     found = step_phones(STEPS, phones, fast)[0]
-    assert (found[1:11] == UNKNOWN).all() and (found[21:] == UNKNOWN).all()
+    assert (found[1:11] == UNKNOWN_PHONE).all() and (found[21:] == UNKNOWN_PHONE).all()
     # The middle two thirds of the known clip hold it; around it is silence.
-    assert set(found[11:21]) == {SILENCE, 4}
+    assert set(found[11:21]) == {SILENCE_PHONE, 4}

@@ -1,4 +1,4 @@
-"""What a network learns from others: their answers at the end of each clip, and nothing else."""
+"""Distillation: a network learns the outputs of others at the end of each clip."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ CLIP = ModelConfig(architecture="res_cnn", sizes={"filters": 4, "blocks": 1})
 
 def recipe(model: ModelConfig = STREAM, **data: object) -> TrainingRecipe:
     return TrainingRecipe(
-        name="pupil",
+        name="student",
         data=DataConfig(words=("yes", "no"), clip_ms=700, **data),  # type: ignore[arg-type]
         model=model,
         training=TrainingConfig(
@@ -35,7 +35,7 @@ def recipe(model: ModelConfig = STREAM, **data: object) -> TrainingRecipe:
 
 
 def finished(of: TrainingRecipe) -> TrainedRun:
-    """A network as it is before training, whose normalisation is not the pupil's."""
+    """An untrained network, whose normalisation is not the student's."""
     from kws.train.weights import network_weights
 
     keras.utils.set_random_seed(7)
@@ -71,7 +71,7 @@ def test_a_teacher_says_of_each_clip_what_it_says_of_the_recording(
     found = np.asarray(teacher(heard.astype(np.float32)))
     network = run.recipe.build_network(keras)
     load_network_weights(network, run.weights)
-    # One that follows streams has heard the clips before; one that takes clips has not.
+    # A streaming network has heard the clips before; one that takes whole clips has not.
     first = range(CLIPS) if model is CLIP else [0] * CLIPS
     for i, start in enumerate(first):
         own = run.features(pcm[:, start : i + 1].reshape(2, -1))
@@ -83,13 +83,13 @@ def test_a_teacher_takes_whole_clips_that_do_not_begin_with_a_frame(pcm: np.ndar
     from kws.train.teachers import Teacher
 
     front_end = FrontEndConfig(hop_length=480)  # a clip is 23 1/3 hops
-    pupil, run = (
+    student, run = (
         dataclasses.replace(of, front_end=front_end)
         for of in (recipe(), finished(recipe(CLIP)).recipe)
     )
     heard = features_of(pcm.reshape(2, -1), front_end)
     teacher = finished(run)
-    layer = Teacher(teacher, pupil, mean=teacher.mean, std=teacher.std)
+    layer = Teacher(teacher, student, mean=teacher.mean, std=teacher.std)
     found = np.asarray(layer(heard))
     for i, first in enumerate((0, 23, 46)):
         clip = heard[:, first : first + run.clip_frames]
@@ -100,19 +100,21 @@ def test_a_teacher_takes_whole_clips_that_do_not_begin_with_a_frame(pcm: np.ndar
 def test_a_file_teaches_clips_of_as_many_frames_whatever_the_front_end(
     hop_length: int, clip_frames: int, tmp_path: Path
 ) -> None:
-    """Clips of 1000 ms, which the file does not say."""
-    from kws.export.recover import recover_teacher
+    """Clips of 1000 ms, which the file does not record."""
+    from kws.export.load_weights import load_teacher
     from kws.train.trained import check_teachers
 
     front_end = FrontEndConfig(hop_length=hop_length)
-    pupil = dataclasses.replace(recipe(), data=DataConfig(words=("yes", "no")), front_end=front_end)
+    student = dataclasses.replace(
+        recipe(), data=DataConfig(words=("yes", "no")), front_end=front_end
+    )
     path = tiny_model.write_tiny(
         tmp_path / "file.tflite",
         front_end=front_end,
         clip_frames=clip_frames,
-        labels=pupil.labels.labels,
+        labels=student.labels.labels,
     )
-    check_teachers([recover_teacher(path)], pupil)
+    check_teachers([load_teacher(path)], student)
 
 
 def test_the_loss_grows_by_how_far_the_answers_are_from_the_teachers_and_is_else_the_same() -> None:
@@ -127,17 +129,17 @@ def test_the_loss_grows_by_how_far_the_answers_are_from_the_teachers_and_is_else
     np.testing.assert_allclose(float(layer.losses[0]), 3.0 * divergence / 2, rtol=1e-5)
 
 
-def test_only_the_pupil_is_trained() -> None:
+def test_only_the_student_is_trained() -> None:
     from kws.train.trainer import build_trainer
 
-    pupil = recipe()
+    student = recipe()
     noise = np.ones(40000, np.int16)
-    teachers = [finished(pupil), finished(recipe(CLIP))]
-    trainer, network = build_trainer(pupil, np.zeros(13), np.ones(13), noise, teachers)
+    teachers = [finished(student), finished(recipe(CLIP))]
+    trainer, network = build_trainer(student, np.zeros(13), np.ones(13), noise, teachers)
     names = [v.path for v in network.trainable_variables]
     assert [v.path for v in trainer.trainable_variables] == names
     before = network.count_params()
-    assert before == build_trainer(pupil, np.zeros(13), np.ones(13), noise)[1].count_params()
+    assert before == build_trainer(student, np.zeros(13), np.ones(13), noise)[1].count_params()
 
 
 @pytest.mark.parametrize(

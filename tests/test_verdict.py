@@ -29,17 +29,20 @@ from kws.decide import DecisionConfig, Event
 from kws.errors import KwsError
 from kws.model_file import load_model
 from kws.recipe import load_recipe
-from kws.recordings.hear import Heard
 from kws.recordings.matching import Matches, match_events
+from kws.recordings.posteriors import RecordingPosteriors
 from kws.recordings.replay import Replay
-from kws.verdict.advice import Facts, Rates, advise, advise_word
+from kws.verdict.advice import KeywordMeasurements, Rates, advise, advise_word
 
 pytest.importorskip("keras")
 pytest.importorskip("tensorflow")
 
-from kws.verdict import measure, streams
-from kws.verdict.measure import (
+from kws.verdict import judge as judging
+from kws.verdict import streams
+from kws.verdict.judge import (
+    StreamRun,
     clip_scores,
+    close_share,
     enough_hours,
     false_accepts,
     judge,
@@ -53,7 +56,7 @@ RATE = 16000
 
 # ---- advice
 
-FINE = Facts(
+FINE = KeywordMeasurements(
     keyword="computer",
     recordings=200,
     speakers=60,
@@ -76,33 +79,42 @@ def test_a_word_that_does_well_needs_no_advice() -> None:
 @pytest.mark.parametrize(
     ("what", "shown", "not_shown"),
     [
-        ("only generated", {"recordings": 0, "held_out": 0}, {"recordings": 1, "held_out": 1}),
-        ("nobody knows", {"recordings": 20, "held_out": 0}, {"recordings": 20, "held_out": 2}),
+        (
+            "generated voices only",
+            {"recordings": 0, "held_out": 0},
+            {"recordings": 1, "held_out": 1},
+        ),
+        ("no figure for new", {"recordings": 20, "held_out": 0}, {"recordings": 20, "held_out": 2}),
         ("more often", {"recordings": 49, "missed": 0.05}, {"recordings": 49, "missed": 0.049}),
         ("more often", {"recordings": 49, "missed": 0.05}, {"recordings": 50, "missed": 0.05}),
         (
-            "in 12 % of new recordings and in 2 %",
+            "in 12 % of new recordings, but in 2 %",
             {"missed": 0.12, "missed_trained": 0.02},
             {"missed": 0.11, "missed_trained": 0.02},
         ),
         (
-            "it learnt from: listen",
+            "training recordings: listen",
             {"missed": 0.08, "missed_trained": 0.05},
             {"missed": 0.08, "missed_trained": 0.04},
         ),
+        (
+            "mostly just below the threshold",
+            {"missed": 0.3, "missed_trained": 0.3, "close_trained": 0.51},
+            {"missed": 0.3, "missed_trained": 0.3, "close_trained": 0.5},
+        ),
         # New voices are the greater lack there.
         (
-            "it learnt from: listen",
+            "training recordings: listen",
             {"missed": 0.3, "missed_trained": 0.16},
             {"missed": 0.3, "missed_trained": 0.14},
         ),
         (
-            "when it is soft: 20 %, and 10 % when it is loud",
+            "when it is quiet (20 %) than when it is loud (10 %)",
             {"missed": 0.15, "missed_soft": 0.2, "missed_loud": 0.1},
             {"missed": 0.15, "missed_soft": 0.2, "missed_loud": 0.11},
         ),
         (
-            "in noise: 12 %, and 2 % with less",
+            "in noise (12 %) than with less noise (2 %)",
             {"missed": 0.07, "missed_noisy": 0.12, "missed_clear": 0.02},
             {"missed": 0.07, "missed_noisy": 0.11, "missed_clear": 0.02},
         ),
@@ -123,7 +135,7 @@ def test_what_was_measured_on_generated_voices_is_not_held_against_recordings() 
         dataclasses.replace(FINE, recordings=20, held_out=0, missed=0.7, missed_trained=0.0)
     )
     assert len(said) == 1
-    assert said[0].startswith("record 'computer' some more, by other people: all its 20 recordings")
+    assert said[0].startswith("record 'computer' some more, by other people: its 20 recordings")
     assert "its 1 recording was" in advice(recordings=1, held_out=0)
 
 
@@ -135,11 +147,11 @@ def test_a_larger_network_is_advised_only_where_training_starts_from_none() -> N
     training = dataclasses.replace(own.training, start="")
     size = what_enlarges(dataclasses.replace(own, training=training))
     assert size in own.model.sizes
-    assert f"or a larger network ([model] {size})" in advice(**unlearnt, larger=size)
+    assert f"or use a larger network ([model] {size})" in advice(**unlearnt, larger=size)
 
 
 def test_few_recordings_of_one_speaker_are_named_as_such() -> None:
-    assert "learnt from 1 recording of 1 speaker" in advice(
+    assert "training had 1 recording by 1 speaker" in advice(
         recordings=1, speakers=1, missed=0.1, missed_trained=None
     )
 
@@ -147,13 +159,13 @@ def test_few_recordings_of_one_speaker_are_named_as_such() -> None:
 @pytest.mark.parametrize(
     ("changes", "what"),
     [
-        ({"least_per_hour": 0.51}, "more often than wanted"),
+        ({"least_per_hour": 0.51}, "more false accepts than wanted"),
         ({"least_per_hour": 0.5}, None),
-        ({"missed": 0.3, "missed_at": [(1.0, 0.16), (2.0, 0.15), (5.0, 0.1)]}, "with 2 an hour"),
+        ({"missed": 0.3, "missed_at": [(1.0, 0.16), (2.0, 0.15), (5.0, 0.1)]}, "at 2 per hour"),
         ({"missed": 0.3, "missed_at": [(1.0, 0.16)]}, None),
         ({"missed": 0.04, "missed_at": [(1.0, 0.0)]}, None),
         # Not both at once.
-        ({"least_per_hour": 1.0, "missed": 0.3, "missed_at": [(1.0, 0.0)]}, "more often than"),
+        ({"least_per_hour": 1.0, "missed": 0.3, "missed_at": [(1.0, 0.0)]}, "more false accepts"),
     ],
 )
 def test_advice_on_rates_appears_where_it_should(changes: dict[str, Any], what: str | None) -> None:
@@ -165,7 +177,7 @@ def test_advice_on_rates_appears_where_it_should(changes: dict[str, Any], what: 
 
 def test_what_was_not_even_learnt_is_said_before_more_recordings_are_asked_for() -> None:
     said = advise_word(dataclasses.replace(FINE, recordings=20, missed=0.6, missed_trained=0.5))
-    assert ["it learnt from: listen" in said[0], "more often" in said[1]] == [True, True]
+    assert ["training recordings: listen" in said[0], "more often" in said[1]] == [True, True]
 
 
 def test_the_word_that_is_missed_most_comes_first_and_what_concerns_all_last() -> None:
@@ -176,8 +188,8 @@ def test_the_word_that_is_missed_most_comes_first_and_what_concerns_all_last() -
     ]
     said = advise(words, Rates(wanted_per_hour=0.5, least_per_hour=2.0, missed=0.3))
     assert [
-        next(w for w in ("'a'", "'b'", "'c'", "fires falsely") if w in line) for line in said
-    ] == ["'c'", "'b'", "'b'", "'a'", "fires falsely"]
+        next(w for w in ("'a'", "'b'", "'c'", "false accepts") if w in line) for line in said
+    ] == ["'c'", "'b'", "'b'", "'a'", "false accepts"]
 
 
 # ---- what is counted, on streams made by hand
@@ -204,7 +216,7 @@ def replay_of(column: dict[float, float], word: str = "yes") -> Replay:
     card = tiny_model.card(
         form="stream", decision=DecisionConfig(thresholds={"yes": 0.5, "no": 0.5}, smoothing_ms=0)
     )
-    heard = Heard(audio="", seconds=60.0, posteriors=np.zeros((1400, 4), np.float32))
+    heard = RecordingPosteriors(audio="", seconds=60.0, posteriors=np.zeros((1400, 4), np.float32))
     times = heard.step_times_s(card)
     for at, score in column.items():
         heard.posteriors[int(np.abs(times - at).argmin()), card.labels.index(word)] = score
@@ -239,6 +251,15 @@ def test_each_recording_is_scored_over_all_times_that_it_was_laid_the_worst_firs
         ("mine/yes/a.wav", 1, 2, 0.75),
         ("theirs/yes/a.wav", 0, 1, 0.0),
     ]
+
+
+def test_misses_close_to_the_threshold_are_counted_apart() -> None:
+    words = [item("yes", at, f"{at}.wav") for at in (2, 6, 10)]
+    built, matches = stream(words, [event("yes", 2.2)])
+    run = StreamRun(built=built, matches=matches, replay=replay_of({2.2: 0.6, 6.2: 0.4, 10.2: 0.3}))
+    assert close_share("yes", run, 0.5) == 0.5
+    assert close_share("yes", run, 0.6) == 0.0
+    assert close_share("no", run, 0.5) == 0.0
 
 
 def test_a_false_accept_names_what_was_said_last_the_highest_score_first() -> None:
@@ -506,14 +527,14 @@ def test_speech_of_the_testing_part_alone_chooses_thresholds(make: Make, tmp_pat
 def test_speech_without_transcripts_is_left_out_since_a_word_may_be_in_it(make: Make) -> None:
     sources = make({"real/yes": ALL, "real/no": ALL}, sentences=ALL, transcripts=False)
     assert sources.speech == ()
-    assert "no transcripts.tsv" in make.said[0]  # type: ignore[attr-defined]
+    assert "without transcripts.tsv" in make.said[0]  # type: ignore[attr-defined]
 
 
 @pytest.mark.parametrize(
     ("clips", "complaint"),
     [
         ({"real/yes": ALL, "real/no": ALL}, "There is no other speech to measure"),
-        ({"real/yes": ("training",), "real/dog": ALL}, "No clip of a word was left out"),
+        ({"real/yes": ("training",), "real/dog": ALL}, "No clip of a keyword was held out"),
     ],
 )
 def test_what_cannot_be_measured_is_refused(
@@ -528,7 +549,7 @@ def test_streams_that_do_not_fit_on_the_disk_are_refused_before_they_are_built(
 ) -> None:
     sources = make({"real/yes": ALL, "real/no": ALL, "real/dog": ALL}, background_s=30)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=1e9))
-    with pytest.raises(KwsError, match=r"need 2\.4 GB in .*1\.0 GB that are free. Set TMPDIR"):
+    with pytest.raises(KwsError, match=r"need 2\.4 GB in .*1\.0 GB free. Set TMPDIR"):
         planned(sources, tmp_path / "s", hours=10.0)
     assert planned(sources, tmp_path / "s", hours=1.0)
 
@@ -571,7 +592,7 @@ class Case:
     data: Path
     streams: Path
     model: Path
-    found: measure.Verdict
+    found: judging.Verdict
 
 
 @contextlib.contextmanager
@@ -612,7 +633,7 @@ def case(tiny_recipe: Path, real_speech: Path, tmp_path_factory: pytest.TempPath
     kept.mkdir()
     with small_streams() as patch:
         keep = SimpleNamespace(TemporaryDirectory=lambda **_: contextlib.nullcontext(str(kept)))
-        patch.setattr(measure, "tempfile", keep)
+        patch.setattr(judging, "tempfile", keep)
         found = judge(root / "run", root / "out" / "tiny.tflite", hours=0.05, per_hour=100)
     return Case(root / "run", data, kept, root / "out" / "tiny.tflite", found)
 
@@ -620,12 +641,12 @@ def case(tiny_recipe: Path, real_speech: Path, tmp_path_factory: pytest.TempPath
 @pytest.fixture
 def quick(case: Case, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
     """Small streams in a temporary folder of their own, and no conversion a second time."""
-    from kws.export import ExportReport
+    from kws.export.report import ExportReport
 
     content = (case.streams / "model.tflite").read_bytes()
     report = object.__new__(ExportReport)
     object.__setattr__(report, "card", load_model(case.streams / "model.tflite"))
-    monkeypatch.setattr(measure, "convert_run", lambda *_, **__: (report, content))
+    monkeypatch.setattr(judging, "convert_run", lambda *_, **__: (report, content))
     temporary = tmp_path / "temporary"
     temporary.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))
@@ -668,7 +689,7 @@ def test_the_verdict_adds_up(case: Case) -> None:
     assert all(Path(one.clip).is_file() for one in found.clips)
     assert len(found.false_accepts) == len(found.other.false_accepts)
     assert found.curves["all"].own.hours == pytest.approx(found.words.hours + 0.1)
-    yes, no = found.facts
+    yes, no = found.per_keyword
     assert (yes.recordings, yes.held_out, yes.generated) == (12, 12, 12)
     assert (no.recordings, no.generated) == (12, 0)
     assert yes.missed_trained is not None
@@ -680,24 +701,24 @@ def test_lines_say_what_was_measured_on_what(case: Case) -> None:
     for what in (
         f"{case.model}: thresholds yes ",
         "words from 24 clips that were not trained on",
-        "for comparison, of what it learnt from: ",
+        "for comparison, in training recordings: ",
         "in 3:00 min of other speech",
-        "thresholds were chosen on 3:00 min of other speakers and on the words above: ",
-        "learnt from 12 recordings of ",
+        "thresholds were chosen on 3:00 min of other speakers (",
+        "training had 12 recordings by ",
     ):
         assert what in lines
     assert lines.count("best score") <= 2
     of_one = dataclasses.replace(case.found, same_speech=True, clips=case.found.clips[:1])
     lines = "\n".join(of_one.lines())
     assert "from 1 clip that was not trained on" in lines
-    assert "from so few recordings this is rough" in lines
-    assert "this very speech chose the thresholds" in lines
+    assert "few recordings, so a rough figure" in lines
+    assert "thresholds were chosen on this same speech" in lines
     generated, unmeasured = (
         dataclasses.replace(one, held_out=0, missed=missed)
-        for one, missed in zip(case.found.facts, (0.5, None), strict=True)
+        for one, missed in zip(case.found.per_keyword, (0.5, None), strict=True)
     )
-    lines = "\n".join(dataclasses.replace(of_one, facts=(generated, unmeasured)).lines())
-    assert "generated voices, for want of recordings: yes;" in lines
+    lines = "\n".join(dataclasses.replace(of_one, per_keyword=(generated, unmeasured)).lines())
+    assert "generated voices, for lack of recordings: yes;" in lines
     assert "not measured: no;" in lines
 
 
@@ -725,7 +746,7 @@ def test_a_picture_that_cannot_be_stored_does_not_cost_the_figures(
     as_json: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
 ) -> None:
     found = SimpleNamespace(curves={}, lines=lambda worst: ["5 %"], to_json=lambda: {"misses": 5})
-    monkeypatch.setattr(measure, "judge", lambda *_, **__: found)
+    monkeypatch.setattr(judging, "judge", lambda *_, **__: found)
 
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", "det.png")
@@ -753,7 +774,7 @@ def test_what_ends_it_while_it_listens_leaves_nothing_behind(
         assert list(quick.iterdir())
         raise error
 
-    monkeypatch.setattr(measure, "hear", stop)
+    monkeypatch.setattr(judging, "run_recordings", stop)
     out = tmp_path / "out" / "m.tflite"
     before = sorted(case.run.iterdir())
     assert kws(["verdict", str(case.run), "-o", str(out), "--hours", "0.01"]) == status
@@ -802,7 +823,7 @@ def test_options_that_make_no_sense_are_refused_before_anything_is_built(
     options: list[str], status: int, complaint: str, case: Case, quick: Path, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
-    monkeypatch.setattr(measure, "build_streams", lambda *_: pytest.fail("was built"))
+    monkeypatch.setattr(judging, "build_streams", lambda *_: pytest.fail("was built"))
     command = ["verdict", str(case.run), "-o", str(tmp_path / "m.tflite")]
     assert kws(command + [one.format(folder=tmp_path) for one in options]) == status
     assert complaint in capsys.readouterr().err.splitlines()[-1]
@@ -820,5 +841,5 @@ def test_a_folder_that_is_no_run_and_a_network_of_whole_clips_are_refused(
     shutil.copytree(case.run, copy)
     text = (copy / "recipe.toml").read_text().split("[model]")[0]
     (copy / "recipe.toml").write_text(text + '[model]\narchitecture = "ds_cnn"\n')
-    with pytest.raises(KwsError, match=r"ds_cnn cannot listen to a stream.*kws evaluate"):
+    with pytest.raises(KwsError, match=r"ds_cnn cannot run on a stream.*kws evaluate"):
         judge(copy, tmp_path / "m.tflite")

@@ -1,4 +1,4 @@
-"""The zoo: every architecture is built, trained, exported to int8 and run as the others are."""
+"""The zoo: every architecture is built, trained, exported to int8 and run."""
 
 from __future__ import annotations
 
@@ -84,11 +84,11 @@ def data(real_speech: Path, tmp_path_factory: pytest.TempPathFactory) -> Trainin
 
 
 def randomised(network: Any, seed: int = 0) -> dict[str, list[np.ndarray]]:
-    """Give a network weights that are all in use, and return them by layer."""
+    """Give a network weights that all have an effect, and return them by layer."""
     rng = np.random.default_rng(seed)
 
     def drawn(w: np.ndarray) -> np.ndarray:
-        # Vectors around what they are, positive since variances must be; kernels twice as wide.
+        # Vectors around their values, positive since variances must be; kernels twice as wide.
         return np.abs(rng.normal(w, 0.3)) if w.ndim == 1 else rng.normal(0, 2 * w.std(), w.shape)
 
     for layer in network.layers:
@@ -105,7 +105,7 @@ def test_there_is_a_test_for_every_architecture() -> None:
 def test_an_architecture_is_the_same_in_keras_in_its_twin_and_in_the_folded_twin(
     name: str, tmp_path: Path
 ) -> None:
-    from kws.export.twin import fold
+    from kws.export.tf_keras_model import fold
     from kws.train.weights import count_parameters
 
     recipe = load_recipe(write_recipe(tmp_path, name))
@@ -126,7 +126,7 @@ def test_an_architecture_is_the_same_in_keras_in_its_twin_and_in_the_folded_twin
     shape = (3, recipe.clip_frames, recipe.front_end.n_features)
     x = np.random.default_rng(1).normal(size=shape).astype(np.float32)
     expected = np.log(network(x, training=False))
-    assert np.ptp(expected, axis=0).max() > 0.02  # or the comparison would mean nothing
+    assert np.ptp(expected, axis=0).max() > 0.02  # or the comparison would be meaningless
     np.testing.assert_allclose(np.log(twin(x, training=False)), expected, atol=1e-3)
     np.testing.assert_allclose(np.log(folded(x, training=False)), expected, atol=1e-3)
     steps = (recipe.clip_frames - recipe.receptive_field_frames) // recipe.stride_frames + 1
@@ -138,7 +138,7 @@ def test_an_architecture_is_the_same_in_keras_in_its_twin_and_in_the_folded_twin
 def test_an_architecture_is_trained_and_exported_to_an_int8_file_that_hears_clips(
     name: str, data: TrainingData, tmp_path: Path
 ) -> None:
-    from kws.export import export_run
+    from kws.export.run import export_run
     from kws.train.loop import train
     from kws.train.run_folder import RunFolder
 
@@ -161,7 +161,7 @@ def test_an_architecture_is_trained_and_exported_to_an_int8_file_that_hears_clip
     assert last.mean_difference < 0.02
     assert report.macs_per_second > 0
 
-    # What the runner answers to clips is what export measured.
+    # The runner's answers to clips are those that export measured.
     pcm, labels = data.validation.pcm, data.validation.labels
     answers = clip_posteriors(network, pcm).argmax(axis=1)
     assert np.mean(answers == labels) == pytest.approx(last.accuracy)
@@ -183,11 +183,11 @@ def test_the_zoo_is_trained_on_the_data_of_the_flagship() -> None:
     for path in (RECIPES / "zoo").glob("*.toml"):
         recipe = load_recipe(path.stem)
         assert recipe.augment == flagship.augment
-        if path.stem == "teacher":  # it is compared with nobody
+        if path.stem == "teacher":  # it is not compared
             continue
         if path.stem != "wake_word":
             assert recipe.data == flagship.data
-        # How much teachers count matters to those that have some; compared are those without.
+        # teacher_weight has no effect without teachers, and networks without are compared.
         weight = flagship.training.teacher_weight
         same = dataclasses.replace(recipe.training, context_clips=2, teacher_weight=weight)
         assert same == flagship.training
@@ -231,7 +231,7 @@ def test_layers_that_are_larger_than_the_features_are_refused_in_one_line(
     (tmp_path / "mine.toml").write_text(text)
     recipe = load_recipe(tmp_path / "mine.toml")
     received = rf"{recipe.clip_frames} frames with {recipe.front_end.n_features} features"
-    with pytest.raises(KwsError, match=rf"larger than what reaches it\. Received: .*{received}"):
+    with pytest.raises(KwsError, match=rf"larger than its input\. Received: .*{received}"):
         recipe.build_network(keras)
 
 

@@ -1,1 +1,1 @@
-"""Sound: files, raw samples from a pipe, the microphone."""
+"""Audio input: files, raw samples from a pipe, the microphone."""

@@ -14,9 +14,9 @@ from kws.audio.samples import BLOCK_VALUES, check_floats, check_rate
 from kws.errors import KwsError, require
 
 _OPEN_ENDED = frozenset({0, 0xFFFFFFFF, 0x7FFFFFFF})
-"""Sizes that stand in a big-endian header while nobody knows the length yet."""
+"""Sizes in a big-endian header that mean "length not known yet"."""
 _TRIMMED_SAMPLES = 2 * 4095 + 1152
-"""More than a decoder takes away from an MP3 file: delay and padding, 12 bits each, and a header's
+"""More than a decoder removes from an MP3 file: delay and padding, 12 bits each, and a header's
 frame."""
 
 
@@ -27,18 +27,18 @@ def soundfile_blocks(
     try:
         soundfile = require("soundfile", extra="audio")
     except KwsError as error:
-        raise KwsError(f"{path} is no WAV file: {error}") from error
+        raise KwsError(f"{path} is not a WAV file: {error}") from error
     file.seek(0)
     head = file.read(8)
     if head[:4] == b"OggS" and _ogg_is_cut(file, size):
         raise _cut_off(path, "its last page promises more bytes than there are", f"{size:,} bytes")
     promised = int.from_bytes(head[4:8], "big")
-    # A byte that only fills the last chunk up may be missing.
+    # The padding byte of the last chunk may be missing.
     if head[:4] in (b"FORM", b"RIFX") and size + 1 < 8 + promised and promised not in _OPEN_ENDED:
         raise _cut_off(path, f"its header promises {8 + promised:,} bytes", f"{size:,}")
     file.seek(0)
     try:
-        # The open file, not the path: what it is follows from its content alone.
+        # The open file, not the path: the format is detected from the content alone.
         sound = soundfile.SoundFile(file)
     except (soundfile.SoundFileError, TypeError) as error:
         raise _undecodable(path, error) from error
@@ -51,7 +51,7 @@ def soundfile_blocks(
 def _from_soundfile(
     path: Path, sound: Any, soundfile: Any, counted: bool
 ) -> Iterator[npt.NDArray[Any]]:
-    """Yield the blocks; `counted` is whether the header says how many samples there are."""
+    """Yield the blocks; `counted` is whether the header states the number of samples."""
     # 16-bit FLAC and AIFF are exact as int16; lossy formats decode to floats.
     exact = sound.channels == 1 and sound.subtype == "PCM_16"
     most = max(1, BLOCK_VALUES // sound.channels)
@@ -68,23 +68,23 @@ def _from_soundfile(
                 check_floats(path, block, first, sound.samplerate)
             first += len(block)
             yield block[:, 0] if exact else block.mean(axis=1)
-    # libsndfile stops quietly at the end of a file that is shorter than its header says.
+    # libsndfile stops silently at the end of a file that is shorter than its header says.
     if counted and first < sound.frames < 2**62:
         raise _cut_off(path, f"its header promises {sound.frames:,} samples", f"{first:,}")
 
 
 def _mp3_length(path: Path, file: IO[bytes], sound: Any) -> Mp3Length | None:
-    """Refuse a file of which a decoder would quietly give a part."""
+    """Refuse a file of which a decoder would silently return only a part."""
     with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         length = mp3_length(content)
     if length is not None and length.cut_off:
-        raise _cut_off(path, "its last frame is not all there", f"{length.samples:,} samples")
-    # A header of the first of two files that were joined, or none at all, so that the length is an
-    # estimate: reading ends there.
+        raise _cut_off(path, "its last frame is incomplete", f"{length.samples:,} samples")
+    # With the header of the first of two joined files, or none, so that the length is an estimate,
+    # decoding ends early.
     if length is not None and length.samples > sound.frames + _TRIMMED_SAMPLES:
         raise KwsError(
-            f"{path} would not be read to its end: its header is missing, or is that of a part of "
-            f"it. Received: {length.samples:,} samples, of which {sound.frames:,} would be read. "
+            f"{path} would not be read to its end: its header is missing or describes only a "
+            f"part. Received: {length.samples:,} samples, of which {sound.frames:,} would be read. "
             "Convert it to WAV, for example: ffmpeg -i IN OUT.wav"
         )
     return length

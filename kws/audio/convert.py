@@ -1,4 +1,4 @@
-"""Live samples of any rate and number of channels, block by block, as 16 kHz mono int16."""
+"""Live samples of any rate and number of channels converted to 16 kHz mono int16, in blocks."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from kws.errors import require
 class LiveConverter:
     """Turns one stream's blocks into 16 kHz mono: channels averaged, resampled with soxr.
 
-    The resampler keeps its state between blocks, so that where they were cut is not heard.
+    The resampler keeps its state between blocks, so that their boundaries are inaudible.
     """
 
     def __init__(self, rate_hz: int) -> None:
-        """Get ready for the first block.
+        """Prepare for the first block.
 
         Args:
-            rate_hz: of the samples that come.
+            rate_hz: rate of the incoming samples.
 
         Raises:
             KwsError: the rate is not 16 kHz and soxr is not installed.
@@ -41,7 +41,7 @@ class LiveConverter:
         return _rounded(mono)
 
     def finish(self) -> Pcm:
-        """Return what the resampler still holds when the stream is over, 10 to 50 ms: int16 [n]."""
+        """Return the 10 to 50 ms that the resampler still holds at the end: int16 [n]."""
         if self._resampler is None:
             return np.empty(0, np.int16)
         return _rounded(self._resampler.resample_chunk(np.empty(0, np.float32), last=True))

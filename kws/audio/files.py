@@ -1,11 +1,11 @@
 """Sound files in, int16 samples out.
 
 WAV is read by `wav`, other formats by `compressed`; other rates are converted by soxr (in the extra
-``audio``). What a file is, is decided by its content, not by its name.
+``audio``). The format is detected from a file's content, not its name.
 
-From wider or floating samples to int16: channels are averaged, then the rate is converted, then
-the result (full scale = ±1) is multiplied by 32768, rounded (half to even) and clipped to
-−32768…32767. 16-bit mono at the wanted rate passes unchanged.
+Wider or floating-point samples become int16 like this: channels are averaged, the rate is
+converted, and the result (full scale = ±1) is multiplied by 32768, rounded (half to even) and
+clipped to −32768…32767. 16-bit mono at the right rate passes unchanged.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kws.audio.compressed import soundfile_blocks
-from kws.audio.samples import SAMPLE_RATE_HZ, Pcm, check_rate, to_int16
+from kws.audio.samples import SAMPLE_RATE_HZ, Pcm, check_pcm, check_rate, to_int16
 from kws.audio.wav import read_header, readable, wav_blocks, wav_header
 from kws.errors import KwsError, require
 from kws.system.files import atomic_write
@@ -38,7 +38,7 @@ def read_audio(path: str | os.PathLike[str], sample_rate_hz: int = SAMPLE_RATE_H
         int16 [n], n >= 1.
 
     Raises:
-        KwsError: anything that is wrong with the file, in one line that names it.
+        KwsError: any problem with the file, in one line that names it.
 
     Example::
 
@@ -55,8 +55,8 @@ def iter_audio(
 ) -> Iterator[Pcm]:
     """Read a sound file of any length in blocks; joined, they equal `read_audio`.
 
-    The memory stays at a few megabytes. What is wrong with the beginning of a file is raised at
-    the first block, what is wrong further on (NaN, a broken FLAC frame) when it is reached.
+    Memory stays at a few megabytes. A problem at the beginning of a file is raised at the first
+    block, one further on (NaN, a broken FLAC frame) when it is reached.
 
     Args:
         path: as for `read_audio`.
@@ -70,7 +70,7 @@ def iter_audio(
         KwsError: as for `read_audio`, or `chunk_samples` is less than 1.
     """
     if chunk_samples < 1:
-        raise KwsError(f"A block needs samples. Received: {chunk_samples}. Use 1 or more")
+        raise KwsError(f"A block needs at least 1 sample. Received: {chunk_samples}. Use 1 or more")
     waiting: list[Pcm] = []
     held = 0
     for block in _converted(Path(path), sample_rate_hz):
@@ -88,9 +88,9 @@ def iter_audio(
 
 
 def audio_seconds(path: str | os.PathLike[str]) -> float | None:
-    """Return how long a sound file lasts, in s, from its header; None where that does not say.
+    """Return the length of a sound file in s, from its header; None if that does not state it.
 
-    For estimates only: nothing is raised, what is wrong with a file is said when it is read.
+    For estimates only: nothing is raised; problems with a file are reported when it is read.
     """
     try:
         with Path(path).open("rb") as file:
@@ -105,29 +105,24 @@ def audio_seconds(path: str | os.PathLike[str]) -> float | None:
             info = require("soundfile", extra="audio").info(file)
             return float(info.frames / info.samplerate)
     except Exception:
-        # Whatever a decoder makes of a broken file.
+        # A decoder may raise anything on a broken file.
         return None
 
 
 def write_wav(
     path: str | os.PathLike[str], pcm: npt.NDArray[Any], sample_rate_hz: int = SAMPLE_RATE_HZ
 ) -> None:
-    """Write mono 16-bit samples as a WAV file, all of it or nothing.
+    """Write mono 16-bit samples as a WAV file, completely or not at all.
 
     Args:
-        path: the file; parent folders are made.
+        path: the file; parent folders are created.
         pcm: int16 [n], n >= 1.
         sample_rate_hz: its rate.
 
     Raises:
-        KwsError: not int16, not one-dimensional, nothing, more than 4 GB, or a silly rate.
+        KwsError: not int16 of shape [n], no samples, more than 4 GB, or an invalid rate.
     """
-    if pcm.dtype != np.int16 or pcm.ndim != 1:
-        hint = "use kws.audio.samples.to_int16" if pcm.dtype.kind == "f" else "give mono int16"
-        raise KwsError(
-            f"Only mono int16 samples can be written. Received: {pcm.dtype} of shape {pcm.shape}; "
-            f"{hint}"
-        )
+    check_pcm(pcm)
     check_rate(Path(path), sample_rate_hz)
     header = wav_header(len(pcm), sample_rate_hz)
     with atomic_write(path) as file:
@@ -136,7 +131,7 @@ def write_wav(
 
 
 def _converted(path: Path, sample_rate_hz: int) -> Iterator[Pcm]:
-    """Yield int16 blocks at the wanted rate, none of them empty, at least one."""
+    """Yield int16 blocks at the given rate, at least one and none of them empty."""
     check_rate(path, sample_rate_hz)
     empty = True
     try:
@@ -147,14 +142,14 @@ def _converted(path: Path, sample_rate_hz: int) -> Iterator[Pcm]:
     except FileNotFoundError as error:
         raise KwsError(f"{path} does not exist. Received: no such file. Check the path") from error
     except OSError as error:
-        # The file is only read here; errors with names of their own are raised further in.
+        # From reading only; other errors are raised with their own messages further down.
         hint = (
             "Give a file" if error.errno == errno.EISDIR else "Check the path and its permissions"
         )
         reason = "a folder" if error.errno == errno.EISDIR else error.strerror or str(error)
         raise KwsError(f"{path} cannot be read. Received: {reason}. {hint}") from error
     if empty:
-        raise KwsError(f"{path} holds no sound. Received: 0 samples. Record it again")
+        raise KwsError(f"{path} contains no sound. Received: 0 samples. Record it again")
 
 
 def _at_rate(path: Path, wanted_hz: int) -> Iterator[Pcm]:
@@ -182,7 +177,7 @@ def _decoded(path: Path, file: IO[bytes]) -> tuple[int, Iterator[npt.NDArray[Any
     if not stat.S_ISREG(info.st_mode):
         raise KwsError(
             f"{path} is not a file. Received: a device or pipe. Give a file; raw samples "
-            "can come through stdin"
+            "can be piped to stdin"
         )
     if info.st_size == 0:
         raise KwsError(f"{path} is empty. Received: 0 bytes. Record or copy it again")
@@ -192,7 +187,7 @@ def _decoded(path: Path, file: IO[bytes]) -> tuple[int, Iterator[npt.NDArray[Any
         return wave.coding.rate_hz, wav_blocks(path, file, wave)
     if _for_soundfile(head):
         return soundfile_blocks(path, file, info.st_size)
-    raise KwsError(f"{path} is no sound file. Received: {_looks_like(head)}")
+    raise KwsError(f"{path} is not a sound file. Received: {_looks_like(head)}")
 
 
 def _for_soundfile(head: bytes) -> bool:
@@ -200,7 +195,7 @@ def _for_soundfile(head: bytes) -> bool:
         return True
     if head[:4] == b"FORM" and head[8:12] in (b"AIFF", b"AIFC"):
         return True
-    # MPEG audio frame: eleven set bits, then a version that is not reserved, layer III.
+    # MPEG audio frame: eleven set bits, a version that is not reserved, layer III.
     return len(head) > 2 and head[0] == 0xFF and head[1] & 0xE6 == 0xE2 and head[1] & 0x18 != 0x08
 
 
@@ -216,5 +211,5 @@ def _looks_like(head: bytes) -> str:
         return f"text that begins with {readable(head)}. Give a WAV, FLAC, OGG, Opus or MP3 file"
     return (
         f"bytes that begin with {head[:8].hex(' ')}. Give a WAV, FLAC, OGG, Opus or MP3 file; "
-        "raw samples can come through stdin"
+        "raw samples can be piped to stdin"
     )

@@ -1,8 +1,8 @@
-"""Live input: which microphones there are, and int16 blocks at 16 kHz from one of them.
+"""Live input: the available microphones, and int16 blocks at 16 kHz from one of them.
 
 `sounddevice` (PortAudio) is imported on first use; it comes with the extra ``listen``. Audio
-arrives in PortAudio's own thread and waits in a bounded queue. What cannot be kept is counted, both
-what the device lost and what we did, so that a gap is never silent.
+arrives in PortAudio's own thread and waits in a bounded queue. Lost audio is counted, whether lost
+by the device or here, so that gaps are always reported.
 """
 
 from __future__ import annotations
@@ -21,12 +21,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kws.audio.convert import LiveConverter
+from kws.audio.level import level_dbfs
 from kws.audio.samples import SAMPLE_RATE_HZ
 from kws.errors import KwsError, require
 
-# Asked for in this order; 48 and 44.1 kHz are what hardware has when it lacks 16 kHz.
+# Tried in this order; hardware without 16 kHz has 48 or 44.1 kHz.
 _RATES_HZ = (16000, 48000, 44100, 32000, 96000)
-# No callback for this long means that the device is gone: ALSA reports nothing when one is pulled.
+# No callback for this long means that the device is gone: ALSA does not report an unplugged one.
 _GONE_AFTER_S = 3.0
 
 
@@ -39,17 +40,17 @@ class Device:
     name: str
     """Name given by the system."""
     host_api: str
-    """The sound system behind it, for example ``"ALSA"``."""
+    """Its sound system, for example ``"ALSA"``."""
     channels: int
     """Largest number of input channels."""
     default_rate_hz: float
-    """The rate the device likes best."""
+    """The rate that the device prefers."""
     is_default: bool
-    """Whether it is taken when no device is asked for."""
+    """Whether it is used if no device is given."""
 
 
 def list_devices() -> list[Device]:
-    """All inputs, in PortAudio's order; empty when the computer has none.
+    """Return all inputs, in PortAudio's order; empty if the computer has none.
 
     Raises:
         KwsError: sounddevice or the PortAudio library is missing.
@@ -59,7 +60,7 @@ def list_devices() -> list[Device]:
         hosts = [host["name"] for host in sd.query_hostapis()]
         found = list(sd.query_devices())
     except sd.PortAudioError as error:
-        raise KwsError(f"The sound system cannot be asked. Received: {_line(error)}") from error
+        raise KwsError(f"The sound system does not respond. Received: {_line(error)}") from error
     default = _default_index(sd)
     return [
         Device(
@@ -76,12 +77,12 @@ def list_devices() -> list[Device]:
 
 
 def find_device(wanted: int | str | None = None) -> Device:
-    """The input with this number, or with this text in its name (case does not matter).
+    """Return the input with this number, or with this text in its name (in any case).
 
-    A name that is equal wins over one that only contains the text; `None` is the default input.
+    An equal name wins over one that only contains the text; `None` is the default input.
 
     Raises:
-        KwsError: no input at all, none that fits, or more than one.
+        KwsError: no input at all, no match, or more than one.
     """
     devices = list_devices()
     if not devices:
@@ -90,7 +91,7 @@ def find_device(wanted: int | str | None = None) -> Device:
             "check that this user may use it (on Linux: the group 'audio')"
         )
     if wanted is None:
-        # A system may name no default input; then the first one is as good as any.
+        # Without a default input the first one is as good as any.
         return next((device for device in devices if device.is_default), devices[0])
     text = str(wanted).strip()
     names = "; ".join(f"{device.index} {device.name}" for device in devices)
@@ -104,12 +105,12 @@ def find_device(wanted: int | str | None = None) -> Device:
     chosen = equal if len(equal) == 1 else matches
     if not text or not chosen:
         raise KwsError(
-            f"No microphone has this in its name. Received: {text!r}. There are: {names}"
+            f"No microphone has this text in its name. Received: {text!r}. There are: {names}"
         )
     if len(chosen) > 1:
         names = "; ".join(f"{device.index} {device.name}" for device in chosen)
         raise KwsError(
-            f"More than one microphone fits. Received: {text!r}. Give the number: {names}"
+            f"More than one microphone matches. Received: {text!r}. Give the number: {names}"
         )
     return chosen[0]
 
@@ -120,7 +121,7 @@ class Microphone:
     def __init__(self, device: Device, capture_rate_hz: int, channels: int, blocks: int) -> None:
         self.device = device
         self.capture_rate_hz = capture_rate_hz
-        """What the device delivers, in Hz; blocks are resampled to 16 kHz."""
+        """The device's sample rate; blocks are resampled to 16 kHz."""
         self.channels = channels
         """How many channels are averaged."""
         self._queue: queue.Queue[NDArray[np.int16]] = queue.Queue(blocks)
@@ -132,12 +133,12 @@ class Microphone:
 
     @property
     def overflows(self) -> int:
-        """How many times the device has reported that audio was lost before it reached us."""
+        """How many times the device has reported lost audio."""
         return self._overflows
 
     @property
     def lost_s(self) -> float:
-        """Seconds of audio that arrived and were dropped because the reader was too slow."""
+        """Seconds of audio dropped here because the reader was too slow."""
         return self._lost_frames / self.capture_rate_hz
 
     def _callback(self, indata: NDArray[np.int16], frames: int, _time: Any, status: Any) -> None:
@@ -179,11 +180,11 @@ def open_microphone(
     Args:
         device: as for `find_device`.
         block_ms: length of a block; shorter reacts sooner and costs more calls.
-        buffer_s: how much audio may wait before the newest is dropped and counted.
+        buffer_s: how much audio may wait before new audio is dropped (and counted).
 
     Raises:
-        KwsError: no such device, none of the usual rates works, it is in use by somebody else, or
-            it goes away while it is being read.
+        KwsError: no such device, none of the usual rates works, another program uses it, or it is
+            unplugged while it is being read.
 
     Example::
 
@@ -203,7 +204,7 @@ def open_microphone(
             channels=channels,
             dtype="int16",
             blocksize=rate_hz * block_ms // 1000,
-            # Keyword spotting can wait a little; a deep buffer survives a busy computer.
+            # A deep buffer survives a busy computer, and keyword spotting can wait a little.
             latency="high",
             callback=microphone._callback,
             finished_callback=microphone._stopped.set,
@@ -217,7 +218,7 @@ def open_microphone(
             raise _cannot_open(chosen, error) from error
         yield microphone
     finally:
-        # A device that was pulled out may refuse to be closed; there is nothing left to save.
+        # An unplugged device may fail to close; nothing is left to save.
         with contextlib.suppress(sd.PortAudioError):
             stream.close()
 
@@ -230,11 +231,11 @@ def _cannot_open(device: Device, error: Exception) -> KwsError:
 
 
 def _pick_settings(sd: ModuleType, device: Device) -> tuple[int, int]:
-    """The first rate and number of channels that the device really supports."""
+    """Return the first rate and number of channels that the device really supports."""
     rates = dict.fromkeys([*_RATES_HZ, round(device.default_rate_hz)])
     reason = ""
     for rate_hz in rates:
-        # Mono first. Some hardware has stereo only; the rest of a microphone array is not needed.
+        # Mono first; some hardware has only stereo. Not all channels of an array are needed.
         for channels in dict.fromkeys((1, min(2, device.channels), device.channels)):
             try:
                 sd.check_input_settings(
@@ -251,7 +252,7 @@ def _sounddevice() -> ModuleType:
     try:
         return require("sounddevice", extra="listen")
     except OSError as error:
-        # The wheel holds PortAudio for Windows and macOS; Linux brings its own.
+        # The wheel contains PortAudio for Windows and macOS, but not for Linux.
         hint = (
             "On Debian, Ubuntu and Raspberry Pi OS: sudo apt install libportaudio2"
             if sys.platform.startswith("linux")
@@ -272,41 +273,20 @@ def _line(error: Exception) -> str:
     return " ".join(str(error).split())
 
 
-def level_dbfs(block: NDArray[np.int16]) -> float:
-    """Level of a block: its RMS without its mean, in dB below full scale (32768).
-
-    The mean is left out because cheap microphones have a constant offset that nobody hears.
-
-    Args:
-        block: int16 [n].
-
-    Returns:
-        dBFS, at most 0; ``-inf`` for an empty or a constant block.
-
-    Example:
-        >>> round(level_dbfs(np.array([16384, -16384], np.int16)), 1)
-        -6.0
-    """
-    if not len(block):
-        return -math.inf
-    rms = float(block.std(dtype=np.float64))
-    return 20 * math.log10(rms / 32768) if rms > 0 else -math.inf
-
-
 class InputWatch:
-    """Notices an input from which no keyword can come: dead, far too quiet, or clipping.
+    """Detects an input in which no keyword can be recognised: dead, far too quiet, or clipping.
 
-    Each fault is said once and again only after the input has been good in between.
+    Each fault is reported once, and again only after the input has been good in between.
     """
 
     DEAD_S = 2.0
-    """Digital silence for so long is a fault; a live microphone always has some noise."""
+    """Digital silence for this long is a fault; a live microphone always has some noise."""
     QUIET_S = 6.0
     """Time within which something must reach `QUIET_DBFS`."""
     QUIET_DBFS = -60.0
     """Speech at arm's length is at about -40 to -20 dBFS, a quiet room at -70 to -55."""
     CLIP_SAMPLES = 32
-    """So many samples at full scale within a second are a fault; a single loud click is not."""
+    """This many samples at full scale within a second are a fault; a single loud click is not."""
 
     def __init__(self, sample_rate_hz: int = SAMPLE_RATE_HZ) -> None:
         self._rate_hz = sample_rate_hz
@@ -317,7 +297,7 @@ class InputWatch:
         self._said: set[str] = set()
 
     def feed(self, block: NDArray[np.int16]) -> str | None:
-        """Take the next block, int16 [n]; the line to say now, or `None`."""
+        """Take the next block, int16 [n]; return the line to print now, or `None`."""
         level = level_dbfs(block)
         n = len(block)
         self._dead = self._dead + n if level == -math.inf else 0
@@ -339,8 +319,8 @@ class InputWatch:
         if self._dead >= self.DEAD_S * self._rate_hz:
             return self._once(
                 "dead",
-                "the microphone delivers digital silence: it is muted, or this program may not "
-                "use it (check the mute key and the system's privacy settings)",
+                "the microphone delivers digital silence: it is muted, or this program has no "
+                "permission (check the mute key and the system's privacy settings)",
             )
         if self._quiet >= self.QUIET_S * self._rate_hz and self._loudest > -math.inf:
             return self._once(

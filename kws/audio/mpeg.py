@@ -1,10 +1,10 @@
-"""What the frames of an MP3 file say of its length, which decoders are content without.
+"""The length of an MP3 file according to its frames.
 
-A decoder plays what there is of a file that was cut off, and stops where a wrong or missing header
-made it expect the end. The frames tell: each begins with a header that gives its length.
+A decoder plays what is left of a truncated file, and stops early if a wrong or missing header makes
+it expect the end. The frames are reliable: each begins with a header that gives its length.
 
-Sources: ISO/IEC 11172-3 and 13818-3, layer III; MPEG 2.5 and the header "Xing" or "Info", a first
-frame without sound that counts the others, as LAME writes them.
+Sources: ISO/IEC 11172-3 and 13818-3, layer III; MPEG 2.5 and the header "Xing" or "Info" (a first
+frame without sound that counts the others) as LAME writes them.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ _RATES_HZ = {
 }
 _KBIT_S = (0, 32, 40, 48, 56, 64, 80, 96, 112, 128, 160, 192, 224, 256, 320)
 _KBIT_S_2 = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
-"""By a header's four bits, for MPEG 1 and for the others; 0 stands for lengths nobody states."""
+"""By a header's four bits, for MPEG 1 and the other versions; 0 stands for an unspecified rate."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mp3Length:
-    """How much sound the frames hold that follow one another from the beginning."""
+    """How much sound the consecutive frames from the beginning of a file hold."""
 
     samples: int
-    """Samples of each channel in whole frames; a decoder takes the encoder's padding away."""
+    """Samples of each channel in whole frames; a decoder removes the encoder's padding."""
     cut_off: bool
     """Whether the file ends in the middle of a frame."""
     counted: bool
-    """Whether its header says how many frames there are."""
+    """Whether its header states the number of frames."""
 
 
 def mp3_length(content: bytes | mmap) -> Mp3Length | None:
-    """Follow the frames of a whole MP3 file; None where its beginning cannot be followed."""
+    """Follow the frames of a whole MP3 file; None if no frame is found at its beginning."""
     start = 0
     while content[start : start + 3] == b"ID3":  # tags, their length in four times seven bits
         a, b, c, d = content[start + 6 : start + 10].ljust(4, b"\0")
@@ -52,7 +52,7 @@ def mp3_length(content: bytes | mmap) -> Mp3Length | None:
     if not samples:
         return None
     first = content[start : start + 64].ljust(64, b"\0")
-    tag = max(first.find(name, 0, 42) for name in (b"Xing", b"Info"))  # behind at most 38 bytes
+    tag = max(first.find(name, 0, 42) for name in (b"Xing", b"Info"))  # after at most 38 bytes
     torn_header = 0 < len(content) - at < 4 and first.startswith(content[at : at + 2])
     return Mp3Length(
         samples=samples,
@@ -62,11 +62,11 @@ def mp3_length(content: bytes | mmap) -> Mp3Length | None:
 
 
 def _frames(content: bytes | mmap, at: int) -> Iterator[tuple[int, int]]:
-    """Yield bytes and samples of each frame, the last of which may reach beyond the file."""
+    """Yield bytes and samples of each frame; the last may extend beyond the file."""
     first = content[at : at + 4]
     while True:
         head = content[at : at + 4]
-        # Eleven set bits, layer III; version and rate are those of the first frame.
+        # Eleven set bits, layer III; version and rate as in the first frame.
         alike = len(head) == 4 and head[0] == 0xFF and head[1] & 0xFE == first[1] & 0xFE
         if not alike or head[1] & 0xE6 != 0xE2 or head[2] & 0x0C != first[2] & 0x0C:
             return

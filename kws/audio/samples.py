@@ -1,4 +1,4 @@
-"""What all readers of sound files share: samples, and what is wrong with them."""
+"""Samples: their type, conversion to int16, and the checks that all readers share."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ import numpy.typing as npt
 from kws.errors import KwsError
 
 SAMPLE_RATE_HZ = 16000
-"""What everything downstream of here works with."""
+"""The rate that everything downstream works with."""
 
 BLOCK_VALUES = 1 << 18
-"""Values (frames x channels) that are decoded at a time, which bounds the memory."""
+"""Values (frames x channels) decoded at a time, which bounds memory."""
 
 _LOWEST_RATE_HZ, _HIGHEST_RATE_HZ = 1000, 768_000
 
 _LOUDEST = 256.0
-"""Floats are meant to stay within ±1; a peak 48 dB above that means they are scaled otherwise."""
+"""Floats should stay within ±1; a peak 48 dB above that means another scaling."""
 
 Pcm = npt.NDArray[np.int16]
 """Mono samples [n]."""
@@ -30,11 +30,49 @@ def to_int16(samples: npt.NDArray[Any]) -> Pcm:
     return np.clip(np.rint(np.multiply(samples, 32768.0)), -32768, 32767).astype(np.int16)
 
 
+def check_pcm(samples: Any, shape: str = "[n]") -> npt.NDArray[np.int16]:
+    """Return samples if they are int16 of this shape; nothing is converted.
+
+    Args:
+        samples: what a caller passed as audio.
+        shape: ``"[n]"``, ``"[n, samples]"``, or ``"[..., n]"`` for one dimension or more.
+
+    Raises:
+        KwsError: another type or shape; says how to convert it.
+    """
+    try:
+        samples = np.asarray(samples)
+    except ValueError as error:
+        raise KwsError(f"Audio must be a NumPy array of int16. Received: {error}") from error
+    kind = samples.dtype.kind
+    fits = samples.ndim if "..." in shape else samples.ndim == shape.count(",") + 1
+    if samples.dtype == np.int16 and fits:
+        return samples
+    if kind == "f":
+        hint = "Convert samples in -1…1 with kws.audio.samples.to_int16"
+        if not np.isfinite(samples).all():
+            hint = f"They contain NaN or infinity, so check their source first. {hint}"
+    elif kind == "S" or samples.dtype == np.uint8:
+        hint = "For the raw bytes of 16-bit samples pass np.frombuffer(data, '<i2')"
+    elif kind not in "iu":
+        hint = "Pass a NumPy array of int16, for example from kws.audio.files.read_audio"
+    elif samples.dtype != np.int16:
+        hint = "Scale to 16 bits (32-bit samples: samples >> 16) and convert with .astype('int16')"
+    elif samples.ndim == 2:
+        hint = "For one channel of [n, channels] audio pass samples[:, 0]"
+    else:
+        hint = f"Pass an array of shape {shape}"
+    raise KwsError(
+        f"Audio must be 16-bit samples, int16 of shape {shape}. Received: {samples.dtype} of shape "
+        f"{samples.shape}. {hint}"
+    )
+
+
 def check_rate(path: Path, rate_hz: int) -> None:
-    """Refuse a sample rate that no sound has; `path` is where it was read."""
+    """Refuse an implausible sample rate; `path` is the file that states it."""
     if not _LOWEST_RATE_HZ <= rate_hz <= _HIGHEST_RATE_HZ:
         raise KwsError(
-            f"{path}: that is no sample rate. Received: {rate_hz} Hz. Use {_LOWEST_RATE_HZ} to "
+            f"{path}: not a valid sample rate. Received: {rate_hz} Hz. Use {_LOWEST_RATE_HZ} to "
             f"{_HIGHEST_RATE_HZ} Hz"
         )
 
@@ -49,10 +87,10 @@ def check_floats(path: Path, values: npt.NDArray[Any], first: int, rate_hz: int)
     value = values[frame, channel]
     if np.isfinite(value):
         raise KwsError(
-            f"{path} holds floats that are not scaled to -1...1. Received: {value:.6g} at second "
-            f"{second:.3f}. Divide by the full scale (32768 for 16 bits) before saving"
+            f"{path} contains floats that are not scaled to -1...1. Received: {value:.6g} at "
+            f"second {second:.3f}. Divide by the full scale (32768 for 16 bits) before saving"
         )
     raise KwsError(
-        f"{path} holds samples that are no numbers. Received: {value} at second {second:.3f}. "
+        f"{path} contains samples that are not numbers. Received: {value} at second {second:.3f}. "
         "Repair or record it again"
     )

@@ -15,14 +15,14 @@ from kws.system.progress import tell
 def pcm_chunks(stream: IO[bytes], chunk_samples: int = 1600) -> Iterator[Pcm]:
     """Read int16 samples from a binary stream until it ends.
 
-    Nothing waits for more than one block: with an unbuffered stream (``sys.stdin.buffer.raw``) or
-    a buffered one (``sys.stdin.buffer``), what arrives in short pieces is joined to whole blocks,
-    and the rest is given at the end.
+    Nothing waits for more than one block. Short pieces are joined to whole blocks, whether the
+    stream is unbuffered (``sys.stdin.buffer.raw``) or buffered (``sys.stdin.buffer``); the rest
+    comes at the end.
 
-    A stream that ends in the middle of a sample was cut off, or does not hold 16-bit samples. By
-    then its events have been reported, so the lone byte is dropped with a line on stderr instead
-    of an error. A stream that begins like a sound file is refused at once, for its header and
-    its coding would be heard as noise.
+    A stream that ends in the middle of a sample was cut off or does not contain 16-bit samples. By
+    then its events have been reported, so the odd byte is dropped with a warning on stderr instead
+    of an error. A stream that begins like a sound file is refused at once, because its header and
+    coding would be taken for noise.
 
     Args:
         stream: a file or pipe opened in binary mode.
@@ -41,7 +41,7 @@ def pcm_chunks(stream: IO[bytes], chunk_samples: int = 1600) -> Iterator[Pcm]:
             events += spotter.feed(pcm)
     """
     if chunk_samples < 1:
-        raise KwsError(f"A block needs samples. Received: {chunk_samples}. Use 1 or more")
+        raise KwsError(f"A block needs at least 1 sample. Received: {chunk_samples}. Use 1 or more")
     empty = True
     while True:
         block = _read(stream, 2 * chunk_samples)
@@ -59,7 +59,7 @@ def pcm_chunks(stream: IO[bytes], chunk_samples: int = 1600) -> Iterator[Pcm]:
             break
     if empty:
         raise KwsError(
-            "The stream holds no sound. Received: 0 samples. Check the program that writes it"
+            "The stream contains no sound. Received: 0 samples. Check the program that writes it"
         )
 
 
@@ -77,9 +77,9 @@ def _read(stream: IO[bytes], size: int) -> bytes:
             ) from error
         if isinstance(piece, str):
             raise KwsError(
-                "Samples come from a binary stream. Received: text. Use sys.stdin.buffer"
+                "Samples must come from a binary stream. Received: text. Use sys.stdin.buffer"
             )
-        if not piece:  # the end; a pipe that is not ready gives None only in non-blocking mode
+        if not piece:  # the end; only in non-blocking mode does a pipe that is not ready give None
             break
         pieces.append(piece)
         held += len(piece)
@@ -90,7 +90,7 @@ def _refuse_sound_files(block: bytes) -> None:
     for magic, kind in ((b"RIFF", "WAV"), (b"fLaC", "FLAC"), (b"OggS", "Ogg"), (b"ID3", "MP3")):
         if block.startswith(magic):
             raise KwsError(
-                f"The stream holds a {kind} file, not raw samples. Received: {magic!r} at its "
+                f"The stream contains a {kind} file, not raw samples. Received: {magic!r} at its "
                 "beginning. Give the file's name instead of '-', or convert: "
                 "ffmpeg -i IN -f s16le -ac 1 -ar 16000 -"
             )

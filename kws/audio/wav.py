@@ -1,4 +1,4 @@
-"""WAV files, read with NumPy alone and strictly: one that is not what its header says is refused.
+"""WAV files, read strictly and with NumPy alone: a file that contradicts its header is refused.
 
 The format: Microsoft/IBM, "Multimedia Programming Interface and Data Specifications 1.0"; the
 extensible format: Microsoft, "Multiple Channel Audio Data and WAVE Files"; RF64: EBU Tech 3306.
@@ -24,8 +24,8 @@ MOST_WAV_SAMPLES = (0xFFFFFFFF - 36) // 2
 _MOST_CHANNELS = 256
 
 _OPEN_ENDED = frozenset({0, 0xFFFFFFFF, 0x7FFFFFFF, 0x80000000, 0x7FFFF000})
-"""Sizes that programs write when they do not know the length yet: to the end of the file.
-In this order: Python and GStreamer, ffmpeg, arecord (twice), sox."""
+"""Sizes that programs write before they know the length; the samples reach to the end of the file.
+Written by, in this order: Python and GStreamer, ffmpeg, arecord (two values), sox."""
 
 _PCM, _FLOAT, _EXTENSIBLE = 1, 3, 0xFFFE
 _GUID_TAIL = bytes.fromhex("000000001000800000aa00389b71")
@@ -47,41 +47,41 @@ class Coding:
     """How the samples of a WAV file are coded."""
 
     rate_hz: int
-    """Frames for each second."""
+    """Frames per second."""
     channels: int
     """Values in a frame."""
     width: int
-    """Bytes for one value: 1 (unsigned), 2, 3 or 4; as floats 4 or 8."""
+    """Bytes per value: 1 (unsigned), 2, 3 or 4; 4 or 8 for floats."""
     is_float: bool
-    """IEEE floating point, else integers."""
+    """Whether values are IEEE floating point; otherwise integers."""
 
     @property
     def frame_bytes(self) -> int:
-        """Bytes for one frame."""
+        """Bytes per frame."""
         return self.channels * self.width
 
 
 @dataclass(frozen=True, kw_only=True)
 class Wave:
-    """Where the samples of a WAV file are."""
+    """The location of the samples in a WAV file."""
 
     coding: Coding
     """How they are coded."""
     start: int
-    """Position of the first in the file."""
+    """Position of the first sample in the file."""
     frames: int
     """Number of frames."""
 
 
 def wav_header(n_samples: int, sample_rate_hz: int = SAMPLE_RATE_HZ) -> bytes:
-    """Return what stands before the samples in a WAV file of mono int16, 44 bytes.
+    """Return the header of a WAV file of mono int16, 44 bytes.
 
     Args:
-        n_samples: how many will follow, 1 or more.
+        n_samples: number of samples that follow, 1 or more.
         sample_rate_hz: their rate.
 
     Raises:
-        KwsError: nothing, or more than 4 GB.
+        KwsError: no samples, or more than 4 GB.
     """
     if not 1 <= n_samples <= MOST_WAV_SAMPLES:
         raise KwsError(f"A WAV file holds 1 to {MOST_WAV_SAMPLES:,} samples. Received: {n_samples}")
@@ -92,7 +92,7 @@ def wav_header(n_samples: int, sample_rate_hz: int = SAMPLE_RATE_HZ) -> bytes:
 
 
 def read_header(path: Path, file: IO[bytes], size: int) -> Wave:
-    """Walk the chunks of a file of `size` bytes up to the samples."""
+    """Read the chunks of a file of `size` bytes up to the samples."""
 
     def damaged(what: str, received: str) -> KwsError:
         return KwsError(f"{path}: {what}. Received: {received}. Record or convert it again")
@@ -136,7 +136,7 @@ def read_header(path: Path, file: IO[bytes], size: int) -> Wave:
 
 
 def _only_chunks(file: IO[bytes], start: int, size: int) -> bool:
-    """Whether what follows an empty data chunk is other chunks, not samples of unknown length."""
+    """Whether other chunks follow an empty data chunk, not samples of unknown length."""
     while start + 8 <= size:
         file.seek(start)
         name, length = struct.unpack("<4sI", file.read(8))
@@ -163,7 +163,7 @@ def _read_coding(path: Path, fmt: bytes) -> Coding:
     check_rate(path, rate_hz)
     if not 1 <= channels <= _MOST_CHANNELS:
         raise KwsError(
-            f"{path}: that is no number of channels. Received: {channels}. "
+            f"{path}: not a valid number of channels. Received: {channels}. "
             f"Use 1 to {_MOST_CHANNELS}"
         )
     is_float = code == _FLOAT
@@ -179,13 +179,13 @@ def _read_coding(path: Path, fmt: bytes) -> Coding:
 
 def _unsupported(path: Path, received: str) -> KwsError:
     return KwsError(
-        f"{path}: this coding of a WAV file cannot be read. Received: {received}. Convert it to "
+        f"{path}: this WAV coding is not supported. Received: {received}. Convert it to "
         "16-bit PCM, for example: ffmpeg -i IN -c:a pcm_s16le OUT.wav"
     )
 
 
 def wav_blocks(path: Path, file: IO[bytes], wave: Wave) -> Iterator[npt.NDArray[Any]]:
-    """Yield mono blocks, int16 as they are, others as float64 with full scale ±1."""
+    """Yield mono blocks: int16 unchanged, others as float64 with full scale ±1."""
     file.seek(wave.start)
     coding = wave.coding
     most = max(1, BLOCK_VALUES // coding.channels)
@@ -195,7 +195,7 @@ def wav_blocks(path: Path, file: IO[bytes], wave: Wave) -> Iterator[npt.NDArray[
         got = file.readinto(content.data)  # type: ignore[attr-defined]
         if got < len(content):
             raise KwsError(
-                f"{path} is cut off: it became shorter while it was read. Received: "
+                f"{path} became shorter while it was being read. Received: "
                 f"{first + got // coding.frame_bytes:,} of {wave.frames:,} samples. Read it again"
             )
         if coding.width == 2 and coding.channels == 1:
@@ -221,5 +221,5 @@ def _values(content: npt.NDArray[np.uint8], coding: Coding) -> npt.NDArray[np.fl
 
 
 def readable(content: bytes) -> str:
-    """Return bytes of a header as they may stand in a message."""
+    """Return bytes of a header as printable text for a message."""
     return repr(content.decode("latin-1"))

@@ -1,9 +1,9 @@
-"""The leaderboard: finished runs side by side, by what a device would have to pay for each.
+"""The leaderboard: finished runs side by side, with their cost on a device.
 
-Runs of one recipe that differ in nothing but their seed are one line: mean and extremes. Every run
-is exported to int8 if its folder does not hold the file yet. Accuracy is that of the run's own
-validation clips, work and parameters are counted, memory is measured with TFLM where it runs the
-file, and time is that of this computer.
+Runs of one recipe that differ only in their seed share one line: mean and extremes. Every run is
+exported to int8 unless its folder already holds the file. Accuracy is that on the run's own
+validation clips, MACs and parameters are counted, memory is measured with TFLM if it runs the
+file, and time is measured on this computer.
 """
 
 from __future__ import annotations
@@ -32,28 +32,28 @@ if TYPE_CHECKING:
 
 MODEL_FILE = "model.tflite"
 TIMED_CLIPS = 20
-"""So many clips are timed together."""
+"""Number of clips that are timed together."""
 TIMES = 5
-"""And so often, of which the quickest counts: other work can only add to it."""
+"""Number of timings, of which the fastest counts: other processes can only slow it down."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """One recipe on the board, trained once or with several seeds."""
+    """One line of the leaderboard: a recipe, trained once or with several seeds."""
 
     name: str
-    """Name of its recipe."""
+    """Name of the recipe."""
     architecture: str
-    """What was trained."""
+    """Its architecture."""
     epochs: int
-    """For how long."""
+    """Epochs trained."""
     teachers: int
-    """How many networks it learnt from."""
+    """Number of teachers."""
     seeds: int
-    """How many runs there are of it; accuracies are their mean, sizes, work, memory and time those
-    of the first."""
+    """Number of runs; accuracies are their mean, while sizes, MACs, memory and time are those of
+    the first."""
     labels: int
-    """Outputs; runs with other labels or clips cannot be compared."""
+    """Outputs; runs with other labels or clips are not comparable."""
     clips: int
     """Validation clips."""
     parameters: int
@@ -61,22 +61,22 @@ class Entry:
     file_bytes: int
     """Size of the int8 file, card included."""
     macs_per_second: int
-    """Multiply-accumulates for a second of audio; in clip form those of one answer a clip."""
+    """Multiply-accumulates per second of audio; in clip form with one answer per clip."""
     ram_bytes: int
     """Memory for activations and states."""
     ram_by: str
-    """``"TFLM"`` (the arena that its interpreter used, its own bookkeeping included) or ``"graph"``
-    (the largest sum of tensors alive at one time)."""
+    """``"TFLM"`` (its interpreter's arena, including its own bookkeeping) or ``"graph"`` (the
+    largest total size of tensors alive at one time)."""
     float_accuracy: float
-    """Of the network in Keras, 0 to 1."""
+    """Accuracy of the network in Keras, 0 to 1."""
     int8_accuracy: float
-    """Of the file, 0 to 1."""
+    """Accuracy of the file, 0 to 1."""
     int8_extremes: tuple[float, float]
-    """The least and the greatest of the seeds, 0 to 1."""
+    """Lowest and highest accuracy of the seeds, 0 to 1."""
     streams: bool
     """Whether it follows a stream and answers at every step, or takes whole clips."""
     ms_per_second: float
-    """Processor time for a second of audio on this computer, front end included, in ms."""
+    """Processor time per second of audio on this computer, front end included, in ms."""
 
 
 def measure_runs(
@@ -85,16 +85,15 @@ def measure_runs(
     """Measure finished runs, best first.
 
     Args:
-        runs: folders that `kws train` made; the int8 file of each is left in it.
-        say: is told what is being done.
+        runs: folders written by `kws train`; the int8 file of each is left in it.
+        say: called with progress messages.
 
     Returns:
-        An entry for each recipe and length of training, whatever the seeds; and with the name of
-        its folder for each run of the same that is no further seed: validated on other clips, or
-        with a seed that was there already.
+        One entry per recipe and number of epochs, for all seeds. Runs of the same recipe that were
+        validated on other clips or repeat a seed get an entry of their own, with the folder's name.
 
     Raises:
-        KwsError: a run that is not finished, or one that cannot be exported.
+        KwsError: a run is not finished, or cannot be exported.
     """
     from kws.recipe import to_toml
     from kws.train.trained import load_run, validation_labels
@@ -103,7 +102,7 @@ def measure_runs(
     for run in loaded:
         if not run.metrics:
             raise KwsError(
-                f"{run.path} is not finished: metrics.json is missing. Go on with it: kws train "
+                f"{run.path} is not finished: metrics.json is missing. Continue it with: kws train "
                 "… --resume"
             )
     groups: dict[tuple[str, bytes, int], list[TrainedRun]] = {}
@@ -123,7 +122,7 @@ def measure_runs(
 
 
 def write_leaderboard(entries: Sequence[Entry], path: Path) -> list[Path]:
-    """Write the table (Markdown), the same as JSON and as a picture beside it.
+    """Write the table as Markdown, and beside it the same as JSON and as a picture.
 
     Returns:
         The files.
@@ -144,7 +143,7 @@ def write_leaderboard(entries: Sequence[Entry], path: Path) -> list[Path]:
 
 
 def table(entries: Sequence[Entry]) -> list[str]:
-    """Return the board as a table in Markdown, and a line on how to read it."""
+    """Return the leaderboard as a Markdown table, and a line that explains it."""
     titles = (
         *("", "form", "training", "parameters", "int8, kB", "million MACs/s", "RAM, kB"),
         *("float, %", "int8, %", "ms/s"),
@@ -170,9 +169,9 @@ def table(entries: Sequence[Entry]) -> list[str]:
         "Accuracy on "
         + ", ".join(f"{n:,} validation clips of {counted(labels, 'label')}" for n, labels in clips)
         + ". A stream answers at every step, a clip once: the MACs and the time of a network in "
-        "clip form are those of one answer a clip. RAM is TFLM's arena"
+        "clip form are those of one answer per clip. RAM is TFLM's arena"
         + (
-            "; * the largest sum of tensors alive, where TFLM does not run the file."
+            "; * the largest total size of live tensors, if TFLM does not run the file."
             if any(e.ram_by != "TFLM" for e in entries)
             else "."
         ),
@@ -193,7 +192,7 @@ def _percent(mean: float, extremes: tuple[float, float]) -> str:
 
 
 def _measure(group: Sequence[TrainedRun], say: Callable[[str], None], *, by_folder: bool) -> Entry:
-    """Measure runs of the same recipe, named by it and perhaps by the folder of the first."""
+    """Measure runs of the same recipe; `by_folder` adds the folder of the first to the name."""
     from kws.train.trained import validation_set
 
     cards = [_export(run, run.path / MODEL_FILE, say) for run in group]
@@ -228,19 +227,19 @@ def _measure(group: Sequence[TrainedRun], say: Callable[[str], None], *, by_fold
 
 
 def _export(run: TrainedRun, path: Path, say: Callable[[str], None]) -> ModelCard:
-    """Return the card of the run's int8 file; export it unless it is there as it should be."""
+    """Return the card of the run's int8 file; export it unless the folder holds it already."""
     if path.is_file() and path.stat().st_mtime >= (run.path / "best.npz").stat().st_mtime:
-        with contextlib.suppress(KwsError):  # damaged, or somebody's own file
+        with contextlib.suppress(KwsError):  # damaged, or from elsewhere
             card = read_card(path.read_bytes())
             if _is_whole_export(run, card):
                 return card
-    from kws.export import export_run
+    from kws.export.run import export_run
 
     return export_run(run.path, path, say=say).card
 
 
 def _is_whole_export(run: TrainedRun, card: ModelCard) -> bool:
-    """Whether a file is what `kws export` makes of the run unless it is asked for less."""
+    """Whether a file is what `kws export` makes of the run by default."""
     from kws.train.trained import validation_labels
 
     facts, whole_clip = card.provenance, bool(run.recipe.model.create().whole_clip)
@@ -253,7 +252,7 @@ def _is_whole_export(run: TrainedRun, card: ModelCard) -> bool:
 
 
 def _seconds(network: Network, pcm: Any) -> float:
-    """Return the processor time of the front end and the network for these clips, in s."""
+    """Return the processor time of front end and network for these clips, in s."""
     spent = []
     for _ in range(TIMES):
         before = time.process_time()
@@ -263,7 +262,7 @@ def _seconds(network: Network, pcm: Any) -> float:
 
 
 def _ram(content: bytes) -> tuple[int, str]:
-    """Return memory for activations and states in bytes, and who says so."""
+    """Return the memory for activations and states in bytes, and its source."""
     from kws.export.graph import Graph, live_bytes
     from kws.export.runtimes import check_runtimes
 
@@ -275,5 +274,5 @@ def _ram(content: bytes) -> tuple[int, str]:
 
 
 def to_dicts(entries: Sequence[Entry]) -> list[dict[str, Any]]:
-    """Return the board as JSON has it."""
+    """Return the leaderboard as plain dictionaries, for JSON."""
     return [dataclasses.asdict(entry) for entry in entries]

@@ -1,12 +1,12 @@
-"""A day of audio through the runner: are events, memory and speed the same in the last hour?
+"""A day of audio through the runner: are events, memory and speed still the same in the last hour?
 
-Two processes hear the same endless audio, one in chunks of 100 ms as a sound card gives them, the
-other in chunks of any length from one sample to two seconds. After each interval they report what
-fired, how much memory they hold and how fast they were; the events must be the same.
+Two processes listen to the same endless audio, one in chunks of 100 ms as from a sound card, the
+other in chunks of any length from one sample to two seconds. After each interval they report their
+events, memory and speed; the events must be the same.
 
-The audio is made up, never repeats, and is full of things that sound like syllables, so that there
-are events; or recordings are played over and over, each time at another level and with a little
-noise, which makes it new to the network.
+The audio is synthetic, never repeats, and is full of syllable-like sounds, so that there are
+events. Or recordings are played repeatedly, each time at another level and with a little noise, so
+that they are new to the network.
 """
 
 from __future__ import annotations
@@ -14,7 +14,6 @@ from __future__ import annotations
 import hashlib
 import itertools
 import json
-import os
 import queue
 import subprocess
 import sys
@@ -24,53 +23,57 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from kws.audio.files import iter_audio
 from kws.audio.samples import Pcm
+from kws.benchmark.memory import resident_bytes
 from kws.errors import KwsError
 from kws.model_file import load_model, resolve_model
-from kws.system.processes import start_worker
+from kws.system.processes import start_worker, take_stdout, worker_died
 from kws.system.progress import Progress
 
 CHUNK_MS = 100
 MEMORY_MB = 8.0
-"""More growth than this from the first interval to the last is no longer flat."""
+"""Memory may grow by this much from the first interval to the last."""
 _INTERVALS = 4
 _SYLLABLES = 100
 _WORKER = "from kws.benchmark.soak import _serve; _serve()"
 _RATE_HZ = 16000
+_KINDS = ("even", "any")
+_Arrivals = queue.SimpleQueue[tuple[int, dict[str, Any] | BaseException]]
+"""What the processes report: which one, and a report or the error that ended it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Interval:
-    """What one stretch of the audio was like."""
+    """Figures for one interval of the audio."""
 
     hours: float
-    """How much audio had been heard at its end."""
+    """Audio processed by its end."""
     events: int
     """Events in it."""
     times_real_time: float
     """Seconds of audio per second of processor time."""
     resident_bytes: int | None
-    """Memory of the process at its end; None where it is not known."""
+    """Memory of the process at its end; None if unknown."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Soak:
-    """What came of it."""
+    """Result of a soak test."""
 
     model: str
     """The model file."""
     hours: float
     """Length of the audio."""
     intervals: tuple[Interval, ...]
-    """In chunks of 100 ms."""
+    """With chunks of 100 ms."""
     other_intervals: tuple[Interval, ...]
-    """In chunks of any length."""
+    """With chunks of any length."""
     same_events: tuple[bool, ...]
     """For each interval whether both reported the same events, to the last digit."""
 
@@ -81,7 +84,7 @@ class Soak:
 
     @property
     def grown_mb(self) -> float | None:
-        """How much memory grew from the first interval's end to the last's, the worse of both."""
+        """Growth of memory from the first interval's end to the last's, the larger of both."""
         grown = []
         for intervals in (self.intervals, self.other_intervals):
             first, last = intervals[0].resident_bytes, intervals[-1].resident_bytes
@@ -99,65 +102,75 @@ def soak(
     seed: int = 0,
     progress: bool = False,
 ) -> Soak:
-    """Hear endless audio.
+    """Run a model over endless audio.
 
     Args:
         model: a model file in stream form, or the name of a pretrained one.
-        hours: how much.
-        recordings: play these over and over instead of made-up audio.
+        hours: length of the audio.
+        recordings: play these repeatedly instead of synthetic audio.
         seed: of the audio.
         progress: report on stderr.
 
     Raises:
         KwsError: no such model, one in clip form, a recording that cannot be read, or a process
-            died.
+            that died.
     """
     if not 0.001 <= hours <= 100_000:
-        raise KwsError(f"The audio lasts 0.001 to 100,000 hours. Received: {hours:g}")
-    card = load_model(model)
-    rate = card.front_end.sample_rate_hz
+        raise KwsError(f"The audio must last 0.001 to 100,000 hours. Received: {hours:g}")
+    rate = load_model(model).front_end.sample_rate_hz
     if rate != _RATE_HZ:
         raise KwsError(f"The audio is made for {_RATE_HZ} Hz. Received: a model for {rate} Hz")
     path = resolve_model(model)
     interval_s = 3600.0 if hours >= 2 else hours * 3600 / _INTERVALS
     n = round(hours * 3600 / interval_s)
-    work = [str(path), str(n), repr(interval_s), str(seed), *map(str, recordings)]
-    reports: tuple[list[dict[str, Any]], ...] = ([], [])
-    arrived: queue.SimpleQueue[tuple[int, Mapping[str, Any] | BaseException]] = queue.SimpleQueue()
+    work = (str(path), str(n), repr(interval_s), str(seed), *map(str, recordings))
+    reports = _listen_in_processes(work, n, progress=progress)
+    digests = [[report.pop("digest") for report in one] for one in reports]
+    even, other = (tuple(Interval(**report) for report in one) for one in reports)
+    return Soak(
+        model=str(path),
+        hours=n * interval_s / 3600,
+        intervals=even,
+        other_intervals=other,
+        same_events=tuple(a == b for a, b in zip(*digests, strict=True)),
+    )
 
-    def read(which: int, process: subprocess.Popen[bytes]) -> None:
-        assert process.stdout is not None
-        try:
-            for line in process.stdout:
-                arrived.put((which, json.loads(line)))
-            raise KwsError(
-                "A process of the soak test ended without a word, perhaps for lack of memory. "
-                f"Received: exit status {process.wait()}. Try fewer hours"
-            )
-        except BaseException as error:
-            arrived.put((which, error))
 
+def _listen_in_processes(
+    work: Sequence[str], n: int, *, progress: bool
+) -> tuple[list[dict[str, Any]], ...]:
+    """Run one process for each kind of chunks; return the `n` reports of each.
+
+    Args:
+        work: arguments of `_serve` after the kind.
+        n: intervals.
+        progress: report on stderr.
+    """
+    reports: tuple[list[dict[str, Any]], ...] = tuple([] for _ in _KINDS)
+    arrived: _Arrivals = queue.SimpleQueue()
     processes: list[subprocess.Popen[bytes]] = []
     threads = []
     try:
-        with Progress(2 * n, "listening", unit="intervals", shown=progress) as bar:
-            for which, kind in enumerate(("even", "any")):
+        with Progress(len(_KINDS) * n, "listening", unit="intervals", shown=progress) as bar:
+            for which, kind in enumerate(_KINDS):
                 processes.append(start_worker(_WORKER, kind, *work))
-                thread = threading.Thread(target=read, args=(which, processes[-1]), daemon=True)
-                thread.start()
-                threads.append(thread)
+                arguments = (which, processes[-1], arrived)
+                threads.append(threading.Thread(target=_read, args=arguments, daemon=True))
+                threads[-1].start()
             while any(len(report) < n for report in reports):
-                with suppress(queue.Empty):
+                try:
                     # A timeout, because Windows cannot interrupt an endless wait.
                     which, report = arrived.get(timeout=0.5)
-                    if isinstance(report, BaseException):
-                        if len(reports[which]) < n:
-                            raise report
-                        continue
-                    if "fault" in report:
-                        raise KwsError(report["fault"])
-                    reports[which].append(dict(report))
-                    bar.advance()
+                except queue.Empty:
+                    continue
+                if isinstance(report, BaseException):
+                    if len(reports[which]) < n:
+                        raise report
+                    continue
+                if "fault" in report:
+                    raise KwsError(report["fault"])
+                reports[which].append(report)
+                bar.advance()
     finally:
         for process in processes:
             process.kill()
@@ -169,20 +182,23 @@ def soak(
                     with suppress(BrokenPipeError):
                         pipe.close()
             process.wait()
-    digests = [[report.pop("digest") for report in one] for one in reports]
-    return Soak(
-        model=str(path),
-        hours=n * interval_s / 3600,
-        intervals=tuple(Interval(**report) for report in reports[0]),
-        other_intervals=tuple(Interval(**report) for report in reports[1]),
-        same_events=tuple(a == b for a, b in zip(*digests, strict=True)),
-    )
+    return reports
+
+
+def _read(which: int, process: subprocess.Popen[bytes], arrived: _Arrivals) -> None:
+    """Pass on the reports of process number `which`, then the reason why there are no more."""
+    assert process.stdout is not None
+    try:
+        for line in process.stdout:
+            arrived.put((which, json.loads(line)))
+        raise worker_died(process, "Try fewer hours")
+    except BaseException as error:
+        arrived.put((which, error))
 
 
 def _serve() -> None:
-    """Hear the audio in one process; a line of JSON after each interval."""
-    answers: IO[bytes] = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # Whatever a library prints must not end up among the answers.
+    """Listen to the audio in this process; write a line of JSON after each interval."""
+    answers = take_stdout()
     kind, model, intervals, interval_s, seed, *recordings = sys.argv[1:]
 
     def tell(answer: Mapping[str, Any]) -> None:
@@ -210,17 +226,10 @@ def _listen(
     spotter = Spotter(model)
     audio = replayed(recordings, seed) if recordings else made_up(seed)
     size = _RATE_HZ * CHUNK_MS // 1000
-    rng = np.random.default_rng(1)
-    sizes: Iterator[int]
-    if kind == "even":
-        sizes = itertools.repeat(size)
-    else:
-        # As many short ones as long ones: 1 to 10 samples, to 100, …
-        sizes = (int(x) for x in iter(lambda: 10 ** rng.uniform(0, np.log10(2 * _RATE_HZ)), None))
-    chunks = _cut(audio, sizes)
+    chunks = _cut(audio, itertools.repeat(size) if kind == "even" else _any_sizes())
     rest = np.zeros(0, np.int16)
     for number in range(1, intervals + 1):
-        # The last chunk of an interval ends with it, so that both kinds report on the same.
+        # The last chunk of an interval ends with it, so that both kinds report on the same audio.
         left = round(number * interval_s * _RATE_HZ) - round((number - 1) * interval_s * _RATE_HZ)
         digest, events, spent = hashlib.sha256(), 0, 0.0
         while left:
@@ -238,10 +247,17 @@ def _listen(
                 "hours": number * interval_s / 3600,
                 "events": events,
                 "times_real_time": interval_s / max(spent, 1e-9),
-                "resident_bytes": resident_now(),
+                "resident_bytes": resident_bytes(),
                 "digest": digest.hexdigest(),
             }
         )
+
+
+def _any_sizes() -> Iterator[int]:
+    """Yield sizes of 1 sample to 2 s, evenly spread on a logarithmic scale."""
+    rng = np.random.default_rng(1)
+    while True:
+        yield int(10 ** rng.uniform(0, np.log10(2 * _RATE_HZ)))
 
 
 def _cut(audio: Iterator[Pcm], sizes: Iterator[int]) -> Iterator[Pcm]:
@@ -255,7 +271,7 @@ def _cut(audio: Iterator[Pcm], sizes: Iterator[int]) -> Iterator[Pcm]:
 
 
 def replayed(recordings: Sequence[str], seed: int) -> Iterator[Pcm]:
-    """Yield recordings over and over, each time at another level and with a little noise.
+    """Yield recordings repeatedly, each time at another level and with a little noise.
 
     Raises:
         KwsError: one cannot be read.
@@ -273,8 +289,8 @@ def replayed(recordings: Sequence[str], seed: int) -> Iterator[Pcm]:
 def made_up(seed: int) -> Iterator[Pcm]:
     """Yield syllables and noise without end, int16 at 16 kHz.
 
-    A syllable is a hum whose overtones are loud around three resonances that glide, and a hiss
-    before or after it: enough for a network to take it for a word now and then.
+    A syllable is a hum whose overtones are loud around three gliding resonances, with a hiss before
+    or after it: enough for a network to mistake it for a word now and then.
     """
     rng = np.random.default_rng(seed)
     syllables = [_syllable(rng) for _ in range(_SYLLABLES)]
@@ -318,15 +334,3 @@ def _syllable(rng: np.random.Generator) -> npt.NDArray[np.float32]:
         hiss = np.diff(rng.standard_normal(n + 1)) * (t < 0.3 if rng.random() < 0.5 else t > 0.7)
         sound += hiss * rng.uniform(0.1, 0.6)
     return (sound / np.sqrt(np.mean(sound**2))).astype(np.float32)
-
-
-def resident_now() -> int | None:
-    """Return the memory this process holds; None where the system does not say."""
-    try:
-        with Path("/proc/self/status").open() as status:
-            for line in status:
-                if line.startswith("VmRSS:"):
-                    return 1024 * int(line.split()[1])
-    except OSError:
-        pass
-    return None

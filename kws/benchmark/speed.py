@@ -1,8 +1,7 @@
 """Speed, memory and size of a model file on this computer, on one core.
 
-Start-up time and memory are properties of a process, so they are measured in fresh ones that do
-nothing but run the model (`speed_process`): the figures are those of a program that uses
-`kws.Spotter`.
+Start-up time and memory belong to a process, so they are measured in fresh processes that only run
+the model (`speed_process`): the figures are those of a program that uses `kws.Spotter`.
 """
 
 from __future__ import annotations
@@ -38,17 +37,17 @@ class Benchmark:
     machine: str
     """Processor architecture and operating system."""
     ready_s: float
-    """From the start of the Python process to a spotter that takes its first sample, in s."""
+    """From the start of the Python process to a spotter ready for its first sample, in s."""
     import_s: float
-    """Of this, imports, in s."""
+    """Part of this spent on imports, in s."""
     load_s: float
-    """Of this, opening the model, in s."""
+    """Part of this spent on opening the model, in s."""
     resident_bytes: int | None
-    """Largest resident memory of the process, Python included; None where it is not known."""
+    """Largest resident memory of the process, Python included; None if unknown."""
     times_real_time: dict[str, float]
-    """Seconds of audio per second of processor time, for chunks of so many ms (the keys)."""
+    """Seconds of audio per second of processor time, by length of the chunks in ms."""
     front_end_us: float
-    """Time for MFCC per step of the network, in µs."""
+    """Time for the MFCCs per step of the network, in µs."""
     network_us: float
     """Time for the network per step, in µs."""
     decision_us: float
@@ -63,7 +62,7 @@ def run_benchmark(model: str | Path, *, seconds: float = 60.0, runs: int = 5) ->
     Args:
         model: a .tflite in stream form, or the name of a pretrained model.
         seconds: length of the generated audio.
-        runs: measurements, of which the median counts.
+        runs: number of measurements; the median is reported.
 
     Raises:
         KwsError: no such model, one that cannot follow a stream, a run that fails or takes minutes.
@@ -88,11 +87,11 @@ def run_benchmark(model: str | Path, *, seconds: float = 60.0, runs: int = 5) ->
 
 def _fresh_process(path: Path, seconds: float, runs: int) -> dict[str, Any]:
     environment = child_environment()
-    # NumPy's BLAS would start a thread for each core, with memory of its own.
+    # NumPy's BLAS would start a thread per core, each with its own memory.
     for name in ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS"):
         environment[name] = "1"
     try:
-        # time.time() is the clock that two processes share.
+        # time.time() is a clock that both processes share.
         result = subprocess.run(
             [sys.executable, "-c", _START, path, repr(time.time()), str(seconds), str(runs)],
             env=environment,
@@ -106,6 +105,8 @@ def _fresh_process(path: Path, seconds: float, runs: int) -> dict[str, Any]:
         ) from error
     if result.returncode:
         lines = result.stderr.strip().splitlines()
-        raise KwsError(lines[-1] if lines else f"The benchmark ended with {result.returncode}")
+        raise KwsError(
+            lines[-1] if lines else f"The benchmark ended with exit status {result.returncode}"
+        )
     answer: dict[str, Any] = json.loads(result.stdout)
     return answer

@@ -1,6 +1,6 @@
-"""The process that `speed` measures: it loads a model, feeds it audio and reports as JSON.
+"""The process that `speed` measures: it loads a model, feeds it audio and prints figures as JSON.
 
-Imports are inside `main`, in the order in which they are to be timed.
+Imports are inside the functions, in the order in which they are to be timed.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ CHUNKS_MS = (20, 100, 1000)
 
 
 def main() -> None:
-    """Measure; arguments are the model, when the process was started, seconds of audio, runs."""
+    """Measure; arguments: the model, when the process was started, seconds of audio, runs."""
     entered = time.time()
     import os
 
@@ -54,6 +54,7 @@ def main() -> None:
 def _speed(spotter: Spotter, path: str, seconds: float, runs: int) -> dict[str, Any]:
     import numpy as np
 
+    from kws.benchmark.memory import peak_resident_bytes
     from kws.decide import Decider
     from kws.frontend import FrontEnd
     from kws.network import Network
@@ -61,8 +62,8 @@ def _speed(spotter: Spotter, path: str, seconds: float, runs: int) -> dict[str, 
 
     card = spotter.card
     rate = card.front_end.sample_rate_hz
-    # Noise that swells and fades, as nothing here depends on what is said; ten seconds over and
-    # over, for long audio must not count as memory that hearing it takes.
+    # Noise that swells and fades: nothing here depends on what is said. Ten seconds, repeated, so
+    # that the audio itself adds little to the memory measured.
     rng = np.random.default_rng(0)
     loudness = np.linspace(-6000, 6000, 10 * rate, dtype=np.float32)
     noise = (loudness * rng.random(10 * rate, np.float32)).astype(np.int16)
@@ -74,8 +75,8 @@ def _speed(spotter: Spotter, path: str, seconds: float, runs: int) -> dict[str, 
             at = start % len(noise)
             yield noise[at : at + min(size, samples - start)]
 
-    # Processor time, which other programs on this core do not add to; where its clock is coarse
-    # (Windows: 16 ms), the time on the wall.
+    # Processor time, to which other programs on this core add nothing; where its clock is coarse
+    # (Windows: 16 ms), wall-clock time.
     exact = time.get_clock_info("process_time").resolution < 1e-4
     clock = time.process_time if exact else time.perf_counter
 
@@ -94,7 +95,7 @@ def _speed(spotter: Spotter, path: str, seconds: float, runs: int) -> dict[str, 
 
     # Memory before the parts are set up a second time below.
     feed(rate)
-    resident = resident_bytes()
+    resident = peak_resident_bytes()
     times_real_time = {
         str(ms): seconds / median(lambda size=rate * ms // 1000: feed(size)) for ms in CHUNKS_MS
     }
@@ -122,22 +123,3 @@ def _speed(spotter: Spotter, path: str, seconds: float, runs: int) -> dict[str, 
         "step_ms": card.step_ms,
         **{name: 1e6 * spent / steps for name, spent in parts.items()},
     }
-
-
-def resident_bytes() -> int | None:
-    """Return the largest resident memory this process has had; None where that is not known."""
-    try:
-        # Unlike ru_maxrss, this does not include the process that started this one.
-        with open("/proc/self/status") as status:  # noqa: PTH123 (pathlib is memory, too)
-            for line in status:
-                if line.startswith("VmHWM:"):
-                    return 1024 * int(line.split()[1])
-    except OSError:
-        pass
-    try:
-        import resource
-    except ImportError:
-        return None
-    # Bytes on macOS, kilobytes elsewhere.
-    unit = 1 if sys.platform == "darwin" else 1024
-    return unit * resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

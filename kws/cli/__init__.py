@@ -1,4 +1,4 @@
-"""The command line: one file per group of commands, and nothing heavy imported until one runs."""
+"""The command line: one file per group of commands; heavy imports only when a command runs."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ from typer.core import TyperGroup
 from kws.errors import KwsError
 from kws.system.files import FULL_DISK
 
-# Typer carries its own copy of Click (from 0.26 on, the oldest we take: older ones break with newer
-# Clicks); its public `BadParameter` leads to the base classes.
+# Typer includes its own copy of Click from 0.26 on, the oldest supported version (older ones break
+# with newer Clicks); its public `BadParameter` leads to the base classes.
 _UsageError: type[Exception] = typer.BadParameter.__bases__[0]
 _ClickException: type[Exception] = _UsageError.__bases__[0]
 
-# Each file registers its commands on `app`; this order is the order in `kws --help`. `voices`,
-# `synth`, `part` and `stream` add to `data`.
+# Each file registers its commands on `app`, in the order of `kws --help`. `record`, `synth`, `part`
+# and `stream` add to `data`.
 _ROOMS = (
-    *("demo", "new", "data", "voices", "synth", "part", "stream", "train", "verdict"),
+    *("demo", "new", "data", "record", "synth", "part", "stream", "train", "verdict"),
     *("export", "info", "evaluate", "calibrate", "mine", "run", "listen", "serve"),
     *("firmware", "benchmark"),
 )
 
 
 class _InOrder(TyperGroup):
-    """Shows commands and groups in the order in which they are registered, groups not last."""
+    """Shows commands and groups together in the order of registration."""
 
     def list_commands(self, context: object) -> list[str]:
         """Return the names of all commands."""
@@ -76,9 +76,9 @@ for _room in _ROOMS:
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Run the command line and exit: 0 good, 1 the work failed, 2 bad usage, 130 interrupted.
+    """Run the command line and exit: 0 success, 1 failure, 2 bad usage, 130 interrupted.
 
-    SIGTERM interrupts as Ctrl-C does, with status 143.
+    SIGTERM interrupts like Ctrl-C, with status 143.
     """
     _open_closed_streams()
     sys.exit(run(arguments))
@@ -91,11 +91,11 @@ def run(arguments: list[str] | None = None) -> int:
 
 
 def _run(arguments: list[str] | None, numbers: list[int]) -> int:
-    """Run the command line; the last of the numbers is the signal that an interruption comes of."""
+    """Run the command line; the last of the numbers is the signal that caused an interruption."""
     try:
-        # Typer ends quietly, with status 1, where the reader goes away (`kws run … | head`).
+        # Typer ends silently with status 1 if the reader of stdout closes it (`kws run … | head`).
         result = app(args=arguments, prog_name="kws", standalone_mode=False)
-        # Typer turns Ctrl-C into this result without a word.
+        # Typer silently turns Ctrl-C into this result.
         if result == 128 + signal.SIGINT:
             raise KeyboardInterrupt
         return int(result or 0)
@@ -113,9 +113,9 @@ def _run(arguments: list[str] | None, numbers: list[int]) -> int:
         return 1
     except (typer.Abort, KeyboardInterrupt):
         _complain("interrupted")
-        # Of a Ctrl-C inside an exec() of text (how dataclasses and named tuples are made, so often
-        # while TensorFlow is being imported), `python -m` remembers that it went out of there and
-        # ends by the signal, whatever the status. The next exec() of text makes it forget.
+        # After Ctrl-C inside an exec() of text (as in the creation of dataclasses, so often while
+        # TensorFlow is imported), `python -m` ends by the signal, whatever the status. Another
+        # exec() of text resets that.
         exec("")
         return 128 + numbers[-1]
     except KwsError as error:
@@ -123,7 +123,7 @@ def _run(arguments: list[str] | None, numbers: list[int]) -> int:
         return 1
     except OSError as error:
         if error.errno in FULL_DISK:
-            # Of a copy that failed, the second name is the one that was written.
+            # If a copy failed, the second name is the one being written.
             target = error.filename2 or error.filename
             what = f": could not write {target}" if target else ""
             _complain(f"the disk is full{what}. Free some space and run it again")
@@ -136,25 +136,25 @@ def _run(arguments: list[str] | None, numbers: list[int]) -> int:
 
 @contextlib.contextmanager
 def _interrupted_by_sigterm() -> Iterator[list[int]]:
-    """Let SIGTERM (systemd, `kill`) do what Ctrl-C does, so that work ends in the same good order.
+    """Let SIGTERM (systemd, `kill`) end work in the same orderly way as Ctrl-C.
 
     Yields:
-        SIGINT, and SIGTERM behind it once that has come.
+        SIGINT, followed by SIGTERM once that has arrived.
     """
     numbers: list[int] = [signal.SIGINT]
     if (
         threading.current_thread() is not threading.main_thread()
         or signal.getsignal(signal.SIGTERM) is not signal.SIG_DFL
     ):
-        yield numbers  # signals are not ours to handle, or somebody does already
+        yield numbers  # signals cannot be handled here, or already are
         return
 
     def interrupt(number: int, frame: FrameType | None) -> None:
         numbers.append(number)
         pressed = signal.getsignal(signal.SIGINT)
-        if callable(pressed):  # who watches for Ctrl-C (`kws.system.native`) sees this as well
+        if callable(pressed):  # handlers for Ctrl-C (`kws.system.native`) see this as well
             pressed(number, frame)
-        else:  # Ctrl-C is ignored: the shell started us in the background
+        else:  # Ctrl-C is ignored: the shell started this process in the background
             raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, interrupt)
@@ -165,9 +165,9 @@ def _interrupted_by_sigterm() -> Iterator[list[int]]:
 
 
 def _open_closed_streams() -> None:
-    """Let a standard stream that is closed (`2>&-`) lead nowhere: None, it trips who uses it.
+    """Redirect closed standard streams (`2>&-`) to nowhere, since code fails on None.
 
-    The next file that is opened would take its number besides, and hold what libraries print.
+    The next opened file would also get their number, and with it the output of libraries.
     """
     for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
         if getattr(sys, name) is None:

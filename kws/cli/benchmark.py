@@ -1,4 +1,4 @@
-"""`kws benchmark`: speed, memory and size of a model, or of many side by side."""
+"""`kws benchmark`: speed, memory and size of a model, or of several runs side by side."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def benchmark(
     models: list[str] = typer.Argument(
         ...,
         metavar="MODEL",
-        help="A .tflite file or the name of a pretrained model; with --zoo folders of runs.",
+        help="A .tflite file or the name of a pretrained model; with --zoo, folders of runs.",
         show_default=False,
     ),
     seconds: float = typer.Option(
@@ -37,7 +37,7 @@ def benchmark(
         None,
         "--soak",
         metavar="HOURS",
-        help="Instead, hear so many hours of endless audio, in chunks of two kinds, and see if "
+        help="Instead, process this many hours of audio, in two kinds of chunks, and check that "
         "events, memory and speed stay the same.",
         show_default=False,
     ),
@@ -45,14 +45,14 @@ def benchmark(
         None,
         "--audio",
         metavar="FILE",
-        help="With --soak: play this over and over instead of made-up audio; may be given again.",
+        help="With --soak: play this repeatedly instead of synthetic audio; may be repeated.",
         show_default=False,
     ),
     zoo: bool = typer.Option(
         False,
         "--zoo",
-        help="Instead, compare finished runs: size, work, memory, accuracy and time of each, as a "
-        "table, as JSON and as a picture. Exports those that are not exported yet.",
+        help="Instead, compare finished runs: size, MACs, memory, accuracy and time of each, as a "
+        "table, JSON and picture. Exports those that are not exported yet.",
     ),
     out: Path = typer.Option(
         Path("leaderboard.md"),
@@ -65,7 +65,7 @@ def benchmark(
 ) -> None:
     """Measure a model's start-up time, speed, memory and size.
 
-    On this computer, on one core and in processes that do nothing else.
+    On this computer, on one core and in fresh processes that do nothing else.
 
     \b
     Examples:
@@ -77,17 +77,17 @@ def benchmark(
 
     if zoo:
         if soak is not None or audio:
-            raise typer.BadParameter("--zoo goes without --soak and --audio.")
+            raise typer.BadParameter("--zoo cannot be combined with --soak or --audio.")
         _zoo([Path(run) for run in models], out, as_json)
         return
     if len(models) > 1:
-        raise typer.BadParameter("One model at a time; runs side by side: --zoo.")
+        raise typer.BadParameter("Give one model; to compare runs, use --zoo.")
     model = models[0]
     if soak is not None:
         _soak(model, soak, audio or [], as_json)
         return
     if audio:
-        raise typer.BadParameter("--audio is for --soak.")
+        raise typer.BadParameter("--audio needs --soak.")
 
     from kws.benchmark.speed import run_benchmark
 
@@ -130,12 +130,12 @@ def _soak(model: str, hours: float, audio: list[Path], as_json: bool) -> None:
         at = result.intervals[different[0]].hours
         raise KwsError(
             f"Other chunk sizes gave other events, first in the interval that ends at {at:g} h. "
-            "That must not be; please report it with the model"
+            "This is a bug; please report it with the model"
         )
     if result.grown_mb is not None and result.grown_mb > MEMORY_MB:
         raise KwsError(
-            f"Memory grew by {result.grown_mb:.1f} MB, more than {MEMORY_MB:g} MB. That must not "
-            "be; please report it with the model"
+            f"Memory grew by {result.grown_mb:.1f} MB, more than {MEMORY_MB:g} MB. This is a bug; "
+            "please report it with the model"
         )
 
 
@@ -147,7 +147,7 @@ def _soak_lines(s: Soak) -> list[str]:
     ]
     for even, other in zip(s.intervals, s.other_intervals, strict=True):
         memory = [
-            "not known" if one.resident_bytes is None else f"{one.resident_bytes / 1e6:.1f} MB"
+            "unknown" if one.resident_bytes is None else f"{one.resident_bytes / 1e6:.1f} MB"
             for one in (even, other)
         ]
         lines.append(
@@ -164,7 +164,7 @@ def _soak_lines(s: Soak) -> list[str]:
 def _lines(b: Benchmark) -> list[str]:
     total = b.front_end_us + b.network_us + b.decision_us
     parts = (("front end", b.front_end_us), ("network", b.network_us), ("decision", b.decision_us))
-    memory = "not known here" if b.resident_bytes is None else f"{b.resident_bytes / 1e6:.1f} MB"
+    memory = "unknown" if b.resident_bytes is None else f"{b.resident_bytes / 1e6:.1f} MB"
     rows = [
         ("model", f"{b.model} ({b.file_bytes:,} bytes)"),
         ("runs on", f"{b.runtime}, one thread, {b.machine}"),
@@ -173,7 +173,7 @@ def _lines(b: Benchmark) -> list[str]:
             f"{b.ready_s:.2f} s from process start (imports {b.import_s:.2f} s, "
             f"model {1000 * b.load_s:.1f} ms)",
         ),
-        ("memory", f"{memory} resident at most"),
+        ("memory", f"{memory} peak resident"),
         *(
             (f"{ms} ms chunks", f"{speed:,.0f} times real time")
             for ms, speed in b.times_real_time.items()

@@ -1,4 +1,4 @@
-"""`kws calibrate`: thresholds for a wanted number of false accepts, into the model file."""
+"""`kws calibrate`: thresholds for an allowed number of false accepts, written to a model file."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from kws.cli.options import JSON, LABELS, MODEL, WORKERS
-from kws.wording import counted, duration
+from kws.wording import counted, duration, percent
 
 if TYPE_CHECKING:
     from kws.recordings.calibrate import Calibration
@@ -23,46 +23,52 @@ def register(app: typer.Typer) -> None:
 def calibrate(
     model: str = MODEL,
     negatives: list[Path] = typer.Argument(
-        ..., metavar="NEGATIVE...", help="Recordings in which no keyword is spoken."
+        ..., metavar="NEGATIVE...", help="Recordings without keywords."
     ),
     out: Path = typer.Option(
-        ..., "--out", "-o", metavar="FILE", help="The model with its new thresholds."
+        ..., "--out", "-o", metavar="FILE", help="The model file to write, with the new thresholds."
     ),
     per_hour: float = typer.Option(
         0.5,
         "--false-accepts-per-hour",
         metavar="N",
-        help="How many are wanted, all keywords together.",
+        help="How many are allowed, all keywords together.",
     ),
     positives: list[Path] | None = typer.Option(
         None,
         "--positives",
         metavar="AUDIO",
-        help="A recording with keywords, so that the false accepts go where they spare most "
-        "misses; may be given again, each with its --labels.",
+        help="A recording with keywords, so that the allowed false accepts save the most misses; "
+        "may be repeated, each with its --labels.",
         show_default=False,
     ),
     labels: list[Path] | None = LABELS,
     smoothing_ms: float | None = typer.Option(
-        None, "--smoothing", metavar="MS", help="Another length of the moving mean, too."
+        None, "--smoothing", metavar="MS", help="Also change the length of the moving mean."
     ),
     refractory_ms: float | None = typer.Option(
-        None, "--refractory", metavar="MS", help="Another time without events after an event."
+        None,
+        "--refractory",
+        metavar="MS",
+        help="Also change the time without events after an event.",
     ),
     release: float | None = typer.Option(
-        None, "--release", metavar="SHARE", help="Another share of the threshold to fall below."
+        None,
+        "--release",
+        metavar="SHARE",
+        help="Also change the share of the threshold below which a keyword can fire again.",
     ),
     lowest: float = typer.Option(
-        0.2, "--lowest", metavar="SHARE", help="No threshold is set below this."
+        0.2, "--lowest", metavar="SHARE", help="The lowest threshold allowed."
     ),
     workers: int | None = WORKERS,
     as_json: bool = JSON,
 ) -> None:
-    """Set a model's thresholds by how often it may fire falsely.
+    """Choose thresholds for the false accepts you allow per hour.
 
-    They are chosen on the recordings given, so measure the result on others (kws evaluate).
-    Without --positives, and on audio too short to show the wanted rate (fewer than three false
-    accepts at that rate), they are only raised.
+    Measure the result on other recordings than these (kws evaluate). Without --positives, and if
+    the audio is too short to show the rate (fewer than three false accepts at that rate),
+    thresholds are only raised.
 
     \b
     Examples:
@@ -76,7 +82,7 @@ def calibrate(
     from kws.model_file import load_model, resolve_model, write_card
     from kws.recordings.calibrate import calibrate as choose
     from kws.recordings.calibrate import check_wanted
-    from kws.recordings.hear import hear
+    from kws.recordings.posteriors import run_recordings
     from kws.recordings.truth import check_fits, own_words
     from kws.system.files import atomic_write, check_output
     from kws.system.processes import usable_cores
@@ -90,8 +96,8 @@ def calibrate(
     quiet = {path.resolve() for path in negatives}
     if both := next((path for path in spoken if path.resolve() in quiet), None):
         raise KwsError(
-            "In a NEGATIVE no keyword is spoken, else every word of it is a false accept. "
-            f"Received: {both}, which is one of --positives, too. Give it there alone"
+            "A NEGATIVE must not contain keywords, as each would count as a false accept. "
+            f"Received: {both}, which is also one of --positives. Leave it out of the NEGATIVEs"
         )
     check_wanted(per_hour, lowest)
     check_output(out)
@@ -108,15 +114,17 @@ def calibrate(
     ours, notes = own_words(card, truths)
     for note in notes:
         tell(note)
-    heard = hear(model, [*negatives, *spoken], workers=workers or usable_cores(), progress=True)
+    posteriors = run_recordings(
+        model, [*negatives, *spoken], workers=workers or usable_cores(), progress=True
+    )
     n = len(negatives)
-    for one, truth in zip(heard[n:], truths, strict=True):
+    for one, truth in zip(posteriors[n:], truths, strict=True):
         check_fits(one, truth)
     result = choose(
         card,
-        heard[:n],
+        posteriors[:n],
         per_hour,
-        positives=list(zip(heard[n:], ours, strict=True)),
+        positives=list(zip(posteriors[n:], ours, strict=True)),
         decision=decision,
         lowest=lowest,
     )
@@ -157,14 +165,14 @@ def _lines(result: Calibration) -> list[str]:
     lines += [
         "",
         f"{counted(len(m.false_accepts), 'false accept')} in {duration(m.duration_s)} without "
-        f"keywords: {m.false_accepts_per_hour:.2f} an hour (95 % interval {low:.2f} to "
-        f"{high:.2f}), wanted {result.wanted_per_hour:g}",
+        f"keywords: {m.false_accepts_per_hour:.2f} per hour (95 % interval {low:.2f} to "
+        f"{high:.2f}), allowed {result.wanted_per_hour:g}",
     ]
     if result.positives is not None and result.positives.words:
         p = result.positives
         rate = p.false_reject_rate or 0.0
         lines.append(
-            f"{counted(p.words, 'word')}: {100 * rate:.1f} % missed or taken for another; "
+            f"{counted(p.words, 'word')}: {percent(rate)} missed or taken for another; "
             f"{counted(len(p.false_accepts), 'false accept')} among them in "
             f"{duration(p.duration_s)}"
         )

@@ -1,4 +1,4 @@
-"""`kws data`: which data sets there are, fetching one, and adding recordings of one's own words."""
+"""`kws data`: listing and fetching data sets, and adding recordings of your own words."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ data_app = typer.Typer(
 
 
 def register(app: typer.Typer) -> None:
-    """Add the `data` group to `app`; kws.cli.voices and others add to it."""
+    """Add the `data` group to `app`; other files of `kws.cli` add to it."""
     app.add_typer(data_app, name="data")
 
 
@@ -34,14 +34,14 @@ OWN_WORDS: Any = typer.Option(
     None,
     "--to",
     metavar="DIR",
-    help="The data set that the clips go to (default: own_words in the data home).",
+    help="The data set that the clips are added to (default: own_words in the data home).",
 )
 _Home = typer.Option(
     None,
     "--to",
     metavar="DIR",
-    help="The data home: the folder that data sets lie in, each under its name "
-    "(default: $KWS_DATA, else data in the cache folder).",
+    help="The data home: the folder of all data sets, each under its name "
+    "(default: $KWS_DATA, or data in the cache folder).",
 )
 
 
@@ -50,7 +50,7 @@ def list_(
     home: Path | None = _Home,
     as_json: bool = typer.Option(False, "--json", help="Print one JSON list."),
 ) -> None:
-    """List the data sets that can be fetched, and which are here.
+    """List the data sets that can be fetched, and which are present.
 
     Example: kws data list
     """
@@ -75,9 +75,9 @@ def info(
     home: Path | None = _Home,
     as_json: bool = JSON,
 ) -> None:
-    """Print what is known about a data set.
+    """Print the facts about a data set.
 
-    Source, size, checksum, licence, labels, split, and where it is if it is here.
+    Source, size, checksum, licence, labels, split, and its folder if it is present.
 
     Example: kws data info speech_commands_v0.02
     """
@@ -93,7 +93,7 @@ def info(
         **facts,
         "size_bytes": f"{recipe.size_bytes:,} ({byte_size(recipe.size_bytes)})"
         if recipe.size_bytes
-        else "not known",
+        else "unknown",
         "sha256": recipe.sha256 or f"none, cannot be verified: {recipe.unverified_because}",
         "clips": f"{recipe.clips:,}" if recipe.clips else None,
         "unpacked_limit_bytes": f"{recipe.unpacked_limit_bytes:,}",
@@ -107,7 +107,7 @@ def info(
 
 
 def _facts(recipe: DatasetRecipe, home: Path | None) -> dict[str, Any]:
-    """All fields of a recipe and where it is, ready for JSON."""
+    """Return all fields of a recipe and its folder, ready for JSON."""
     from kws.data.fetch.home import dataset_folder
 
     folder = dataset_folder(recipe, home)
@@ -128,10 +128,10 @@ def fetch(
         "--mirror",
         metavar="URL",
         envvar="KWS_MIRROR",
-        help="Take the archive from this address (or folder) instead; its file name is appended.",
+        help="Take the archive from this address or folder instead; its file name is appended.",
     ),
     archive: Path | None = typer.Option(
-        None, "--from", metavar="FILE", help="The archive, if you have it already: works offline."
+        None, "--from", metavar="FILE", help="The archive, if you already have it; works offline."
     ),
     keep_archive: bool = typer.Option(
         False, "--keep-archive", help="Keep the downloaded archive after unpacking it."
@@ -139,8 +139,8 @@ def fetch(
 ) -> None:
     """Download a data set, verify it and unpack it.
 
-    Prints the folder that it is in. What arrived stays after Ctrl-C or a broken connection; the
-    same command continues there. A data set that is here already is left alone.
+    Prints its folder. A partial download stays after Ctrl-C or a broken connection, and the same
+    command continues it. A data set that is already present is left alone.
 
     Example: kws data fetch speech_commands_v0.02
     """
@@ -152,12 +152,12 @@ def fetch(
         recipe, home=home, mirror=mirror, archive=archive, keep_archive=keep_archive
     )
     if done.already:
-        typer.echo(f"{recipe.name} is there already; nothing was done", err=True)
+        typer.echo(f"{recipe.name} is already there; nothing was done", err=True)
     else:
         verified = ", verified" if done.verified else ""
         typer.echo(
             f"{recipe.name}: {done.files:,} files from {done.source}{verified}. "
-            f"Licence {recipe.licence}; to be cited: {recipe.citation}",
+            f"Licence {recipe.licence}; please cite: {recipe.citation}",
             err=True,
         )
     typer.echo(str(done.folder))
@@ -166,7 +166,7 @@ def fetch(
 @data_app.command("add")
 def add(
     word: str = typer.Argument(
-        ..., metavar="WORD", help="The word that is said; the name of its folder."
+        ..., metavar="WORD", help="The word that is said; also the name of its folder."
     ),
     files: list[Path] = typer.Argument(
         ...,
@@ -179,23 +179,23 @@ def add(
         "--speaker",
         metavar="NAME",
         help="Who says it. All clips of a speaker go to the same part of the data, so that a "
-        "model is measured on voices that it has not heard. By default every recording counts "
-        "as a speaker of its own, unless its name says it: <speaker>_nohash_<n>. For somebody who "
-        "also used `kws data record`, give the code that it named.",
+        "model is measured on unfamiliar voices. By default every recording counts as a separate "
+        "speaker, unless it is named <speaker>_nohash_<n>. For someone who also used "
+        "`kws data record`, give the code that it printed.",
     ),
     several: bool = typer.Option(
-        False, "--several", help="The word is said several times in each file: cut each of them."
+        False, "--several", help="The word is said several times in each file: cut all of them."
     ),
     model: str | None = typer.Option(
         None,
         "--model",
         "-m",
         metavar="MODEL",
-        help="A .tflite file or the name of a pretrained model. WORD is one of its keywords and is "
-        "cut where it hears it, also out of running speech.",
+        help="A .tflite file or the name of a pretrained model. WORD is one of its keywords, "
+        "cut where it is detected, even within running speech.",
     ),
     whole: bool = typer.Option(
-        False, "--whole", help="The files are clips already: take them as they are."
+        False, "--whole", help="The files are already clips: add them unchanged."
     ),
     longest: float | None = typer.Option(
         None,
@@ -203,7 +203,7 @@ def add(
         metavar="S",
         min=0.2,
         max=60.0,
-        help="What lasts longer is no word. [default: 3; with --model 1.5]",
+        help="Longest word; longer sounds are rejected. [default: 3; with --model 1.5]",
         show_default=False,
     ),
     pause: float = typer.Option(
@@ -212,7 +212,7 @@ def add(
         metavar="S",
         min=0.0,
         max=5.0,
-        help="A pause so long ends a word; more for words with pauses in them.",
+        help="A pause of this length ends a word; use more for words that contain pauses.",
     ),
     plot: Path | None = typer.Option(
         None,
@@ -222,19 +222,20 @@ def add(
         show_default=False,
     ),
     dry_run: bool = typer.Option(
-        False, "--dry-run", help="Only say (and draw) what would be cut; write no clips."
+        False, "--dry-run", help="Only print (and draw) what would be cut; write no clips."
     ),
 ) -> None:
     """Cut recordings to the word and add them to a data set.
 
-    In each recording the word is what stands out of the background the most; with --several all
-    that is alike, with --model where the model hears it. It is cut with 0.3 s around it, at least
-    a second, and stored as 16 kHz mono WAV: DIR/<word>/<speaker>_nohash_<n>.wav. Nothing is
-    overwritten; a clip that is there already is left alone. Recordings in which no word is found
-    are refused by name, the others are added.
+    In each recording the word is the sound that stands out most from the background; with --several
+    all similar sounds, with --model where the model detects it. It is cut with 0.3 s on either
+    side, at least a second, and stored as 16 kHz mono WAV: DIR/<word>/<speaker>_nohash_<n>.wav.
+    Existing clips are never overwritten or duplicated. Recordings without a word are refused by
+    name, the others are added.
 
-    What a model wrongly fired on goes to the label _unknown_, for training: no word is looked for,
-    and it is taken in seconds and, up to four seconds, whole. What it missed is added to its word.
+    Add false alarms of a model to the label _unknown_, for training: no word is looked for, and
+    they are cut into seconds and, up to four seconds, also taken whole. Add words that it missed to
+    their own label.
 
     \b
     Examples:
@@ -244,19 +245,16 @@ def add(
       kws data add computer kept/almost/computer/*.wav --to my_words
     """
     from kws.cli.add import add_files
+    from kws.data.recording.add import Cutting
 
     if whole and (several or model is not None):
-        raise typer.BadParameter("--whole cuts nothing: leave --several and --model out.")
-    add_files(
-        word,
-        files,
-        folder,
-        speaker=speaker,
+        raise typer.BadParameter("--whole cuts nothing: leave out --several and --model.")
+    cutting = Cutting(
         several=several,
-        model=model,
-        uncut=whole,
+        whole=whole,
         longest_s=longest if longest is not None else 3.0 if model is None else 1.5,
         pause_s=pause,
-        plot=plot,
-        dry_run=dry_run,
+    )
+    add_files(
+        word, files, folder, cutting, speaker=speaker, model=model, plot=plot, dry_run=dry_run
     )

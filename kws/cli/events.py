@@ -1,4 +1,4 @@
-"""What `kws run` and `kws listen` do with events: a line for each, and clips where wanted."""
+"""Output of events in `kws run`, `kws listen` and `kws serve`: lines, and clips on request."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ def event_line(event: Event, *, as_json: bool, file: str | None = None) -> str:
     """Return one line for people or, with `as_json`, one JSON object.
 
     Args:
-        event: what was heard.
-        as_json: for a machine.
-        file: where it was heard, if in a file.
+        event: the detection.
+        as_json: print JSON.
+        file: the file that it was detected in, if any.
     """
     if as_json:
         where = {} if file is None else {"file": file}
@@ -33,10 +33,10 @@ def event_line(event: Event, *, as_json: bool, file: str | None = None) -> str:
 
 
 def keeper_for(spotter: Spotter, folder: Path | None, almost: bool) -> Keeper | None:
-    """Return what keeps clips in the folder; None where none was given."""
+    """Return a keeper of clips; None without a folder."""
     if folder is None:
         if almost:
-            raise typer.BadParameter("--keep-almost says what to keep: give --keep DIR as well.")
+            raise typer.BadParameter("--keep-almost needs --keep DIR.")
         return None
     from kws.keep import Keeper
 
@@ -44,7 +44,7 @@ def keeper_for(spotter: Spotter, folder: Path | None, almost: bool) -> Keeper | 
 
 
 def kept_line(keeper: Keeper, folder: Path) -> str:
-    """Return what was kept, in a line."""
+    """Return a line that says what was kept."""
     events, almost = len(keeper.clips), len(keeper.almost_clips)
     line = f"kept {counted(events, 'event')}"
     if almost:

@@ -1,4 +1,4 @@
-"""`kws export`: a run in, one self-describing .tflite out, with the proof that it is the same."""
+"""`kws export`: a run in, one self-describing .tflite out, checked against the run."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from kws.cli.options import JSON, RUN
 from kws.errors import KwsError
 
 ACCURACY_WARNING = 0.005
-"""A file that answers so much less of the clips rightly than Keras deserves a word."""
+"""Warn if the accuracy of the file is this much below that of Keras."""
 
 
 def register(app: typer.Typer) -> None:
@@ -28,36 +28,39 @@ def export(
     clip: bool = typer.Option(
         False,
         "--clip",
-        help="Take a whole clip at once instead of a step of a stream. [default for networks that "
-        "cannot follow a stream]",
+        help="Take a whole clip at once instead of one step of a stream. [default for networks "
+        "that cannot follow a stream]",
     ),
     runtimes: str | None = typer.Option(
         None,
         "--runtimes",
         metavar="NAMES",
-        help="Run the file on litert, tflm, tflite-runtime (comma-separated; none: on no other). "
-        "[default: those that are installed]",
+        help="Also run the file on litert, tflm, tflite-runtime (comma-separated, or none). "
+        "[default: those installed]",
     ),
     check_all: bool = typer.Option(
-        False, "--check-all", help="Run it on all of them; may install tflite-runtime, apart."
+        False,
+        "--check-all",
+        help="Run it on all of them; may install tflite-runtime in its own environment.",
     ),
     clips: int | None = typer.Option(
         None,
         "--clips",
         metavar="N",
         min=1,
-        help="Compare on no more than so many validation clips.",
+        help="Compare on at most N validation clips.",
     ),
     as_json: bool = JSON,
 ) -> None:
     """Convert a trained network to one streaming int8 .tflite.
 
-    All that is needed to run it is inside. Compares Keras, float, int8, clip and stream on the
-    validation clips, and the file on other runtimes; the figures stay in RUN/agreement.json.
+    The file contains everything needed to run it. Compares Keras, float, int8, clip and stream form
+    on the validation clips, and the file on other runtimes; the figures are saved in
+    RUN/agreement.json.
 
     Example: kws export runs/commands_en -o commands_en.tflite
     """
-    from kws.export import export_run
+    from kws.export.run import export_run
     from kws.export.runtimes import RUNTIMES, default_runtimes
     from kws.system.progress import tell
     from kws.train.trained import load_run
@@ -95,12 +98,13 @@ def export(
     lost = forms[0].accuracy - forms[-1].accuracy
     if lost > ACCURACY_WARNING:
         tell(
-            f"warning: the file answers {100 * lost:.2f} points fewer clips rightly than the "
-            "network in Keras. See: changed answers"
+            f"warning: the accuracy of the file is {100 * lost:.2f} points below that of the "
+            "network in Keras; see the changed answers"
         )
     if report.runtimes is not None and report.runtimes.disagreeing:
         worst = max(report.runtimes.disagreeing, key=lambda check: check.answers_changed)
         raise KwsError(
-            f"{report.path} is written, but {worst.runtime} {worst.version} answers otherwise than "
-            f"LiteRT in {100 * worst.answers_changed:.1f} % of the clear steps. Do not use it there"
+            f"{report.path} was written, but {worst.runtime} {worst.version} gives other answers "
+            f"than LiteRT in {100 * worst.answers_changed:.1f} % of the clear steps. Do not use it "
+            "there"
         )

@@ -1,13 +1,17 @@
-"""`kws info`: what a model file says about itself."""
+"""`kws info`: print a model file's card."""
 
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from kws.cli.options import JSON, MODEL
+
+if TYPE_CHECKING:
+    from kws.frontend import FrontEndConfig
+    from kws.model_file import ModelCard
 
 
 def register(app: typer.Typer) -> None:
@@ -19,9 +23,9 @@ def info(
     model: str = MODEL,
     as_json: bool = JSON,
 ) -> None:
-    """Print what a model file says about itself.
+    """Print a model file's card.
 
-    Labels, front end, decision settings, size, input and output, and where it comes from.
+    That is: labels, front end, decision settings, size, input and output, and provenance.
 
     Example: kws info commands_en
     """
@@ -40,67 +44,58 @@ def info(
     if as_json:
         typer.echo(json.dumps(facts, indent=2))
     else:
-        typer.echo("\n".join(_lines(facts)))
+        typer.echo("\n".join(_lines(facts, network.card)))
 
 
-def _lines(facts: dict[str, Any]) -> list[str]:
-    card = facts["card"]
-    front_end, decision = card["front_end"], card["decision"]
-    rate = front_end["sample_rate_hz"]
-    step_ms = 1000 * card["stride_frames"] * front_end["hop_length"] / rate
-    window_frames = card["receptive_field_frames"] - 1
-    window_ms = 1000 * (window_frames * front_end["hop_length"] + front_end["frame_length"]) / rate
-    thresholds = decision["thresholds"]
+def _lines(facts: dict[str, Any], card: ModelCard) -> list[str]:
+    front_end, decision = card.front_end, card.decision
+    thresholds = decision.thresholds
     rows = [
-        ("name", card["name"]),
-        ("licence", card["license"]),
+        ("name", card.name),
+        ("licence", card.license),
         ("file", f"{facts['file']} ({facts['file_bytes']:,} bytes)"),
-        ("keywords", ", ".join(f"{k} (from {thresholds[k]:.2f})" for k in card["keywords"])),
-        ("other labels", ", ".join(x for x in card["labels"] if x not in thresholds) or "none"),
-        ("head", card["head"]),
+        ("keywords", ", ".join(f"{k} (from {thresholds[k]:.2f})" for k in card.keywords)),
+        ("other labels", ", ".join(x for x in card.labels if x not in thresholds) or "none"),
+        ("head", card.head),
         (
             "form",
-            f"stream: a step every {step_ms:g} ms looks at {window_ms:g} ms "
-            f"({card['receptive_field_frames']} frames) and at the state before it"
-            if card["form"] == "stream"
-            else f"clip: takes {card['clip_frames']} frames at once",
+            f"stream: a step every {card.step_ms:g} ms looks at {1000 * card.step_time_s(0):g} ms "
+            f"({card.receptive_field_frames} frames) and at the state before it"
+            if card.form == "stream"
+            else f"clip: takes {card.clip_frames} frames at once",
         ),
         (
             "front end",
-            f"{rate} Hz, {_features(front_end)}, frames of {front_end['frame_length']} samples "
-            f"every {front_end['hop_length']}",
+            f"{front_end.sample_rate_hz} Hz, {_features(front_end)}, frames of "
+            f"{front_end.frame_length} samples every {front_end.hop_length}",
         ),
         (
             "decision",
-            f"mean over {decision['smoothing_ms']:g} ms, {decision['refractory_ms']:g} ms of rest "
-            f"after an event, release at {decision['release']:g} of the threshold",
+            f"mean over {decision.smoothing_ms:g} ms, {decision.refractory_ms:g} ms of rest "
+            f"after an event, release at {decision.release:g} of the threshold",
         ),
         ("input", _tensor(facts["input"])),
         ("output", _tensor(facts["output"])),
     ]
-    provenance = {ascii(key)[1:-1]: _text(value) for key, value in card["provenance"].items()}
+    provenance = {ascii(key)[1:-1]: _text(value) for key, value in card.provenance.items()}
     rows += [(name, text) for name, text in provenance.items() if text]
     width = max(len(name) for name, _ in rows)
     return [f"{name:{width}}  {text}" for name, text in rows]
 
 
-def _features(front_end: dict[str, Any]) -> str:
+def _features(front_end: FrontEndConfig) -> str:
     filters = (
-        f"{front_end['n_mels']} mel filters "
-        f"({front_end['mel_low_hz']:g} to {front_end['mel_high_hz']:g} Hz)"
+        f"{front_end.n_mels} mel filters ({front_end.mel_low_hz:g} to {front_end.mel_high_hz:g} Hz)"
     )
     return {
-        "mfcc": f"{front_end['n_mfcc']} MFCC from {filters}",
+        "mfcc": f"{front_end.n_mfcc} MFCC from {filters}",
         "log_mel": f"the logarithms of {filters}",
         "samples": "samples as they are",
-    }[front_end["features"]]
+    }[front_end.features]
 
 
 def _text(value: Any) -> str:
-    """Return a piece of provenance for a terminal: printable, and of a table only its figures.
-
-    Nothing where there is nothing to say.
-    """
+    """Return a piece of provenance, printable; of a table only its figures, possibly none."""
     if isinstance(value, str) and value.isprintable():
         return value
     if isinstance(value, dict):
@@ -108,7 +103,7 @@ def _text(value: Any) -> str:
         return ", ".join(f"{ascii(k)[1:-1]} {text}" for k, text in figures.items() if text)
     if isinstance(value, float):
         return f"{value:.4g}"
-    # ASCII-only JSON, so that nothing moves the cursor.
+    # ASCII-only JSON, which holds no terminal control sequences.
     return json.dumps(value)
 
 

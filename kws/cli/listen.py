@@ -1,4 +1,4 @@
-"""`kws listen`: events from a microphone as they are spoken."""
+"""`kws listen`: events from a microphone, live."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from kws.decide import Event
     from kws.keep import Keeper
 
-# More commands than this at a time are a runaway, not a wish.
+# More simultaneous commands than this are assumed to be a runaway.
 _MOST_COMMANDS = 8
 
 
@@ -44,23 +44,23 @@ def listen(
         None,
         "--exec",
         metavar="CMD",
-        help="Run CMD in the shell for each event; it finds $KWS_KEYWORD, $KWS_SCORE and "
-        "$KWS_TIME_S in its environment. What it prints goes to stderr.",
+        help="Run CMD in the shell for each event, with $KWS_KEYWORD, $KWS_SCORE and $KWS_TIME_S "
+        "in its environment. Its output goes to stderr.",
     ),
     threshold: float | None = THRESHOLD,
     keep: Path | None = KEEP,
     keep_almost: bool = KEEP_ALMOST,
     meter: bool | None = typer.Option(
-        None, "--meter/--no-meter", help="Level meter on stderr; by default on a terminal."
+        None, "--meter/--no-meter", help="Level meter on stderr. [default: on a terminal]"
     ),
     as_json: bool = JSON_LINES,
 ) -> None:
-    """Print the keywords that a microphone hears; Ctrl-C ends it.
+    """Print the keywords detected by a microphone; Ctrl-C ends it.
 
-    Put CMD in single quotes, so that your shell leaves the variables to the command's own.
+    Put CMD in single quotes, so that your shell does not replace the variables.
 
-    What --keep kept is for you to listen to. What was false goes back into training with
-    `kws data add _unknown_ FILES --to DATA`, a word that was missed with `kws data add WORD FILES`.
+    Listen to the clips from --keep. Use false alarms for training with
+    `kws data add _unknown_ FILES --to DATA`, and missed words with `kws data add WORD FILES`.
 
     \b
     Examples:
@@ -91,7 +91,7 @@ def listen(
         try:
             session.run(microphone, keeper.feed if keeper else spotter.feed)
         except KeyboardInterrupt:
-            pass  # The way to end it.
+            pass  # the way to end it
         finally:
             session.finish(microphone)
             if keeper and keep:
@@ -101,7 +101,7 @@ def listen(
 
 
 class _Session:
-    """One run of `kws listen`: what was heard, and what has to be said about it."""
+    """One run of `kws listen`: its events and messages."""
 
     def __init__(
         self, display: _Meter, command: str | None, as_json: bool, keeper: Keeper | None = None
@@ -118,7 +118,8 @@ class _Session:
 
     def run(self, microphone: Microphone, feed: Callable[[Any], list[Event]]) -> None:
         """Feed blocks to the spotter until the microphone or the user stops."""
-        from kws.audio.microphone import InputWatch, level_dbfs
+        from kws.audio.level import level_dbfs
+        from kws.audio.microphone import InputWatch
         from kws.audio.samples import SAMPLE_RATE_HZ
 
         watch = InputWatch()
@@ -143,7 +144,7 @@ class _Session:
             self._commands.start(event)
 
     def check_keeping(self) -> None:
-        """Say it once when clips can no longer be kept; listening goes on."""
+        """Report once if clips can no longer be kept; listening goes on."""
         if self._keeping and self._keeper and self._keeper.failed:
             self._keeping = False
             self._display.say(f"kws: {self._keeper.failed}")
@@ -152,7 +153,7 @@ class _Session:
         if microphone.overflows > self._overflows:
             self._overflows = microphone.overflows
             self._display.say(f"kws: the device lost audio (overflow {self._overflows})")
-        # Once a second at most; a slow computer loses every block.
+        # At most once for each lost second; a slow computer may lose every block.
         if microphone.lost_s >= self._lost_s + 1 or (microphone.lost_s and not self._lost_s):
             self._lost_s = microphone.lost_s
             self._display.say(
@@ -160,7 +161,7 @@ class _Session:
             )
 
     def finish(self, microphone: Microphone) -> None:
-        """Say what the session was."""
+        """Print a summary of the session."""
         heard = ", ".join(f"{keyword} {n}" for keyword, n in self._counts.most_common())
         events = sum(self._counts.values())
         lost = f"{counted(microphone.overflows, 'overflow')}, {microphone.lost_s:.1f} s dropped"
@@ -181,7 +182,7 @@ class _Commands:
         self._running: list[tuple[str, subprocess.Popen[bytes]]] = []
 
     def start(self, event: Event) -> None:
-        """Run the command in the shell; stdout goes to stderr, so that ours has only events."""
+        """Run the command in the shell; its stdout goes to stderr, to keep stdout for events."""
         self.check()
         if len(self._running) >= _MOST_COMMANDS:
             self._say(
@@ -200,7 +201,7 @@ class _Commands:
                 stdin=subprocess.DEVNULL,
                 stdout=2,
                 env=environment,
-                # Ctrl-C reaches us alone.
+                # Ctrl-C must not reach it.
                 start_new_session=True,
                 creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
             )
@@ -210,7 +211,7 @@ class _Commands:
         self._running.append((event.keyword, process))
 
     def check(self) -> None:
-        """Collect commands that have ended and say which of them failed, and how."""
+        """Collect commands that have ended and report those that failed."""
         ended = [(k, process) for k, process in self._running if process.poll() is not None]
         for keyword, process in ended:
             self._running.remove((keyword, process))
@@ -220,11 +221,11 @@ class _Commands:
             elif status < 0:
                 name = signal.strsignal(-status) or "unknown"
                 self._say(
-                    f"kws: the command for {keyword!r} was ended by signal {-status} ({name})"
+                    f"kws: the command for {keyword!r} was killed by signal {-status} ({name})"
                 )
 
     def finish(self) -> None:
-        """Give the last commands a moment; those that take longer go on without us."""
+        """Give the last commands a moment; longer ones keep running."""
         deadline = time.monotonic() + 1.0
         while self._running and time.monotonic() < deadline:
             self.check()
@@ -235,7 +236,7 @@ class _Commands:
 
 
 class _Meter:
-    """A level meter on one line of stderr that makes room for whole lines."""
+    """A level meter on one line of stderr, cleared before other lines are printed."""
 
     _WIDTH = 30
     _FLOOR_DBFS = -60.0
@@ -248,7 +249,7 @@ class _Meter:
         self._loudest = -math.inf
 
     def show(self, level_dbfs: float) -> None:
-        """Draw the loudest level since the last drawing."""
+        """Draw the loudest level since the last redraw."""
         self._loudest = max(self._loudest, level_dbfs)
         now = time.monotonic()
         if not self._shown or now < self._next:
@@ -266,7 +267,7 @@ class _Meter:
             self._drawn = False
 
     def say(self, line: str) -> None:
-        """Print a line of its own."""
+        """Print a separate line."""
         self.clear()
         self._write(line + "\n")
 
@@ -290,7 +291,7 @@ def _print_devices(as_json: bool) -> None:
         typer.echo(json.dumps([asdict(device) for device in devices], indent=2))
         return
     if not devices:
-        typer.echo("kws: there is no microphone on this computer", err=True)
+        typer.echo("kws: this computer has no microphone", err=True)
     for device in devices:
         mark = "*" if device.is_default else " "
         typer.echo(

@@ -1,4 +1,4 @@
-"""`kws mine`: false activations out of long recordings, as clips to train against."""
+"""`kws mine`: false activations in long recordings, saved as training clips."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def register(app: typer.Typer) -> None:
 
 def mine(
     model: str = MODEL,
-    audio: list[Path] = typer.Argument(..., metavar="AUDIO...", help="Recordings to listen to."),
+    audio: list[Path] = typer.Argument(..., metavar="AUDIO...", help="Recordings to search."),
     out: Path = typer.Option(
         ..., "--out", "-o", metavar="DIR", help="Folder for the clips: DIR/_unknown_/<clip>."
     ),
@@ -26,8 +26,8 @@ def mine(
         None,
         "--labels",
         metavar="TSV",
-        help="What is said in the first recording, the second, … (start_s, end_s, keyword). "
-        "Without any, no keyword is spoken and whatever is reported is false.",
+        help="Words spoken in the first recording, the second, … (start_s, end_s, keyword). "
+        "Without labels, no keyword is spoken and every event is false.",
         show_default=False,
     ),
     threshold: float | None = THRESHOLD,
@@ -35,21 +35,20 @@ def mine(
         None,
         "--before",
         metavar="S",
-        help="How much a clip holds before the event. [default: as much as the clips that the "
-        "model learnt from]",
+        help="Length of a clip before the event. [default: that of the training clips]",
         show_default=False,
     ),
     after: float = typer.Option(
-        0.0, "--after", metavar="S", help="How much it holds after the event."
+        0.0, "--after", metavar="S", help="Length of a clip after the event."
     ),
     workers: int | None = WORKERS,
     as_json: bool = JSON,
 ) -> None:
-    """Save what a model wrongly fires on, to train it against.
+    """Save a model's false activations as training clips.
 
-    A recording that is done is not run again, so an interrupted run goes on where it was. One that
-    cannot be used is reported and the others still run; the exit status is then 1. Put the clips
-    into the data set, for example with -o speech_commands, and train again.
+    Finished recordings are not run again, so an interrupted run can be continued. A recording that
+    cannot be used is reported and skipped; the exit status is then 1. Put the clips into the data
+    set, for example with -o speech_commands, and train again.
 
     \b
     Examples:
@@ -87,7 +86,7 @@ def mine(
         found.append(one)
         if not as_json:
             since = f", {one.removed:,} removed since" if one.removed else ""
-            again = f" (done before{since})" if one.done_before else ""
+            again = f" (from an earlier run{since})" if one.done_before else ""
             typer.echo(
                 f"{one.audio}: {duration(one.seconds)}, {counted(len(one.clips), 'clip')}{again}"
             )
@@ -96,7 +95,7 @@ def mine(
     clips = sum(len(one.clips) for one in found)
     seconds = sum(one.seconds for one in found)
     if as_json:
-        facts = [
+        rows = [
             {
                 "audio": one.audio,
                 "seconds": one.seconds,
@@ -105,11 +104,11 @@ def mine(
             }
             for one in found
         ]
-        typer.echo(json.dumps({"clips": clips, "hours": seconds / 3600, "recordings": facts}))
+        typer.echo(json.dumps({"clips": clips, "hours": seconds / 3600, "recordings": rows}))
     else:
         unusable = f", {counted(failed, 'recording')} not usable" if failed else ""
         typer.echo(f"{out}: {counted(clips, 'false activation')} in {duration(seconds)}{unusable}")
     if not clips and not any(one.removed for one in found):
-        tell("nothing fired falsely; a lower --threshold finds what nearly did")
+        tell("no false activations; a lower --threshold finds near ones")
     if failed:
         raise typer.Exit(1)

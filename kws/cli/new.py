@@ -1,7 +1,8 @@
-"""`kws new`: a few questions, and a recipe for words of one's own."""
+"""`kws new`: a few questions, and a recipe for your own words."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sys
 from collections.abc import Callable, Sequence
@@ -14,7 +15,7 @@ from kws.cli.options import JSON
 from kws.errors import KwsError
 
 if TYPE_CHECKING:
-    from kws.new_words import NewWords, Step
+    from kws.own_words.answers import NewWords
 
 Answer = TypeVar("Answer")
 _YES, _NONE = ("yes", "y"), ("no", "n", "none", "-")
@@ -29,7 +30,7 @@ def new(
     folder: Path | None = typer.Argument(
         None,
         metavar="[DIR]",
-        help="Folder for the recipe and all that comes after it. [default: the first word]",
+        help="Folder for the recipe and everything made from it. [default: the first word]",
         show_default=False,
     ),
     words: list[str] = typer.Option(
@@ -39,15 +40,15 @@ def new(
         [],
         "--recordings",
         metavar="DIR",
-        help="Recordings of it: a folder of sound files, or one with a folder for each word. They "
-        "are cut to the word as by kws data add; may be given more than once.",
+        help="Recordings of it: a folder of sound files, or of one folder for each word. They are "
+        "cut to the word as by kws data add; may be given more than once.",
     ),
     speaker: str | None = typer.Option(
         None,
         "--speaker",
         metavar="NAME",
         help="Who speaks in the recordings, if it is one person. By default every recording counts "
-        "as a speaker of its own, unless its name says it: <speaker>_nohash_<n>.",
+        "as a separate speaker, unless it is named <speaker>_nohash_<n>.",
     ),
     languages: list[str] = typer.Option(
         [],
@@ -62,54 +63,45 @@ def new(
         [],
         "--say",
         metavar="WORD=TEXT",
-        help="What generated voices say for a word, where its spelling sounds wrong: another "
-        "spelling, or phonemes, such as hello=[[h@l'oU]].",
+        help="What generated voices say for a word that they mispronounce: another spelling, or "
+        "phonemes, such as hello=[[h@l'oU]].",
     ),
     device: str | None = typer.Option(
         None,
         "--device",
         metavar="NAME",
-        help="What it will listen on: laptop, pi, microcontroller or small-microcontroller (less "
+        help="Where it will listen: laptop, pi, microcontroller or small-microcontroller (less "
         "than 256 kB of flash). [default: laptop]",
         show_default=False,
     ),
     yes: bool = typer.Option(False, "--yes", "-y", help="Ask nothing: take the defaults."),
-    replace: bool = typer.Option(
-        False, "--replace", help="Replace a recipe that is there already."
-    ),
+    replace: bool = typer.Option(False, "--replace", help="Replace an existing recipe."),
     as_json: bool = JSON,
 ) -> None:
     """Write a recipe for words of your own.
 
-    Asks for what is not given, writes DIR/recipe.toml, and prints the commands that come next.
+    Asks for what is not given, writes DIR/recipe.toml, and prints the next commands.
 
-    With --replace it can be run again with other answers. Recordings from before stay, and none is
-    added twice: of those that are given again with --speaker, what had no speaker's name takes it.
+    Run it again with --replace to change answers. Earlier recordings stay, and none is added twice;
+    giving them again with --speaker names the speaker of clips that had none.
 
     Example: kws new --word computer --recordings my_recordings --device pi
     """
     from kws.data.recording.word_clips import check_speaker
-    from kws.new_words import (
+    from kws.own_words.answers import (
         DEVICES,
         NewWords,
         check_device,
         check_spoken,
-        check_words,
         find_recordings,
         folder_of,
-        missing_extras,
-        next_steps,
-        write_recipe,
     )
+    from kws.own_words.recipe import write_recipe
 
     asking = sys.stdin.isatty() and not yes
-    if words:
-        chosen = check_words(words)
-    elif asking:
-        chosen = _ask("Which word shall it hear? (several: with commas between)", "", _split_words)
-    else:
-        raise typer.BadParameter("Which word? Give it with --word WORD.")
+    chosen = _words(words, asking)
     place = folder or Path(folder_of(chosen[0]))
+    # What is given is checked before anything is asked.
     _check_place(place, replace)
     found = find_recordings(recordings, chosen)
     texts = _texts(say, chosen)
@@ -117,47 +109,29 @@ def new(
         if device.casefold() not in DEVICES:
             raise typer.BadParameter(f"--device: unknown {device!r}. Use: {', '.join(DEVICES)}.")
         device = check_device(device)
-    if languages:
-        spoken_in = check_spoken(chosen, texts, languages)
+    spoken_in = check_spoken(chosen, texts, languages) if languages else None
     if speaker is not None:
         if not recordings and not asking:
-            raise typer.BadParameter("--speaker is about recordings. Give them with --recordings.")
+            raise typer.BadParameter("--speaker needs recordings. Give them with --recordings.")
         check_speaker(speaker)
 
     if not recordings and asking and not _recorded(place, chosen):
-        found = _ask(
-            "Where are recordings of it? A folder, or nothing if there are none yet",
-            "none",
-            lambda answer: find_recordings(_folders(answer), chosen),
-        )
-        if speaker is None and sum(map(len, found.values())) > 1:
-            speaker = _ask(
-                "Are they all by one speaker? A name, or nothing if they are not", "no", _speaker
-            )
-    if not languages:
-        spoken_in = (
-            _ask(
-                "Which language are the generated voices to speak? (en, de, fr, …; several: with "
-                "commas between)",
-                "en",
-                lambda answer: check_spoken(chosen, texts, answer.split(",")),
-            )
-            if asking
-            else check_spoken(chosen, texts, ["en"])
-        )
+        found, speaker = _ask_recordings(chosen, speaker)
+    if spoken_in is None:
+        spoken_in = _ask_languages(chosen, texts) if asking else check_spoken(chosen, texts, ["en"])
     if device is None:
-        devices = "".join(f"\n  {name}: {what}" for name, what in DEVICES.items())
-        default = next(iter(DEVICES))
-        device = (
-            _ask(f"What will it listen on?{devices}\n", default, check_device)
-            if asking
-            else default
-        )
+        device = _ask_device() if asking else next(iter(DEVICES))
 
     wanted = NewWords(folder=place, words=chosen, texts=texts, languages=spoken_in, device=device)
-    _bring(found, wanted, speaker)
+    _add_recordings(found, wanted, speaker)
     write_recipe(wanted)
     typer.echo(f"wrote {wanted.recipe}", err=True)
+    _tell_next_steps(wanted, as_json)
+
+
+def _tell_next_steps(wanted: NewWords, as_json: bool) -> None:
+    from kws.own_words.next_steps import missing_extras, next_steps
+
     if missing := missing_extras():
         typer.echo(
             f"the commands need more packages: pip install 'kws[{','.join(missing)}]'", err=True
@@ -173,33 +147,40 @@ def new(
                 }
             )
         )
-    else:
-        typer.echo("next:\n", err=True)
-        typer.echo("\n".join(_lines(steps)))
+        return
+    typer.echo("next:\n", err=True)
+    for step in steps:
+        typer.echo(f"# {'optional: ' if step.optional else ''}{step.why}")
+        typer.echo(step.command)
 
 
-def _lines(steps: Sequence[Step]) -> list[str]:
-    return [
-        line
-        for step in steps
-        for line in (f"# {'optional: ' if step.optional else ''}{step.why}", step.command)
-    ]
+def _words(words: Sequence[str], asking: bool) -> tuple[str, ...]:
+    from kws.own_words.answers import check_words
+
+    def split(answer: str) -> tuple[str, ...]:
+        return check_words([word for word in answer.split(",") if word.strip()])
+
+    if words:
+        return check_words(words)
+    if asking:
+        return _ask("Which word should it listen for? (separate several with commas)", "", split)
+    raise typer.BadParameter("Which word? Give it with --word WORD.")
 
 
 def _check_place(folder: Path, replace: bool) -> None:
-    from kws.new_words import RECIPE
+    from kws.own_words.answers import RECIPE
 
     if folder.exists() and not folder.is_dir():
         raise KwsError(f"DIR must be a folder. Received: {folder}, which is a file")
     if (folder / RECIPE).exists() and not replace:
         raise KwsError(
-            f"{folder / RECIPE} is there already. Give another DIR, or --replace to write it anew"
+            f"{folder / RECIPE} already exists. Give another DIR, or --replace to write it again"
         )
 
 
 def _recorded(folder: Path, words: Sequence[str]) -> bool:
-    """Whether the folder holds recordings from before."""
-    from kws.new_words import RECORDINGS, sounds_in
+    """Whether the folder already has recordings."""
+    from kws.own_words.answers import RECORDINGS, sounds_in
 
     return any(sounds_in(folder / RECORDINGS / word) for word in words)
 
@@ -212,28 +193,34 @@ def _texts(say: Sequence[str], words: Sequence[str]) -> dict[str, str]:
     for pair in say:
         word, _, text = (part.strip() for part in unicodedata.normalize("NFC", pair).partition("="))
         if not text:
-            raise typer.BadParameter(f"--say is WORD=TEXT. Received: {pair!r}.")
+            raise typer.BadParameter(f"--say needs WORD=TEXT. Received: {pair!r}.")
         if word not in words:
             raise typer.BadParameter(
-                f"--say is about a word that is not there. Received: {word!r}; words: "
-                f"{', '.join(words)}."
+                f"--say needs one of the words. Received: {word!r}; words: {', '.join(words)}."
             )
         texts[word] = text
     return texts
 
 
-def _split_words(answer: str) -> tuple[str, ...]:
-    from kws.new_words import check_words
+def _ask_recordings(
+    words: Sequence[str], speaker: str | None
+) -> tuple[dict[str, list[Path]], str | None]:
+    """Ask for recordings, and for their speaker if that is not known."""
+    from kws.own_words.answers import find_recordings
 
-    return check_words([word for word in answer.split(",") if word.strip()])
+    def read(answer: str) -> dict[str, list[Path]]:
+        none = answer.casefold() in _NONE
+        folders = [] if none else [Path(answer.strip("'\"")).expanduser()]
+        return find_recordings(folders, words)
 
-
-def _folders(answer: str) -> list[Path]:
-    return [] if answer.casefold() in _NONE else [Path(answer.strip("'\"")).expanduser()]
+    found = _ask("Folder of recordings of it? Press Enter if there are none yet", "none", read)
+    if speaker is None and sum(map(len, found.values())) > 1:
+        speaker = _ask("Are they all by one speaker? Give a name, or press Enter", "no", _speaker)
+    return found, speaker
 
 
 def _speaker(answer: str) -> str | None:
-    """Read who speaks in all recordings: a name, no for nobody; yes is asked for the name."""
+    """Read the speaker of all recordings: a name or "no"; "yes" asks for the name."""
     from kws.data.recording.word_clips import check_speaker
 
     if answer.casefold() in _YES:
@@ -241,57 +228,68 @@ def _speaker(answer: str) -> str | None:
     return None if answer.casefold() in _NONE else check_speaker(answer)
 
 
-def _bring(found: dict[str, list[Path]], new: NewWords, speaker: str | None) -> None:
+def _ask_languages(words: Sequence[str], texts: dict[str, str]) -> tuple[str, ...]:
+    from kws.own_words.answers import check_spoken
+
+    return _ask(
+        "Language of the generated voices? (en, de, fr, …; separate several with commas)",
+        "en",
+        lambda answer: check_spoken(words, texts, answer.split(",")),
+    )
+
+
+def _ask_device() -> str:
+    from kws.own_words.answers import DEVICES, check_device
+
+    devices = "".join(f"\n  {name}: {what}" for name, what in DEVICES.items())
+    return _ask(f"Where will it listen?{devices}\n", next(iter(DEVICES)), check_device)
+
+
+def _add_recordings(found: dict[str, list[Path]], new: NewWords, speaker: str | None) -> None:
     """Cut recordings to their words and add them to the folder.
 
-    Who writes the recipe anew and now says who speaks means the same recordings: clips of them
-    that are there take the name, rather than being added under it once more.
+    Running the command again with a speaker's name gives the clips of the same recordings that
+    name, rather than adding them twice.
 
     Raises:
         KwsError: none of a word's recordings holds it.
     """
-    from kws.cli.add import add_files
-    from kws.new_words import RECORDINGS, sounds_in
+    from kws.cli.add import tell_recording, tell_totals
+    from kws.data.recording.add import Cutting, add_recordings
+    from kws.data.recording.word_clips import WordFolder
+    from kws.own_words.answers import RECORDINGS, sounds_in
     from kws.system.progress import Progress
 
     to = new.folder / RECORDINGS
     for word, files in found.items():
-        # Those that lie there already are clips.
+        # Files already in that folder are clips.
         files = [path for path in files if path.resolve().parent != (to / word).resolve()]
         if not files:
             continue
+        clips = WordFolder(to, word)
+        recordings = []
         with Progress(len(files), f"cutting {word}", unit="recordings") as progress:
-            try:
-                add_files(
-                    word,
-                    files,
-                    to,
-                    speaker=speaker,
-                    several=False,
-                    model=None,
-                    uncut=False,
-                    longest_s=3.0,
-                    pause_s=0.25,
-                    plot=None,
-                    dry_run=False,
-                    rename=True,
-                    show=lambda _: progress.advance(),
-                )
-            except KwsError as error:
-                if not sounds_in(to / word):
-                    raise
-                typer.echo(str(error), err=True)
+            for one in add_recordings(files, clips, Cutting(), speaker=speaker, rename=True):
+                tell_recording(one, show=lambda _: None)
+                recordings.append(dataclasses.replace(one, pcm=None))
+                progress.advance()
+        try:
+            tell_totals(recordings, clips)
+        except KwsError as error:
+            if not sounds_in(to / word):
+                raise
+            typer.echo(str(error), err=True)
 
 
 def _ask(question: str, default: str, read: Callable[[str], Answer]) -> Answer:
-    """Ask until there is an answer that `read` can take; nothing means the default."""
+    """Ask until `read` accepts an answer; an empty one means the default."""
     while True:
         sys.stderr.write(question + (f" [{default}]: " if default else ": "))
         sys.stderr.flush()
         line = sys.stdin.readline()
         if not line:
             sys.stderr.write("\n")
-            raise KwsError("The input ended before all questions were answered. Nothing is written")
+            raise KwsError("Input ended before all questions were answered. Nothing was written")
         try:
             return read(line.strip() or default)
         except KwsError as error:

@@ -1,4 +1,4 @@
-"""Arguments and options that several commands share, so that they are called and read alike."""
+"""Arguments and options that several commands share, so that they are named alike."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import typer
 
-_MODEL = "A .tflite file or the name of a pretrained model. A file called like one is ./NAME."
+_MODEL = "A .tflite file or the name of a pretrained model. For a file of that name give ./NAME."
 
 
 def _share(value: float | None) -> float | None:
@@ -16,26 +16,26 @@ def _share(value: float | None) -> float | None:
 
 
 MODEL: Any = typer.Argument(metavar="MODEL", help=_MODEL)
-"""The model that a command is about."""
+"""The model that a command works on."""
 LISTENING_MODEL: Any = typer.Option("commands_en", "--model", "-m", metavar="MODEL", help=_MODEL)
 """The model that a command listens with."""
-RUN: Any = typer.Argument(..., metavar="RUN", help="A run's folder, made by kws train.")
-"""The trained network that a command is about."""
+RUN: Any = typer.Argument(..., metavar="RUN", help="Folder of a run, written by kws train.")
+"""The trained network that a command works on."""
 DATA_SET: Any = typer.Argument(..., metavar="DIR", help="A data set: DIR/<label>/<clip>.")
 """The data set that a command takes clips from."""
 LABELS: Any = typer.Option(
     None,
     "--labels",
     metavar="TSV",
-    help="What is said in it: tab-separated start_s, end_s, keyword, with a header.",
+    help="Words in the recording: tab-separated start_s, end_s, keyword, with a header.",
     show_default=False,
 )
-"""The table of each recording that another option gives."""
+"""The label file for each recording given by another option."""
 WORKERS: Any = typer.Option(
     None,
     "--workers",
     metavar="N",
-    help="Processes; by default one for each CPU core.",
+    help="Number of processes. [default: one for each CPU core]",
     min=1,
     show_default=False,
 )
@@ -44,7 +44,7 @@ THRESHOLD: Any = typer.Option(
     "--threshold",
     metavar="SHARE",
     callback=_share,
-    help="For all keywords, above 0 to 1, instead of the model's own.",
+    help="Threshold for all keywords, above 0 to 1, instead of the model's own.",
 )
 DEVICE: Any = typer.Option(
     None,
@@ -60,12 +60,12 @@ KEEP: Any = typer.Option(
     "--keep",
     metavar="DIR",
     help="Keep the sound around each event, 2 s or more: DIR/<keyword>/<when>_<score>.wav. <when> "
-    "is the time of day; for a sound file it is <file>-<hash>_<ms>.",
+    "is the time of day, or <file>-<hash>_<ms> for a sound file.",
     show_default=False,
 )
 KEEP_ALMOST: Any = typer.Option(
     False,
     "--keep-almost",
-    help="With --keep, keep also what came to half of the threshold and was not reported: "
+    help="With --keep, also keep what reached half of the threshold without being reported: "
     "DIR/almost/<keyword>/.",
 )

@@ -1,4 +1,4 @@
-"""`kws data part`: one part of a data set as a folder of its own."""
+"""`kws data part`: one part of a data set as a separate folder."""
 
 from __future__ import annotations
 
@@ -24,21 +24,20 @@ def part(
     word: list[str] = typer.Option(
         [], "--word", metavar="WORD", help="Only clips of this label; may be given more than once."
     ),
-    target: Path = typer.Option(..., "--to", metavar="NEW", help="Folder to write; must be new."),
+    target: Path = typer.Option(..., "--to", metavar="NEW", help="New folder to write."),
     silence: int = typer.Option(
         0,
         "--silence",
         metavar="N",
         min=0,
-        help="Add so many _silence_ clips: background noise at -60 to -10 dBFS that is "
-        "never trained on.",
+        help="Add N _silence_ clips: background noise at -60 to -10 dBFS that is never trained on.",
     ),
 ) -> None:
     """Write one part of a data set to a folder, to measure models on.
 
-    Who is in which part is decided by the speaker, as in training, and stays so: the new folder has
-    lists of what is not for training. Clips are hard links where possible: changing one in place
-    changes it in the data set, too.
+    The speaker decides the part of a clip, as in training. Lists in the new folder keep its clips
+    out of training. Clips are hard links where possible: changing one in place changes it in the
+    data set, too.
 
     Example: kws data part speech_commands --silence 260 --to validation
     """

@@ -1,4 +1,4 @@
-"""`kws data record`: clips of a word from a person."""
+"""`kws data record`: clips of a word, recorded with the microphone."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def record(
         None,
         "--speaker",
         metavar="NAME",
-        help="Who speaks; only a short code of it is stored. [default: the user]",
+        help="Who speaks; only a short code of the name is stored. [default: the user]",
     ),
     session: str | None = typer.Option(
         None,
         "--session",
         metavar="NAME",
-        help="What these takes have in common, such as the room or the microphone; it stands "
-        "beside each clip in DIR/WORD/recordings.tsv. [default: date and time]",
+        help="What these takes have in common, such as the room or the microphone; stored for "
+        "each clip in DIR/WORD/recordings.tsv. [default: date and time]",
     ),
     seconds: float = typer.Option(
         2.0, "--seconds", metavar="S", min=1.0, max=10.0, help="Length of a take."
@@ -43,8 +43,8 @@ def record(
 ) -> None:
     """Record a word with the microphone, take by take.
 
-    Each take is checked at once, and not kept if it is quiet, clipped, noisy or cut off. What is
-    kept is cut to the word and 0.3 s around it.
+    Each take is checked at once, and not kept if it is quiet, clipped, noisy or cut off. Kept takes
+    are cut to the word with 0.3 s on either side.
 
     Example: kws data record marvin --to my_words --count 20 --speaker Ada --session kitchen
     """
@@ -85,9 +85,9 @@ def _user() -> str:
 
     try:
         return getpass.getuser()
-    except (ImportError, KeyError, OSError) as error:  # in a container, users may have no names
+    except (ImportError, KeyError, OSError) as error:  # users in a container may have no name
         raise KwsError(
-            f"A speaker needs a name, and this computer has none for its user. Received: {error}. "
+            f"A speaker needs a name, and the current user has none. Received: {error}. "
             "Give one with --speaker"
         ) from error
 

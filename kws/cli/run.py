@@ -1,4 +1,4 @@
-"""`kws run`: the keywords in sound files or in raw samples from a pipe."""
+"""`kws run`: keywords in sound files or in raw samples from a pipe."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from kws.wording import counted
 if TYPE_CHECKING:
     from kws.decide import Event
 
-# Enough to keep NumPy's calls few, and little memory for any length of file.
+# Few NumPy calls, and little memory for files of any length.
 _FILE_BLOCK = 16_000
-# A pipe may be live: an event waits for at most 50 ms.
+# A pipe may be live: this delays events by at most 50 ms.
 _PIPE_BLOCK = 800
 
 
@@ -38,13 +38,13 @@ def run(
     keep_almost: bool = KEEP_ALMOST,
     as_json: bool = JSON_LINES,
 ) -> None:
-    """Print the keywords found in sound files, as they are found.
+    """Print the keywords in sound files as they are detected.
 
-    A file that cannot be read is reported and the others still run; the exit status is then 1.
-    After each file half a second of silence is heard, so that a word at its very end counts.
+    Unreadable files are reported and skipped; the exit status is then 1. Half a second of silence
+    is added to each file, so that a word at its very end is detected.
 
-    Listen to what --keep kept: what was false goes back into training with
-    `kws data add _unknown_ FILES --to DATA`, a word that was missed with `kws data add WORD FILES`.
+    Listen to the clips from --keep. Use false alarms for training with
+    `kws data add _unknown_ FILES --to DATA`, and missed words with `kws data add WORD FILES`.
 
     Example: kws run --model commands_en recording.wav
 
@@ -66,7 +66,7 @@ def run(
 
     def tell_of(file: str, found: Sequence[Event]) -> None:
         nonlocal events
-        events += len(found)  # before it is printed, which an interruption may cut short
+        events += len(found)  # before printing, which may be interrupted
         for event in found:
             typer.echo(event_line(event, as_json=as_json, file=file))  # which flushes each line
 

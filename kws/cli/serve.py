@@ -33,18 +33,18 @@ def serve(
         "tcp://127.0.0.1:10400",
         "--uri",
         metavar="URI",
-        help="Where clients find it: tcp://HOST:PORT or unix:///PATH. With tcp://0.0.0.0:10400 "
-        "other computers do, too: the protocol knows no passwords, so only in a network of your "
-        "own.",
+        help="Address for clients: tcp://HOST:PORT or unix:///PATH. tcp://0.0.0.0:10400 also "
+        "accepts other computers; the protocol has no passwords, so use it only in your own "
+        "network.",
     ),
     threshold: float | None = THRESHOLD,
     as_json: bool = JSON_LINES,
 ) -> None:
     """Serve keywords to Home Assistant (Wyoming); Ctrl-C ends it.
 
-    Each keyword is a wake word of its own there: Settings, Devices & services, Add integration,
-    Wyoming Protocol, then this computer's address and the port; after that it can be chosen in
-    the voice assistant's settings. Satellites bring the audio. Events are printed here as well.
+    Each keyword becomes a wake word there: Settings, Devices & services, Add integration, Wyoming
+    Protocol, then this computer's address and the port. After that it can be chosen in the voice
+    assistant's settings. Satellites send the audio. Events are also printed here.
 
     Example: kws serve --model computer.tflite --uri tcp://0.0.0.0:10400
     """
@@ -62,7 +62,7 @@ def serve(
     def heard(event: Event) -> None:
         typer.echo(event_line(event, as_json=as_json))  # which flushes each line
 
-    with contextlib.suppress(KeyboardInterrupt):  # where the loop takes no signal handlers
+    with contextlib.suppress(KeyboardInterrupt):  # where the event loop has no signal handlers
         served = asyncio.run(serve_until_interrupted(service, uri, on_ready=ready, on_event=heard))
         typer.echo(
             f"served {counted(served.clients, 'client')}, {duration(served.heard_s)} of audio, "

@@ -1,4 +1,4 @@
-"""`kws data stream`: hours of labelled audio out of clips, sentences and noise."""
+"""`kws data stream`: hours of labelled audio from clips, sentences and noise."""
 
 from __future__ import annotations
 
@@ -20,52 +20,66 @@ def register(app: typer.Typer) -> None:
 def stream(
     clips: Path = DATA_SET,
     out: Path = typer.Option(
-        ..., "--out", "-o", metavar="WAV", help="The stream; its labels go beside it as .tsv."
+        ...,
+        "--out",
+        "-o",
+        metavar="WAV",
+        help="The stream; its labels go next to it, as .tsv.",
     ),
     labels: Path | None = typer.Option(
-        None, "--labels", metavar="TSV", help="Where the labels go instead.", show_default=False
+        None,
+        "--labels",
+        metavar="TSV",
+        help="Write the labels here instead.",
+        show_default=False,
     ),
     sentences: Path | None = typer.Option(
         None,
         "--sentences",
         metavar="DIR",
         help="Running speech: DIR/<speaker>/<recording> and DIR/transcripts.tsv. Sentences that "
-        "may hold a keyword are left out.",
+        "may contain a keyword are left out.",
         show_default=False,
     ),
     keywords: str | None = typer.Option(
         None, "--keywords", metavar="WORDS", help="Comma-separated. [default: the ten commands]"
     ),
     part: str = typer.Option(
-        "validation", "--part", metavar="PARTS", help="Whose words: training, validation, testing."
+        "validation",
+        "--part",
+        metavar="PARTS",
+        help="Whose words: training, validation, testing.",
     ),
     sentence_part: str | None = typer.Option(
-        None, "--sentence-part", metavar="PARTS", help="Whose sentences. [default: as --part]"
+        None,
+        "--sentence-part",
+        metavar="PARTS",
+        help="Whose sentences. [default: as --part]",
     ),
     speakers: str | None = typer.Option(
         None,
         "--speakers",
         metavar="NAMES",
-        help="Sentences of these speakers instead, comma-separated, or @FILE with one a line.",
+        help="Sentences of these speakers instead, comma-separated, or @FILE with one per line.",
     ),
     noise_dir: Path | None = typer.Option(
         None,
         "--noise-dir",
         metavar="DIR",
-        help="Recordings of noise. [default: those of the data set, from their untrained end]",
+        help="Recordings of noise. [default: the data set's, from their untrained end]",
     ),
     hours: float = typer.Option(1.0, "--hours", metavar="H", help="Length of the stream."),
     words_per_hour: float = typer.Option(
-        400.0, "--words-per-hour", metavar="N", help="Keywords in an hour, all equally often."
+        400.0, "--words-per-hour", metavar="N", help="Keywords per hour, all equally often."
     ),
     others_per_hour: float = typer.Option(
-        200.0, "--others-per-hour", metavar="N", help="Other single words in an hour."
+        200.0, "--others-per-hour", metavar="N", help="Other single words per hour."
     ),
     no_commands: bool = typer.Option(
-        False, "--no-commands", help="No keywords at all: whatever is reported is false."
+        False, "--no-commands", help="No keywords at all: every detection is a false accept."
     ),
     speech: float = typer.Option(
-        0.6, "--speech", metavar="SHARE", help="Weight of sentences in the rest of the time."
+        0.6, "--speech", metavar="SHARE", help="Weight of sentences in the remaining time."
     ),
     noise: float = typer.Option(
         0.25, "--noise", metavar="SHARE", help="Weight of stretches of noise alone."
@@ -74,7 +88,7 @@ def stream(
         0.15, "--silence", metavar="SHARE", help="Weight of stretches of near silence."
     ),
     snr: tuple[float, float] = typer.Option(
-        (10.0, 20.0), "--snr", metavar="DB DB", help="Lowest and highest speech to noise ratio."
+        (10.0, 20.0), "--snr", metavar="DB DB", help="Lowest and highest speech-to-noise ratio."
     ),
     level: tuple[float, float] = typer.Option(
         (-38.0, -18.0), "--level", metavar="DB DB", help="Lowest and highest level of speech, dBFS."
@@ -82,15 +96,15 @@ def stream(
     gap: tuple[float, float] = typer.Option(
         (0.6, 2.5), "--gap", metavar="S S", help="Shortest and longest pause before an item."
     ),
-    seed: int = typer.Option(0, "--seed", metavar="N", min=0, help="Of everything random."),
+    seed: int = typer.Option(0, "--seed", metavar="N", min=0, help="Seed of the random stream."),
     as_json: bool = JSON,
 ) -> None:
     """Build hours of labelled audio to measure a model on.
 
-    That tells what it does when it always listens, which clips do not.
+    It shows how the model does when it always listens, which clips cannot show.
 
     Words, sentences, noise and near silence come in random order, at random levels. The same seed
-    gives the same bytes. Any recording with a label file (start_s, end_s, keyword) serves as well.
+    gives the same bytes. Any recording with a label file (start_s, end_s, keyword) works as well.
 
     \b
     Examples:
@@ -107,7 +121,7 @@ def stream(
     if out.suffix.lower() != ".wav":
         raise typer.BadParameter(f"--out must end in .wav. Received: {out}.")
     if table.absolute() == out.absolute():
-        raise typer.BadParameter(f"--labels must be another file than --out. Received: {table}.")
+        raise typer.BadParameter(f"--labels must differ from --out. Received: {table}.")
     check_output(out)
     check_output(table)
     words = COMMANDS if keywords is None else tuple(_names(keywords))
@@ -149,7 +163,7 @@ def stream(
 def _names(text: str) -> list[str]:
     names = [name.strip() for name in text.split(",") if name.strip()]
     if not names:
-        raise typer.BadParameter(f"A list of names, separated by commas. Received: {text!r}.")
+        raise typer.BadParameter(f"Give names, separated by commas. Received: {text!r}.")
     return names
 
 

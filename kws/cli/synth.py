@@ -1,4 +1,4 @@
-"""`kws data synth`: words, what sounds like them, and speech without them, from a synthesiser."""
+"""`kws data synth`: words, similar-sounding words, and speech without them, from a synthesiser."""
 
 from __future__ import annotations
 
@@ -24,21 +24,29 @@ def synth(
     words: list[str] = typer.Argument(
         [],
         metavar="WORD",
-        help="Words to say, also their labels; LABEL=TEXT says something else, such as a spelling "
-        "that sounds right or phonemes: hello=[[h@l'oU]]. With --speech: words to avoid.",
+        help="Words to say, also their labels. LABEL=TEXT says another text, such as a spelling "
+        "that sounds right, or phonemes: hello=[[h@l'oU]]. With --speech: words to avoid.",
     ),
     to: Path | None = typer.Option(
-        None, "--to", metavar="DIR", help="The data set that they go to: DIR/<label>/<clip>."
+        None,
+        "--to",
+        metavar="DIR",
+        help="The data set to add clips to: DIR/<label>/<clip>.",
     ),
     count: int = typer.Option(
-        100, "--count", "-n", metavar="N", min=0, help="Clips of each word; 0 with --near-misses."
+        100,
+        "--count",
+        "-n",
+        metavar="N",
+        min=0,
+        help="Clips of each word; 0: only near-misses.",
     ),
     near_misses: int = typer.Option(
         0,
         "--near-misses",
         metavar="N",
         min=0,
-        help="Also so many clips of what sounds like each word and is not it, in DIR/not_<label>.",
+        help="Also N clips of similar-sounding words for each word, in DIR/not_<label>.",
     ),
     seconds: float | None = typer.Option(
         None,
@@ -52,20 +60,20 @@ def synth(
         "--speech",
         metavar="MINUTES",
         min=0.01,
-        help="Instead of words, so much running speech without them: DIR/<voice>/<n>.wav and "
+        help="Instead of words, this much running speech without them: DIR/<voice>/<n>.wav and "
         "DIR/transcripts.tsv, as for --sentences.",
     ),
     text: Path | None = typer.Option(
         None,
         "--text",
         metavar="FILE",
-        help="Lines to speak, in UTF-8; with --speech. [default: nonsense of the language]",
+        help="With --speech: UTF-8 file of lines to speak. [default: nonsense words]",
     ),
     avoid: list[str] = typer.Option(
         [],
         "--avoid",
         metavar="WORD",
-        help="With --speech: not to be spoken, as WORD; may be given more than once.",
+        help="With --speech: another word to avoid; may be given more than once.",
     ),
     room_share: float = typer.Option(
         0.5,
@@ -73,7 +81,7 @@ def synth(
         metavar="SHARE",
         min=0.0,
         max=1.0,
-        help="Share of clips that sound as in a room, 0.3 to 4 m from the microphone.",
+        help="Share of clips with room acoustics, 0.3 to 4 m from the microphone.",
     ),
     language: list[str] = typer.Option(
         ["en"],
@@ -91,8 +99,8 @@ def synth(
 ) -> None:
     """Let espeak-ng say words in many voices.
 
-    Also what sounds like them, or sentences without them. Pitch, speed and rooms vary, too.
-    Generated voices are no substitute for real ones: use them to try things out, or in addition.
+    Also similar-sounding words, or sentences without the words. Pitch, speed and rooms vary, too.
+    Generated voices cannot replace real ones: use them for experiments or in addition.
 
     Example: kws data synth computer --near-misses 300 --to generated --count 200
     """
@@ -109,7 +117,7 @@ def synth(
     if speech is None and (text or avoid):
         raise typer.BadParameter("--text and --avoid need --speech MINUTES.")
     if speech is not None and (near_misses or seconds):
-        raise typer.BadParameter("--speech writes sentences only. Call again for words.")
+        raise typer.BadParameter("--speech writes only sentences. Run it again for words.")
     if speech is None and not count and not near_misses:
         raise typer.BadParameter("Nothing to write: --count is 0. Give --near-misses N.")
 
@@ -126,7 +134,7 @@ def synth(
     typer.echo(
         f"wrote {counted(len(paths), 'clip')} by {counted(len(speakers), 'voice')} in "
         f"{time.monotonic() - start:.1f} s. "
-        f"Generated voices are no substitute for real ones: measure on recordings of people.",
+        f"Generated voices cannot replace real ones: measure on recordings of people.",
         err=True,
     )
 

@@ -1,14 +1,20 @@
-"""`kws train`: a recipe and data in, a run's folder out."""
+"""`kws train`: a recipe and data in, the folder of a run out."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import typer
 
 from kws.cli.options import JSON
 from kws.errors import KwsError
+
+if TYPE_CHECKING:
+    from kws.recipe import TrainingRecipe
+    from kws.train.start import Start
+    from kws.train.trained import TrainedRun
 
 
 def register(app: typer.Typer) -> None:
@@ -29,29 +35,29 @@ def train(
         None,
         "--data",
         metavar="DIR",
-        help="Where the recipe's folders of recordings are, or the clips: DIR/<label>/<clip>. "
-        "[default: beside the recipe, else among the fetched data sets]",
+        help="Folder that holds the recipe's folders of recordings, or the clips themselves: "
+        "DIR/<label>/<clip>. [default: the recipe's folder, else the fetched data sets]",
     ),
     out: Path | None = typer.Option(
         None,
         "--out",
         "-o",
         metavar="RUN",
-        help="Folder for the run. [default: runs/<recipe's name>]",
+        help="Folder for the run. [default: runs/<name of the recipe>]",
     ),
     start: str | None = typer.Option(
         None,
         "--from",
         metavar="MODEL",
-        help="Start from the weights of this network: a run's folder, a .tflite of this kit, or "
-        "the name of a pretrained model. [default: the recipe's, which by default is none]",
+        help="Start from the weights of this network: the folder of a run, a .tflite of this kit, "
+        "or the name of a pretrained model. [default: as in the recipe]",
     ),
     teacher: list[str] = typer.Option(
         [],
         "--teacher",
         metavar="MODEL",
-        help="Learn the answers of this network, too, a larger one; named as for --from; may be "
-        "given more than once. [default: the recipe's]",
+        help="Also learn from this (larger) network's outputs (distillation); given as for --from; "
+        "may be repeated. [default: as in the recipe]",
     ),
     epochs: int | None = typer.Option(
         None,
@@ -64,9 +70,9 @@ def train(
         None, "--seed", metavar="N", min=0, help="Use this seed instead of the recipe's."
     ),
     resume: bool = typer.Option(
-        False, "--resume", help="Go on after the last whole epoch of an interrupted run."
+        False, "--resume", help="Continue an interrupted run after its last whole epoch."
     ),
-    replace: bool = typer.Option(False, "--replace", help="Replace a run that is there already."),
+    replace: bool = typer.Option(False, "--replace", help="Replace an existing run."),
     backend: str | None = typer.Option(
         None,
         "--backend",
@@ -79,79 +85,113 @@ def train(
         metavar="N",
         min=1,
         help="Share every batch among this many devices; several need jax. "
-        "[default: all GPUs or TPUs that can be used]",
+        "[default: all usable GPUs or TPUs]",
     ),
     as_json: bool = JSON,
 ) -> None:
-    """Train a network by a recipe.
+    """Train a network according to a recipe.
 
-    Uses a GPU where Keras finds one, and on jax several. Ctrl-C keeps every finished epoch;
-    --resume goes on.
+    Uses a GPU if Keras finds one, and with jax several. Ctrl-C keeps every finished epoch; --resume
+    continues.
 
     Example: kws train commands_en --data ~/speech --out runs/commands_en
     """
-    import dataclasses
+    from dataclasses import asdict
 
-    from kws.recipe import about_recipe, known_recipes, load_recipe, resolve_recipe
-    from kws.train import choose_backend, run_training
-    from kws.train.run_folder import RunFolder
+    from kws.recipe import load_recipe
+    from kws.train.backend import choose_backend
+    from kws.train.run import run_training
 
     if show_list:
-        known = known_recipes()
-        width = max(map(len, known))
-        for name, path in known.items():
-            typer.echo(f"{name:{width}}  {about_recipe(path)}")
+        _print_recipes()
         return
     if recipe is None:
         raise typer.BadParameter("Which recipe? Give a file or a name; --list shows the names.")
     if resume and replace:
         raise typer.BadParameter("Give either --resume or --replace.")
-    wanted = load_recipe(recipe)
-    training = wanted.training
-    if epochs is not None:
-        training = dataclasses.replace(training, epochs=epochs)
-    if start is not None:
-        training = dataclasses.replace(training, start=start)
-    if teacher:
-        training = dataclasses.replace(training, teachers=tuple(teacher))
-    wanted = dataclasses.replace(wanted, training=training)
-    if seed is not None:
-        wanted = dataclasses.replace(wanted, seed=seed)
+    wanted = _overridden(load_recipe(recipe), epochs, seed, start, teacher)
     folder = out or Path("runs") / wanted.name
-    if folder.is_file():
-        raise KwsError(f"--out must be a folder. Received: {folder}, which is a file")
-    run = RunFolder(folder)
-    if (run.last.exists() or run.best.exists()) and not (resume or replace):
-        raise KwsError(
-            f"{folder} holds a run already. Give --resume to go on with it, --replace to start "
-            "again, or another --out"
-        )
-    if data is None:
-        beside = resolve_recipe(recipe).parent
-        there = any((beside / name).is_dir() for name in wanted.data.folders)
-        # Beside the recipes that come with the kit there are none but recipes.
-        data = beside if there and recipe not in known_recipes() else None
+    _check_folder(folder, may_exist=resume or replace)
+    data = data or _folder_beside(recipe, wanted)
     choose_backend(backend)
-    begin, teachers = None, []
-    if wanted.training.start or wanted.training.teachers:
-        from kws.system.native import heed_interrupts, quiet_stderr
-
-        with heed_interrupts(), quiet_stderr():
-            from kws.export.recover import recover_start, recover_teacher
-
-            if wanted.training.start:
-                begin = recover_start(wanted.training.start)
-            teachers = [recover_teacher(one) for one in wanted.training.teachers]
+    begin, teachers = _load_networks(wanted)
     result = run_training(
         wanted, data, folder, start=begin, teachers=teachers, resume=resume, devices=devices
     )
     if as_json:
-        typer.echo(json.dumps({**dataclasses.asdict(result), "run": str(folder)}))
+        typer.echo(json.dumps({**asdict(result), "run": str(folder)}))
     else:
-        # What hears streams gets thresholds and a proof on them; all else is measured on clips.
+        # Streaming networks get thresholds and are measured on streams; others only on clips.
         follows = "export" if wanted.model.create().whole_clip else "verdict"
         typer.echo(
             f"{wanted.name}: validation accuracy {100 * result.val_accuracy:.2f} % (epoch "
             f"{result.best_epoch} of {result.epochs}), {result.clips_per_second:,.0f} clips/s\n"
             f"run: {folder}\nnext: kws {follows} {folder} -o {wanted.name}.tflite"
         )
+
+
+def _print_recipes() -> None:
+    from kws.recipe import about_recipe, known_recipes
+
+    known = known_recipes()
+    width = max(map(len, known))
+    for name, path in known.items():
+        typer.echo(f"{name:{width}}  {about_recipe(path)}")
+
+
+def _overridden(
+    recipe: TrainingRecipe,
+    epochs: int | None,
+    seed: int | None,
+    start: str | None,
+    teachers: list[str],
+) -> TrainingRecipe:
+    """Return the recipe with the settings given on the command line."""
+    from dataclasses import replace
+
+    training = recipe.training
+    if epochs is not None:
+        training = replace(training, epochs=epochs)
+    if start is not None:
+        training = replace(training, start=start)
+    if teachers:
+        training = replace(training, teachers=tuple(teachers))
+    return replace(recipe, training=training, seed=recipe.seed if seed is None else seed)
+
+
+def _check_folder(folder: Path, *, may_exist: bool) -> None:
+    """Refuse a folder that cannot hold the run."""
+    from kws.train.run_folder import RunFolder
+
+    if folder.is_file():
+        raise KwsError(f"--out must be a folder. Received: {folder}, which is a file")
+    run = RunFolder(folder)
+    if (run.last.exists() or run.best.exists()) and not may_exist:
+        raise KwsError(
+            f"{folder} already holds a run. Give --resume to continue it, --replace to start "
+            "again, or another --out"
+        )
+
+
+def _folder_beside(name: str, recipe: TrainingRecipe) -> Path | None:
+    """Return the folder of a recipe if it holds the recipe's recordings as well."""
+    from kws.recipe import known_recipes, resolve_recipe
+
+    if name in known_recipes():  # their folder holds only recipes
+        return None
+    beside = resolve_recipe(name).parent
+    there = any((beside / folder).is_dir() for folder in recipe.data.folders)
+    return beside if there else None
+
+
+def _load_networks(recipe: TrainingRecipe) -> tuple[Start | None, list[TrainedRun]]:
+    """Load the network to start from, if any, and the teachers."""
+    if not (recipe.training.start or recipe.training.teachers):
+        return None, []
+    from kws.system.native import heed_interrupts, quiet_stderr
+
+    with heed_interrupts(), quiet_stderr():
+        from kws.export.load_weights import load_start, load_teacher
+
+        start = load_start(recipe.training.start) if recipe.training.start else None
+        return start, [load_teacher(one) for one in recipe.training.teachers]

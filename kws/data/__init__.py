@@ -1,1 +1,1 @@
-"""Data: what there is, getting it, making it, and reading it as arrays."""
+"""Data: finding, fetching and generating clips, and reading them as arrays."""

@@ -1,4 +1,4 @@
-"""Arrays of clips in the cache folder: written row by row, then mapped into memory."""
+"""Arrays of clips in the cache folder: written row by row, then memory-mapped."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from kws.system.cache import cache_folder, make_room
 from kws.system.files import atomic_write
 
 FORMAT = 3
-"""Changes when the same files would give another array."""
+"""Changes when the same files would give a different array."""
 _HEADER_BYTES = 128
 
 Clips = npt.NDArray[np.int16]
@@ -36,7 +36,7 @@ class Rows:
         self.count += len(clips)
 
     def finish(self) -> None:
-        """Write the header, now that the number of rows is known (format 1.0 of NumPy)."""
+        """Write the header (NumPy format 1.0), now that the number of rows is known."""
         shape = (self.count, self._clip_samples)
         text = f"{{'descr': '<i2', 'fortran_order': False, 'shape': {shape}, }}"
         room = _HEADER_BYTES - 10
@@ -52,19 +52,19 @@ def cached(
     *,
     expected_rows: int,
 ) -> tuple[Clips, dict[str, npt.NDArray[Any]]]:
-    """Return an array of clips and what belongs to it, made only where it is not stored yet.
+    """Return an array of clips with its other columns; produce them unless they are cached.
 
     Args:
         key: changes with everything that the result depends on (`kws.system.cache.files_key`).
         clip_samples: length of each row.
-        produce: writes the rows and returns the arrays that belong to them.
-        expected_rows: how many there will be about, to make room for them.
+        produce: writes the rows and returns the other columns.
+        expected_rows: approximate number of rows, to make room for them.
 
     Returns:
-        int16 [n, clip_samples], read-only and mapped into memory, and the arrays by name.
+        int16 [n, clip_samples], read-only and memory-mapped, and the columns by name.
 
     Raises:
-        KwsError: what was written cannot be read back.
+        KwsError: the written files cannot be read back.
     """
     folder = cache_folder("arrays")
     rows_file, columns_file = folder / f"{key}.npy", folder / f"{key}.npz"
@@ -75,13 +75,13 @@ def cached(
         rows = Rows(file, clip_samples)
         columns = produce(rows)
         rows.finish()
-        # The columns first: where the rows are, the columns are too.
+        # The columns first: if the rows exist, the columns do too.
         with atomic_write(columns_file) as side:
             np.savez(side, **columns)  # type: ignore[arg-type]
     stored = _stored(rows_file, columns_file)
     if stored is None:
         raise KwsError(
-            f"The cache {rows_file} cannot be read back. Received: not what was written. "
+            f"The cache {rows_file} cannot be read back. Received: other content than was written. "
             "Set KWS_CACHE to a folder on another disk"
         )
     return stored
@@ -93,7 +93,7 @@ def _stored(rows: Path, columns: Path) -> tuple[Clips, dict[str, npt.NDArray[Any
         with np.load(columns, allow_pickle=False) as stored:
             found = {name: stored[name] for name in stored.files}
         for path in (rows, columns):
-            path.touch()  # what is used stays longest
+            path.touch()  # counts as its last use
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
     return pcm, found

@@ -1,8 +1,8 @@
-"""From clips on disk to arrays: decoded once, kept in the cache folder, then mapped into memory.
+"""Clips on disk as arrays: decoded once, cached, then memory-mapped.
 
-Everything here is mono int16 at 16 kHz. Clips get one length: shorter ones are padded with zeros
-at their end, as Speech Commands' own tools do; of longer ones the second with the most energy is
-taken, since a word is the loudest thing that somebody recorded on purpose.
+Everything here is mono int16 at 16 kHz. All clips get the same length: shorter ones are padded with
+zeros at the end, as in Speech Commands' own tools; of longer ones the stretch with the most energy
+is taken, since the word is usually the loudest sound in its recording.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from kws.system.processes import in_threads
 from kws.system.progress import Progress
 
 _BATCH = 128
-"""Clips that a thread decodes at a time."""
+"""Clips that a thread decodes at once."""
 
 _MOST_SKIPPED_NAMED = 3
 
@@ -37,9 +37,9 @@ def load_clips(
     *,
     progress: bool = True,
 ) -> Clips:
-    """Decode clips to one array, or take it from the cache.
+    """Decode clips into one array, or take it from the cache.
 
-    The cache knows the clips by their paths, sizes and modification times.
+    The cache identifies clips by path, size and modification time.
 
     Args:
         root: the folder that the paths are relative to.
@@ -48,11 +48,10 @@ def load_clips(
         progress: show progress on stderr.
 
     Returns:
-        int16 [n, clip_samples], read-only and mapped into memory: it occupies memory only while,
-        and as far as, it is used.
+        int16 [n, clip_samples], read-only and memory-mapped: only the parts in use occupy memory.
 
     Raises:
-        KwsError: a clip cannot be read (names it; `load_good_clips` goes on without it).
+        KwsError: a clip cannot be read (names it; `load_good_clips` skips it).
     """
     return _load(Path(root), paths, clip_samples, progress=progress, skip_bad=False)[0]
 
@@ -64,11 +63,11 @@ def load_good_clips(
     *,
     progress: bool = True,
 ) -> tuple[Clips, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Like `load_clips`, but leave out clips that cannot be read, and say so on stderr.
+    """Like `load_clips`, but skip clips that cannot be read, and report them on stderr.
 
     Returns:
-        int16 [m, clip_samples]; int64 [m], the positions in `paths` of the clips that are in it;
-        and int64 [m], which sample of its recording each clip begins with.
+        int16 [m, clip_samples]; int64 [m], the positions of its clips in `paths`; and int64 [m],
+        the sample of its recording at which each clip begins.
 
     Raises:
         KwsError: no clip can be read.
@@ -79,9 +78,9 @@ def load_good_clips(
 def fit_clip(pcm: Pcm, clip_samples: int) -> Pcm:
     """Give a recording the length of a clip.
 
-    Shorter: zeros at the end. Longer: the stretch with the most energy, on a grid of 10 ms at
-    16 kHz; of stretches that are as loud within 2 %, the middle one, so that a short word in
-    silence does not lie at the edge.
+    A shorter one gets zeros at the end. Of a longer one the stretch with the most energy is taken,
+    on a grid of 10 ms at 16 kHz; of neighbouring stretches within 2 % of that energy the middle
+    one, so that a short word in silence does not lie at the edge.
 
     Args:
         pcm: int16 [n].
@@ -94,7 +93,7 @@ def fit_clip(pcm: Pcm, clip_samples: int) -> Pcm:
 
 
 def _fit(pcm: Pcm, clip_samples: int) -> tuple[Pcm, int]:
-    """Return what `fit_clip` returns, and the sample of the recording that it begins with."""
+    """Return what `fit_clip` returns, and the sample of the recording at which it begins."""
     if len(pcm) <= clip_samples:
         return np.pad(pcm, (0, clip_samples - len(pcm))), 0
     start = _loudest(pcm, clip_samples)
@@ -118,7 +117,7 @@ def _load(
     root: Path, paths: Sequence[str], clip_samples: int, *, progress: bool, skip_bad: bool
 ) -> tuple[Clips, npt.NDArray[np.int64], npt.NDArray[np.int64]]:
     if clip_samples < 1:
-        raise KwsError(f"A clip needs samples. Received: {clip_samples}. Use 1 or more")
+        raise KwsError(f"A clip needs at least 1 sample. Received: {clip_samples}. Use 1 or more")
     if not len(paths):
         none = np.empty(0, np.int64)
         return np.empty((0, clip_samples), np.int16), none, none
@@ -154,7 +153,7 @@ def _load(
 def _decode(
     root: Path, paths: Sequence[str], *, clip_samples: int, skip_bad: bool
 ) -> tuple[Clips, npt.NDArray[np.int64], npt.NDArray[np.int64], list[str]]:
-    """Return clips, which could be read, where in them each begins, and what is wrong with others.
+    """Return readable clips, their positions and first samples, and what is wrong with the others.
 
     The clips are int16 [n, clip_samples], the positions and first samples int64 [n].
     """
@@ -175,7 +174,7 @@ def _decode(
 
 
 def _missing_package(error: BaseException | None) -> bool:
-    """Whether it is not the clip that is bad: no FLAC file can be read without a decoder."""
+    """Whether the clip is fine, but the package that decodes it is missing."""
     while error is not None and not isinstance(error, ImportError):
         error = error.__cause__
     return error is not None

@@ -1,7 +1,7 @@
-"""The index of a folder of clips: which there are, of which word and speaker, in which part.
+"""The index of a folder of clips: the label, speaker and part of each.
 
-It is columns of NumPy arrays and one blob of names: about 45 bytes for a clip of Speech Commands.
-`kws.data.scan` makes it.
+It consists of NumPy columns and one blob of names, about 45 bytes for a clip of Speech Commands.
+`kws.data.scan` creates it.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from kws.errors import KwsError
 from kws.labels import folded
 
 AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3"})
-"""Files with these suffixes (in any case) are clips; others are passed over."""
+"""Files with these suffixes (in any case) are clips; others are skipped."""
 
 NOISE_FOLDER = "_background_noise_"
 """Long recordings without speech; not a label."""
@@ -28,7 +28,7 @@ NOISE_FOLDER = "_background_noise_"
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ClipIndex:
-    """Clips in columns; the n-th entry of each array is the n-th clip, sorted by label and name."""
+    """Clips in columns; entry i of each array belongs to clip i, sorted by label and name."""
 
     root: Path
     """The folder that holds the label folders."""
@@ -39,17 +39,17 @@ class ClipIndex:
     splits: npt.NDArray[np.uint8]
     """Part of each clip, as a position in `kws.data.split.SPLITS` [n]."""
     speaker_keys: npt.NDArray[np.uint64]
-    """A number for the speaker of each clip: equal numbers, same speaker [n]."""
+    """A number for the speaker of each clip; equal numbers mean the same speaker [n]."""
     generated: npt.NDArray[np.bool_]
-    """Whether a synthesiser's voice speaks, by its name [n]."""
+    """Whether the speaker is a synthesiser's voice, by its name [n]."""
     split_rule: str
-    """How the parts were found: ``"lists"`` that came with the data, ``"speaker"`` (the hash of
+    """How the parts were chosen: ``"lists"`` that came with the data, ``"speaker"`` (the hash of
     the speaker, as in Speech Commands), ``"clip"`` (fewer than ten people: the hash of the clip's
     own name), or ``"recipe"`` (all of it is for testing)."""
     noise: tuple[Path, ...]
     """The recordings in ``_background_noise_``, sorted."""
     names: npt.NDArray[np.uint8]
-    """File names, one after the other; shared by all selections."""
+    """File names, concatenated; shared by all selections."""
     starts: npt.NDArray[np.int64]
     """Where the name of each clip begins in `names` [n]."""
     lengths: npt.NDArray[np.int32]
@@ -72,7 +72,7 @@ class ClipIndex:
         return self.labels[self.label_ids[i]]
 
     def speaker(self, i: int) -> str:
-        """Return the speaker of clip `i`: its name up to ``_nohash_``, else without suffix."""
+        """Return the speaker of clip `i`: its name up to ``_nohash_``, or without suffix."""
         return speaker_of(self.name(i))
 
     def split(self, i: int) -> str:
@@ -100,9 +100,9 @@ class ClipIndex:
         return {word: int(n) for word, n in zip(self.labels, per_word, strict=True)}
 
     def select(self, *, split: str | None = None, words: Iterable[str] | None = None) -> ClipIndex:
-        """Return the clips of one part and of some labels only; names are shared, not copied.
+        """Return only the clips of one part and of some labels; names are shared, not copied.
 
-        Labels are found however their words are written (`kws.labels.folded`).
+        Labels match in any spelling (`kws.labels.folded`).
 
         Raises:
             KwsError: no such part.
@@ -111,7 +111,7 @@ class ClipIndex:
         if split is not None:
             if split not in SPLITS:
                 raise KwsError(
-                    f"No such part of the data. Received: {split!r}. Use {', '.join(SPLITS)}"
+                    f"Unknown part of the data. Received: {split!r}. Use {', '.join(SPLITS)}"
                 )
             chosen &= self.splits == SPLITS.index(split)
         if words is not None:
@@ -135,7 +135,7 @@ class ClipIndex:
 
 
 def label_counts(indexes: Sequence[ClipIndex], split: str | None = None) -> Counter[str]:
-    """Count the clips of each label, `folded`, in all folders."""
+    """Count the clips of each `folded` label in all folders."""
     counts: Counter[str] = Counter()
     for index in indexes:
         for label, n in index.select(split=split).counts().items():
@@ -147,7 +147,7 @@ def audio_in(root: Path) -> list[Path]:
     """Return the sound files below a folder, sorted.
 
     Raises:
-        KwsError: no such folder, or none in it.
+        KwsError: no such folder, or no sound files in it.
     """
     if not root.is_dir():
         what = "a file" if root.exists() else "nothing there"
@@ -159,5 +159,5 @@ def audio_in(root: Path) -> list[Path]:
         and not any(part.startswith(".") for part in path.relative_to(root).parts)
     )
     if not found:
-        raise KwsError(f"The folder {root} holds no recordings. Received: no audio file")
+        raise KwsError(f"The folder {root} contains no recordings. Received: no audio file")
     return found

@@ -1,4 +1,4 @@
-"""Whether there are clips enough to train a network on words and to measure it."""
+"""Whether there are enough clips to train a network on words and to measure it."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from kws.errors import KwsError, some
 from kws.labels import folded
 
 MINIMUM_CLIPS = 5
-"""Fewer clips of a label than this cannot be trained on and measured."""
+"""Fewest clips of a label for training and measuring."""
 
 _RULES = {
     "lists": f"{VALIDATION_LIST} and {TESTING_LIST}",
     "speaker": "the hash of the speaker",
     "clip": "the hash of the file name",
-    "recipe": "the recipe it was fetched by, which keeps all of it for measuring",
+    "recipe": "the recipe that fetched it, which keeps all of it for measuring",
 }
 
 
@@ -33,13 +33,13 @@ def require_enough_clips(
         minimum: fewest clips that each word must have, in all folders together.
 
     Returns:
-        Warnings for the user, one line each: words without a clip in the validation part, and
-        those of which most recordings fall outside of the training part, as far as they were not
-        meant for measuring by the recipe that fetched them.
+        Warnings for the user, one line each: words without a clip in the validation part, and words
+        of which most recordings are outside the training part (except those that the recipe which
+        fetched them keeps for measuring).
 
     Raises:
-        KwsError: a word has no folder, or fewer clips than `minimum`, or none for training; or
-            there is not one validation clip of any word.
+        KwsError: a word has no folder, fewer clips than `minimum` or none for training; or no word
+            has a validation clip.
     """
     words = list(words)
     where = " and ".join(str(index.root) for index in indexes)
@@ -66,19 +66,17 @@ def require_enough_clips(
     untrained = [word for word in words if not training[folded(word)]]
     if untrained:
         raise KwsError(
-            f"No clip of {some(untrained)} in {where} falls to the training part. "
-            f"Received: {received}"
+            f"No clip of {some(untrained)} in {where} is in the training part. Received: {received}"
         )
     unmeasured = [word for word in words if not validation[folded(word)]]
     if len(unmeasured) == len(words):
         raise KwsError(
-            f"No clip of {some(words)} in {where} falls to the validation part. "
-            f"Received: {received}"
+            f"No clip of {some(words)} in {where} is in the validation part. Received: {received}"
         )
     return [
         *_untrained_recordings(indexes, words),
         *(
-            f"{word}: none of its {counts[folded(word)]} clips falls to the validation part, "
+            f"{word}: none of its {counts[folded(word)]} clips is in the validation part, "
             "so its accuracy is not measured"
             for word in unmeasured
         ),
@@ -86,7 +84,7 @@ def require_enough_clips(
 
 
 def _untrained_recordings(indexes: Sequence[ClipIndex], words: Iterable[str]) -> list[str]:
-    """Return a line for each word of which less than half of what people recorded is learnt."""
+    """Return a line for each word of which less than half of the recordings are trained on."""
     recorded = [
         index.take(np.flatnonzero(~index.generated))
         for index in indexes
@@ -99,7 +97,7 @@ def _untrained_recordings(indexes: Sequence[ClipIndex], words: Iterable[str]) ->
         n, learnt = counts[folded(word)], training[folded(word)]
         if 2 * learnt < n:
             lines.append(
-                f"{word}: only {learnt} of its {n} recordings are learnt from, the others are kept "
+                f"{word}: only {learnt} of its {n} recordings are trained on, the others are kept "
                 f"for measuring, by {rule}. Add recordings of other speakers"
             )
     return lines

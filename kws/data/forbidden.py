@@ -1,8 +1,8 @@
-"""Whether a keyword, or what sounds like it, may be heard where a text is spoken.
+"""Whether a spoken text may contain a keyword or a homophone of one.
 
-Where exactly in a sentence a word stands is not known, so a sentence that may hold a keyword is
-neither a good example of the keyword nor one of "something else": it is left out, of training and
-of measuring by the same rule.
+The position of a word within a sentence is not known, so a sentence that may contain a keyword is
+an example neither of the keyword nor of "something else". Training and measuring leave it out by
+the same rule.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ HOMOPHONES: dict[str, tuple[str, ...]] = {
 
 _ENDINGS = ("s", "es", "ed", "ing", "in")
 """Inflections: stops, goes, righted, going (and goin'). Not "er" and the like, which make other
-words: an offer is no "off"."""
+words: "offer" is not a form of "off"."""
 _VOWELS = frozenset("aeiouwy")
 
 
 def forms_of(word: str) -> frozenset[str]:
-    """Return a single word, what sounds the same, and their inflections, as `folded` writes them.
+    """Return a word, its homophones, and the inflections of all of them, `folded`.
 
-    Some of the forms exist in no dictionary, which does no harm.
+    Some of the forms are not real words, which does no harm.
 
     Example: ``forms_of("stop")`` holds ``"stops"``, ``"stopped"`` and ``"stopping"``.
     """
@@ -50,14 +50,14 @@ def forms_of(word: str) -> frozenset[str]:
 
 
 class Forbidden:
-    """Finds texts that may hold a keyword: a word, or a phrase of several.
+    """Finds texts that may contain a keyword: a word or a phrase.
 
     Example: ``Forbidden(["no"]).among("I know that")`` is ``"know"``.
     """
 
     def __init__(self, keywords: Iterable[str]) -> None:
         self._beginning: dict[str, list[tuple[frozenset[str], ...]]] = {}
-        """For each form of a keyword's first word the forms of those that must follow."""
+        """For each form of a keyword's first word, the forms of the words that must follow."""
         for keyword in keywords:
             forms = [forms_of(word) for word in _words(keyword.replace("_", " "))]
             for form in forms[0] if forms else ():
@@ -66,10 +66,11 @@ class Forbidden:
     def among(self, text: str) -> str | None:
         """Return the first words that may be heard as a keyword; None if there are none.
 
-        A keyword is found word by word, each in any of its `forms_of`: a phrase stands in a text
-        if its words do, one after the other. Apostrophes and hyphens part words, in a text and in
-        a keyword: "won't" holds "won", which sounds like "one", and "wake-up" is "wake up". So
-        does "_", the space of folders' names, in a keyword; ``not_yes`` is a label for all else.
+        Keywords are matched word by word, each in any of its `forms_of`: a text contains a phrase
+        if it contains its words in a row. Apostrophes and hyphens separate words, both in texts and
+        in keywords: "won't" contains "won", which sounds like "one", and "wake-up" is "wake up". In
+        keywords so does "_", which stands for a space in folder names; in texts it does not, as
+        ``not_yes`` is the label of other speech.
         """
         words = _words(text)
         for at, word in enumerate(words):
@@ -81,7 +82,7 @@ class Forbidden:
 
 
 def _words(text: str) -> list[str]:
-    """Split a text at all that is no letter, digit or accent, such as the vowel signs of Hindi."""
+    """Split a text at all characters but letters, digits and marks, such as Hindi vowel signs."""
     return [word.strip("_") for word in "".join(map(_or_space, folded(text))).split()]
 
 

@@ -11,36 +11,35 @@ from kws.errors import KwsError
 from kws.system.files import atomic_write
 
 COLUMNS = ("start_s", "end_s", "keyword")
-"""What the header of a label file must hold."""
+"""Columns that a label file must have."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class SpokenWord:
-    """A word in a recording: what should be heard."""
+    """A word in a recording, which should be detected."""
 
     start_s: float
     """Where it begins, in seconds from the start of the recording."""
     end_s: float
     """Where it ends, in seconds from the start of the recording."""
     keyword: str
-    """Which word."""
+    """The word."""
 
 
 def read_truth(path: str | Path) -> list[SpokenWord]:
-    """Read a label file: tab-separated, a header with start_s, end_s and keyword, a word a line.
+    """Read a label file: tab-separated, a header with start_s, end_s and keyword, a word per line.
 
-    Other columns and empty lines are passed over. Words come back by start.
+    Other columns and empty lines are ignored. Words are returned sorted by start.
 
     Raises:
-        KwsError: no such file, no text, a missing column, or a line that makes no sense; names
-            the line.
+        KwsError: no such file, not text, a missing column, or an invalid line; names the line.
     """
     path = Path(path)
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
         raise KwsError(
-            f"{path} is no text in UTF-8. Give a label file: tab-separated, header "
+            f"{path} is not UTF-8 text. Give a label file: tab-separated, header "
             f"{' '.join(COLUMNS)}"
         ) from error
     except OSError as error:
@@ -72,7 +71,7 @@ def read_truth(path: str | Path) -> list[SpokenWord]:
 
 
 def write_labels(path: str | Path, truth: Iterable[SpokenWord]) -> None:
-    """Write a label file as `kws.data.label_file.read_truth` reads it."""
+    """Write a label file, as `read_truth` reads it."""
     with atomic_write(path, "w") as file:
         file.write("\t".join(COLUMNS) + "\n")
         for word in truth:
@@ -99,7 +98,7 @@ def _spoken_word(cells: dict[str, str], where: str) -> SpokenWord:
         )
     keyword = cells.get("keyword", "")
     if not keyword:
-        raise KwsError(f"{where}: the keyword is missing. Add the word that is spoken there")
+        raise KwsError(f"{where}: the keyword is missing. Add the word spoken there")
     return SpokenWord(start_s=times[0], end_s=times[1], keyword=keyword)
 
 

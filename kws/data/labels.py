@@ -1,4 +1,4 @@
-"""What a network answers with: its labels, in the order of its outputs."""
+"""A network's labels, in the order of its outputs."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ WORDS = (
 """All 35 words of Speech Commands v0.02."""
 
 NOT_THE_WORD = -1
-"""What `LabelSet.index_of` gives a wake word's network for all else: its output should be 0."""
+"""`LabelSet.index_of` for anything but the wake word of a sigmoid head: its output should be 0."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,48 +32,48 @@ class LabelSet:
     labels: tuple[str, ...]
     """All labels, in the order of the outputs."""
     keywords: tuple[str, ...]
-    """Those labels that are reported as events."""
+    """The labels that are reported as events."""
     head: str = "softmax"
-    """``"softmax"``: exactly one label is true; ``"sigmoid"``: one output, p(the wake word)."""
+    """``"softmax"``: exactly one label applies; ``"sigmoid"``: one output, p(the wake word)."""
 
     def __post_init__(self) -> None:
         for word in self.labels:
             if not word or word != word.strip() or any(c in word for c in "/\\\t\n\0"):
                 raise KwsError(
-                    f"A label must be the plain name of a folder. Received: {word!r}. Rename it"
+                    f"A label must be a plain folder name. Received: {word!r}. Rename it"
                 )
         plain = [folded(word) for word in self.labels]
         twice = [word for i, word in enumerate(self.labels) if plain[i] in plain[:i]]
         if twice:
             raise KwsError(
-                f"Each label may stand once, in any case. Received {twice[0]!r} twice. Remove one"
+                f"Labels must differ, ignoring case. Received: {twice[0]!r} twice. Remove one"
             )
         wrong = [w for w in self.keywords if w not in self.labels or w in (SILENCE, UNKNOWN)]
         if not self.keywords or wrong:
             raise KwsError(
                 "Keywords must be labels, at least one, and not the special ones. "
-                f"Received: {', '.join(wrong) or 'none'}. Name the words to be spotted"
+                f"Received: {', '.join(wrong) or 'none'}. Name the words to detect"
             )
         if self.head == "sigmoid":
             if self.labels != self.keywords or len(self.labels) != 1:
                 raise KwsError(
-                    "A sigmoid head has one output, the wake word. Received labels: "
+                    "A sigmoid head has one output, the wake word. Received: labels "
                     f"{', '.join(self.labels)}. Use a softmax head for several"
                 )
         elif self.head != "softmax":
             raise KwsError(f"Unknown head. Received: {self.head!r}. Use 'softmax' or 'sigmoid'")
         elif len(self.labels) < 2:
             raise KwsError(
-                f"A softmax head needs two labels or more. Received: {', '.join(self.labels)}. "
+                f"A softmax head needs at least two labels. Received: {', '.join(self.labels)}. "
                 f"Add {UNKNOWN}, or use a sigmoid head for one wake word"
             )
 
     @classmethod
     def own(cls, words: Sequence[str], *, silence: bool = True, unknown: bool = True) -> LabelSet:
-        """Return the user's own choice of words, with the special labels at the end.
+        """Return a custom choice of words, with the special labels at the end.
 
         Raises:
-            KwsError: no words, a word twice, or a name that cannot be a folder's.
+            KwsError: no words, a duplicate, or a word that cannot name a folder.
         """
         if isinstance(words, str):
             words = [words]
@@ -98,13 +98,12 @@ class LabelSet:
     def index_of(self, word: str) -> int:
         """Return the output for a word (a folder's name, or a special label).
 
-        A label is meant however its word is written (`kws.labels.folded`): a folder "yes" is that
-        of the label "Yes". A word that is no label counts as ``_unknown_``; so does silence where
-        there is no label for it. A wake word's network has one output, and all else gets
-        `NOT_THE_WORD` (-1).
+        Spelling variants match (`kws.labels.folded`): a folder "yes" belongs to the label "Yes". A
+        word that is not a label counts as ``_unknown_``; so does silence without a label of its
+        own. For a wake word's network, which has one output, all else gets `NOT_THE_WORD` (-1).
 
         Raises:
-            KwsError: the word is no label and there is no ``_unknown_``.
+            KwsError: the word is not a label and there is no ``_unknown_``.
         """
         if (plain := folded(word)) in (known := [folded(label) for label in self.labels]):
             return known.index(plain)
@@ -113,7 +112,7 @@ class LabelSet:
         if UNKNOWN in self.labels:
             return self.labels.index(UNKNOWN)
         raise KwsError(
-            f"No label for {word!r}. Received labels: {', '.join(self.labels)}. "
+            f"No label for {word!r}. Received: labels {', '.join(self.labels)}. "
             f"Add the word or {UNKNOWN}, or leave its clips out"
         )
 

@@ -1,15 +1,14 @@
-"""Clips in noise: which piece of background each one hears, and how loud.
+"""Clips in noise: which piece of background is mixed into each, and how loud; generated noise.
 
 The ratio is that of RMS levels over the whole clip, as in `torchaudio.functional.add_noise` and in
-audiomentations' `AddBackgroundNoise`, which microWakeWord mixes with: the common reading of "at
-10 dB" for keywords. Speech Commands' own tools and those of MLPerf Tiny mix at a volume of the
-noise alone and know no ratio. Zeros that pad a short clip do not count, as with torchaudio's
-`lengths`; the noise goes on under them, as it would in a room. A word fills only a part of its
-clip: over the word alone (`kws.data.spans`) the ratio is 3.8 dB higher (median of Speech Commands'
-validation clips).
+audiomentations' `AddBackgroundNoise`, which microWakeWord uses; this is the common meaning of "at
+10 dB" for keywords. Speech Commands' own tools and those of MLPerf Tiny set only the volume of the
+noise, not a ratio. Zeros that pad a short clip do not count, as with torchaudio's `lengths`; the
+noise continues under them, as it would in a room. A word fills only part of its clip: over the word
+alone (`kws.data.spans`) the ratio is 3.8 dB higher (median of Speech Commands' validation clips).
 
-What is mixed in was not trained on: the end of each recording, which `split_noise` keeps from
-training.
+Only noise that was not trained on is mixed in: the end of each recording, which `split_noise`
+withholds from training.
 """
 
 from __future__ import annotations
@@ -20,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from kws.audio.level import rms
 from kws.audio.samples import SAMPLE_RATE_HZ, Pcm
@@ -33,7 +33,7 @@ SNRS_DB = (20.0, 10.0, 5.0, 0.0)
 _WIDEST_DB = 100.0
 
 Place = tuple[int, int, int]
-"""A piece of noise: the first sample of its recording, the one after its last, where it begins."""
+"""A piece of noise: its recording's first sample and the one after the last, and its own start."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -41,12 +41,12 @@ class Background:
     """Noise to mix into clips."""
 
     samples: Pcm
-    """Recordings, one after the other: int16 [total]."""
+    """Recordings, concatenated: int16 [total]."""
     snrs_db: tuple[float, ...]
     """Ratios of speech to noise, in dB."""
 
     def piece(self, place: Place, length: int) -> Pcm:
-        """Return a piece of noise, int16 [length]; a recording that ends begins again."""
+        """Return a piece of noise, int16 [length]; recordings are looped."""
         first, last, at = place
         if at + length <= last:
             return self.samples[at : at + length]
@@ -58,22 +58,22 @@ class HeldOutNoise:
     """The ends of noise recordings."""
 
     samples: Pcm
-    """One after the other: int16 [total]."""
+    """All ends, concatenated: int16 [total]."""
     ends: tuple[Pcm, ...]
     """Each of them, a view of `samples`."""
-    passed_over: tuple[str, ...]
+    skipped: tuple[str, ...]
     """Names of recordings whose end is too short or silent."""
 
     def places(self, n: int, length: int, *, seed: int = 0) -> list[Place]:
-        """Draw n pieces of noise, each from a recording and a place drawn uniformly.
+        """Draw n pieces of noise: a uniform choice of recording and of position in it.
 
         Args:
-            n: how many.
+            n: number of pieces.
             length: samples of each that lie within the recording.
-            seed: other pieces for another seed.
+            seed: another seed gives other pieces.
 
         Raises:
-            KwsError: there is nearly nothing but digital silence.
+            KwsError: almost everything is digital silence.
         """
         rng = np.random.default_rng(seed)
         firsts = np.cumsum([0, *map(len, self.ends)]).tolist()
@@ -90,13 +90,13 @@ def held_out_noise(
     """Read the end of each recording of noise below a folder.
 
     Args:
-        folder: of recordings, or a data set with a folder ``_background_noise_``.
-        length: an end shorter than so many samples is passed over.
+        folder: recordings, or a data set with a folder ``_background_noise_``.
+        length: ends of fewer samples are skipped.
         sample_rate_hz: of the result.
 
     Raises:
-        KwsError: no such folder, nothing in it, a recording that cannot be read, or all ends are
-            too short or silent.
+        KwsError: no such folder, no recordings in it, a recording that cannot be read, or all ends
+            are too short or silent.
     """
     root = Path(folder)
     if (root / NOISE_FOLDER).is_dir():
@@ -109,8 +109,8 @@ def held_out_noise(
         raise KwsError(
             f"The noise in {root} is shorter than a clip. Received: "
             f"{counted(len(read), 'recording')}, and "
-            f"of the longest {longest_s:.2f} s that are not for training; needed are "
-            f"{needed_s:.2f} s. Give recordings of {math.ceil(needed_s / HELD_OUT_SHARE)} s or more"
+            f"of the longest {longest_s:.2f} s are not for training; {needed_s:.2f} s are "
+            f"needed. Give recordings of {math.ceil(needed_s / HELD_OUT_SHARE)} s or more"
         )
     usable = [enough and rms(pcm) >= 1 for enough, pcm in zip(long, read, strict=True)]
     if not any(usable):
@@ -124,34 +124,54 @@ def held_out_noise(
     return HeldOutNoise(
         samples=samples,
         ends=tuple(np.split(samples, np.cumsum([len(pcm) for pcm in ends])[:-1])),
-        passed_over=tuple(path.name for path, good in zip(paths, usable, strict=True) if not good),
+        skipped=tuple(path.name for path, good in zip(paths, usable, strict=True) if not good),
     )
 
 
 def check_ratios(snrs_db: Sequence[float]) -> tuple[float, ...]:
-    """Return the ratios, each once, from the highest to the lowest.
+    """Return the ratios without duplicates, from the highest to the lowest.
 
     Raises:
-        KwsError: none, or one that is no number from -100 to 100.
+        KwsError: none, or one that is not a number from -100 to 100.
     """
     wrong = [snr for snr in snrs_db if not -_WIDEST_DB <= snr <= _WIDEST_DB]  # NaN too
     if wrong or not snrs_db:
         raise KwsError(
-            "A ratio of speech to noise is a number of dB from -100 to 100. Received: "
+            "A speech-to-noise ratio must be -100 to 100 dB. Received: "
             f"{some([f'{snr:g}' for snr in wrong]) if wrong else 'none'}"
         )
     return tuple(sorted(map(float, set(snrs_db)), reverse=True))
 
 
+def coloured_noise(
+    n: int, slope: float, rng: np.random.Generator, *, lowest_hz: float = 20.0
+) -> npt.NDArray[np.float64]:
+    """Generate noise whose amplitude falls with frequency to the power of `slope`.
+
+    Args:
+        n: samples at 16 kHz.
+        slope: 0 is white, 0.5 pink, 1 brown.
+        rng: advances.
+        lowest_hz: below this the spectrum is flat.
+
+    Returns:
+        float64 [n], peak 1.
+    """
+    spectrum = np.fft.rfft(rng.standard_normal(n))
+    frequency = np.maximum(np.fft.rfftfreq(n, 1 / SAMPLE_RATE_HZ), lowest_hz)
+    samples = np.fft.irfft(spectrum / frequency**slope, n)
+    return samples / np.abs(samples).max()
+
+
 def mix(speech: Pcm, noise: Pcm, snr_db: float) -> Pcm:
     """Mix noise into a clip.
 
-    Where the sum would exceed 16 bits, both are made quieter alike, so that no word is clipped.
-    In a clip of digital silence there is no level to go by; it stays as it is.
+    If the sum would exceed 16 bits, both are attenuated alike, so that no word is clipped. Digital
+    silence has no level, so no noise is added to it.
 
     Args:
         speech: int16 [n].
-        noise: int16 [m], not silent; m >= n, and what is longer goes on after the speech.
+        noise: int16 [m], not silent; m >= n, and the rest continues after the speech.
         snr_db: RMS of all of `speech` over RMS of all of `noise`, in dB.
 
     Returns:

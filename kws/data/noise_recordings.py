@@ -1,4 +1,4 @@
-"""Recordings of noise: what training hears of each, what it does not, silence cut from them."""
+"""Recordings of noise: their split into training and validation, and silence clips from them."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from kws.system.processes import in_threads
 from kws.wording import counted
 
 HELD_OUT_SHARE = 0.2
-"""The end of each noise recording that training never hears."""
+"""Share at the end of each noise recording that is never trained on."""
 
 
 def read_noise(index: ClipIndex) -> list[Pcm]:
-    """Read the recordings in ``_background_noise_``: int16 [n] each, an empty list without any.
+    """Read the recordings in ``_background_noise_``: int16 [n] each; there may be none.
 
     Raises:
         KwsError: a recording cannot be read.
@@ -30,7 +30,7 @@ def read_noise(index: ClipIndex) -> list[Pcm]:
 
 
 def read_held_out(paths: Sequence[Path], sample_rate_hz: int = SAMPLE_RATE_HZ) -> list[Pcm]:
-    """Read the end of each noise recording, which training never hears: int16 [n] each.
+    """Read the end of each noise recording, which is never trained on: int16 [n] each.
 
     Raises:
         KwsError: a recording cannot be read.
@@ -45,11 +45,11 @@ def read_held_out(paths: Sequence[Path], sample_rate_hz: int = SAMPLE_RATE_HZ) -
 def split_noise(
     recordings: Sequence[Pcm], held_out: float = HELD_OUT_SHARE
 ) -> tuple[list[Pcm], list[Pcm]]:
-    """Split noise recordings: the beginning of each for training, its end for validation only.
+    """Split noise recordings: the beginning of each for training, the end for validation.
 
     Args:
         recordings: int16 [n] each.
-        held_out: share of each that is at its end and for validation.
+        held_out: share at the end of each that is for validation.
 
     Returns:
         The parts for training and the parts for validation.
@@ -60,7 +60,7 @@ def split_noise(
 
 
 def noise_bank(recordings: Sequence[Pcm]) -> Pcm:
-    """Join noise recordings to one long one: int16 [total]."""
+    """Concatenate noise recordings: int16 [total]."""
     return np.concatenate(recordings) if len(recordings) else np.empty(0, np.int16)
 
 
@@ -73,9 +73,9 @@ def silence_clips(
 ) -> Clips:
     """Cut clips of background noise, for the label ``_silence_``.
 
-    Each clip comes from a recording drawn uniformly, from a place drawn uniformly, scaled to an
-    RMS level drawn uniformly in dB; peaks beyond full scale are clipped. Equal arguments give
-    equal clips. Stretches of digital silence cannot be scaled and are drawn again.
+    Recording, position and RMS level in dB of each clip are drawn uniformly; peaks beyond full
+    scale are clipped. Equal arguments give equal clips. Digital silence cannot be scaled and is
+    drawn again.
 
     Args:
         recordings: noise, int16 [m] each.
@@ -88,7 +88,7 @@ def silence_clips(
         int16 [n, clip_samples].
 
     Raises:
-        KwsError: no recording is as long as a clip, or there is nothing but digital silence.
+        KwsError: no recording is as long as a clip, or all are digital silence.
     """
     usable = [recording for recording in recordings if len(recording) >= clip_samples]
     if not usable:
@@ -96,7 +96,7 @@ def silence_clips(
         raise KwsError(
             f"No noise to cut silence from. Received: "
             f"{counted(len(recordings), 'recording')}, the longest "
-            f"of {longest} samples; needed is one of {clip_samples}. "
+            f"of {longest} samples; {clip_samples} are needed. "
             "Put longer recordings into _background_noise_"
         )
     rng = np.random.default_rng(seed)
@@ -113,9 +113,9 @@ def silence_clips(
 def draw_noise(
     recordings: Sequence[Pcm], samples: int, rng: np.random.Generator
 ) -> tuple[int, int]:
-    """Draw a piece of noise: a recording, uniformly, and a place in it, uniformly.
+    """Draw a piece of noise: a uniform choice of recording and of position in it.
 
-    Digital silence has no level that could be changed, so such pieces are drawn again.
+    Digital silence cannot be scaled, so such pieces are drawn again.
 
     Args:
         recordings: int16 [m] each, none shorter than the piece.
@@ -126,7 +126,7 @@ def draw_noise(
         The recording's position in `recordings`, and where in it the piece begins.
 
     Raises:
-        KwsError: there is nothing but digital silence.
+        KwsError: all recordings are digital silence.
     """
     for _ in range(100):
         which = int(rng.integers(len(recordings)))
@@ -134,6 +134,6 @@ def draw_noise(
         if rms(recordings[which][start : start + samples]) >= 1:
             return which, start
     raise KwsError(
-        "The noise recordings are silent. Received: RMS below one step of 16 bits in 100 "
-        "places. Put real recordings in their place"
+        "The noise recordings are silent. Received: an RMS below one step of 16 bits at 100 "
+        "positions. Replace them by real recordings"
     )

@@ -1,8 +1,8 @@
-"""Words that nobody says, made of words that somebody said: what a network must not take for one.
+"""Non-words made from recorded words, as examples of what is not a keyword.
 
-A data set with few other words teaches a network that anything it has not heard in earnest is a
-keyword. Real voices saying real sounds in an order that means nothing are other words without end:
-a word played backwards, and the beginning of one word before the end of another.
+If a data set has few other words, a network takes anything unfamiliar for a keyword. Real voices
+saying real phonemes in a meaningless order are an unlimited supply of other words: a word played
+backwards, or the beginning of one word followed by the end of another.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ FADE_MS = 10
 CUT = (0.35, 0.65)
 """Where words are cut for splicing, as a share of their length."""
 PIECE_MS = (200, 700)
-"""Shortest and longest piece that is cut out of running speech."""
+"""Shortest and longest piece cut from running speech."""
 
-# Backwards, or half and half, these are each other.
+# Backwards or spliced, these turn into each other.
 NOT_BACKWARDS = frozenset({"no", "on"})
 ALIKE = (frozenset({"no", "go"}), frozenset({"on", "off"}), frozenset({"on", "no"}))
 
@@ -29,13 +29,13 @@ Clips = npt.NDArray[np.int16]
 
 
 def backwards(clips: Clips, words: Sequence[str], n: int, rng: np.random.Generator) -> Clips:
-    """Play `n` clips backwards, drawn from those whose word is then no word.
+    """Play `n` clips backwards, drawn from those whose word is not a word then.
 
     Args:
         clips: int16 [m, samples].
-        words: what is said in each [m].
-        n: how many.
-        rng: of the draw.
+        words: the word in each [m].
+        n: number of clips.
+        rng: for the draw.
 
     Returns:
         int16 [n, samples]; fewer if there are fewer to draw from.
@@ -53,14 +53,14 @@ def spliced(
     *,
     sample_rate_hz: int = 16000,
 ) -> Clips:
-    """Put the beginning of one word before the end of another, by another speaker or the same.
+    """Join the beginning of one word and the end of another, by the same or different speakers.
 
     Args:
         clips: int16 [m, samples], of at least two words that do not sound alike.
-        words: what is said in each [m].
-        spans: where each word begins and ends, in samples [m, 2].
-        n: how many.
-        rng: of the draw.
+        words: the word in each [m].
+        spans: start and end of each word, in samples [m, 2].
+        n: number of clips.
+        rng: for the draw.
         sample_rate_hz: of the clips.
 
     Returns:
@@ -89,7 +89,7 @@ def spliced(
         joined = np.zeros(len(head) + max(0, len(tail) - fade), np.float32)
         joined[: len(head)] = head
         joined[len(head) - fade :][: len(tail)] += tail[: len(joined) - len(head) + fade]
-        # The middle of what was laid together comes to the middle of the clip.
+        # Centre the result in the clip.
         start = max(0, (len(joined) - samples) // 2)
         piece = joined[start : start + samples]
         at = (samples - len(piece)) // 2
@@ -100,17 +100,17 @@ def spliced(
 def cut_out(
     windows: Clips, n: int, rng: np.random.Generator, *, sample_rate_hz: int = 16000
 ) -> Clips:
-    """Cut pieces as long as a word out of running speech, from one dip of its level to another.
+    """Cut word-length pieces from running speech, from one dip of its level to another.
 
     Args:
         windows: int16 [m, samples], running speech.
-        n: how many.
-        rng: of the draw.
+        n: number of pieces.
+        rng: for the draw.
         sample_rate_hz: of the windows.
 
     Returns:
-        int16 [n, samples]; each piece in the middle, and around it the rest of its window, as quiet
-        as the quietest tenth of it.
+        int16 [n, samples]; each piece is centred, and the rest of its window is attenuated to the
+        level of its quietest tenth.
     """
     samples = windows.shape[1]
     fade = FADE_MS * sample_rate_hz // 1000
@@ -120,7 +120,7 @@ def cut_out(
         levels = _levels(window, sample_rate_hz)
         start, end = _between_dips(levels, samples, rng, sample_rate_hz)
         quiet = min(1.0, np.quantile(levels, 0.1) / _at_least_one(window))
-        # As many samples of ramp as of fade on each side.
+        # Ramps of `fade` samples on both sides.
         inside = np.clip(np.minimum(np.arange(samples) - start, end - np.arange(samples)), 0, fade)
         piece = window * (quiet + (1 - quiet) * inside / fade)
         row[:] = np.rint(np.roll(piece, (samples - start - end) // 2))
@@ -128,7 +128,7 @@ def cut_out(
 
 
 def _levels(samples: npt.NDArray[np.float32], sample_rate_hz: int) -> npt.NDArray[np.float64]:
-    """Return the RMS of pieces of 10 ms, smoothed over 50 ms."""
+    """Return the RMS of each 10 ms, smoothed over 50 ms."""
     size = sample_rate_hz // 100
     power = np.square(samples[: len(samples) // size * size]).reshape(-1, size).mean(axis=1)
     padded = np.pad(power, 2, mode="edge")
@@ -138,10 +138,10 @@ def _levels(samples: npt.NDArray[np.float32], sample_rate_hz: int) -> npt.NDArra
 def _between_dips(
     levels: npt.NDArray[np.float64], samples: int, rng: np.random.Generator, sample_rate_hz: int
 ) -> tuple[int, int]:
-    """Choose two dips of the level as far apart as a word's ends; in samples."""
+    """Choose two dips of the level that are a word's length apart; in samples."""
     size = sample_rate_hz // 100
     around = np.lib.stride_tricks.sliding_window_view(np.pad(levels, 5, constant_values=np.inf), 11)
-    low = (levels <= around.min(axis=1)) & (levels < around.max(axis=1))  # no plateau
+    low = (levels <= around.min(axis=1)) & (levels < around.max(axis=1))  # not a plateau
     dips = np.flatnonzero(low) * size + size // 2
     dips = np.concatenate([[0], dips, [samples]])
     length = dips[None, :] - dips[:, None]
@@ -159,5 +159,5 @@ def _alike(a: str, b: str) -> bool:
 
 
 def _at_least_one(samples: Clips) -> float:
-    """Return the RMS of samples, and 1 for less: digital silence has none to divide by."""
+    """Return the RMS of samples, but at least 1, so that it can be divided by."""
     return max(1.0, rms(samples))

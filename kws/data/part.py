@@ -1,4 +1,4 @@
-"""One part of a data set as a folder of its own, to measure models on."""
+"""One part of a data set as a separate folder, to measure models on."""
 
 from __future__ import annotations
 
@@ -30,30 +30,30 @@ def write_part(
     words: Sequence[str] = (),
     silence: int = 0,
 ) -> dict[str, int]:
-    """Write the clips of one part to `target`/<label>/, linked where possible, else copied.
+    """Write the clips of one part to `target`/<label>/, as hard links where possible, else copies.
 
     A linked clip is the same file: changed in place, it changes in the data set as well. Lists keep
-    each clip in its part, so that nobody trains on what was kept for measuring.
+    each clip in its part, so that clips for measuring are never trained on.
 
     Args:
         root: the data set.
         part: ``"training"``, ``"validation"``, ``"testing"`` or ``"all"``.
-        target: a new folder; it appears only when it is complete.
-        words: only these labels; all of them if there are none.
-        silence: so many clips of background noise for the label ``_silence_``, at RMS levels of
-            −60 to −10 dBFS, from the end of each noise recording, which training never hears
-            (from its beginning for the training part).
+        target: a new folder; it appears only once it is complete.
+        words: only these labels; by default all.
+        silence: number of clips of background noise for the label ``_silence_``, at RMS levels of
+            −60 to −10 dBFS, from the end of each noise recording, which is never trained on (from
+            its beginning for the training part).
 
     Returns:
-        Clips of each label.
+        Number of clips of each label.
 
     Raises:
-        KwsError: `target` exists, there is no such part, a word or the part has no clips, or
-            there is no noise to cut silence from.
+        KwsError: `target` exists, an unknown part, a word or the part has no clips, or there is no
+            noise to cut silence from.
     """
     if part not in (*SPLITS, _ALL):
         raise KwsError(
-            f"No such part of the data. Received: {part!r}. Use {', '.join((*SPLITS, _ALL))}"
+            f"Unknown part of the data. Received: {part!r}. Use {', '.join((*SPLITS, _ALL))}"
         )
     folder = Path(target)
     if folder.exists():
@@ -68,7 +68,7 @@ def write_part(
         )
     index = whole.select(split=None if part == _ALL else part, words=words or None)
     if not len(index):
-        raise KwsError(f"No clip of {whole.root} falls to the {part} part: there is nothing to do")
+        raise KwsError(f"No clip of {whole.root} is in the {part} part: there is nothing to do")
     quiet: Iterable[Pcm] = ()
     if silence:
         recordings = split_noise(read_noise(whole))[part != "training"]
@@ -80,14 +80,14 @@ def write_part(
         with Progress(len(index), f"collecting {part} clips", unit="clips") as progress:
             for name in index.paths:
                 (hidden / name).parent.mkdir(exist_ok=True)
-                clip = (whole.root / name).resolve()  # of a symbolic link, which may be relative
+                clip = (whole.root / name).resolve()  # the target of a symbolic link
                 try:
                     (hidden / name).hardlink_to(clip)
-                except OSError:  # another file system, or one without links
+                except OSError:  # another file system, or one without hard links
                     shutil.copyfile(clip, hidden / name)
                 progress.advance()
         for split, name in ((VALIDATION, VALIDATION_LIST), (TESTING, TESTING_LIST)):
-            # A name with a line break, or not in UTF-8, cannot stand in a list.
+            # A list cannot hold names with line breaks or names that are not UTF-8.
             paths = [path for path in index.select(split=split).paths if path.isprintable()]
             if paths:
                 (hidden / name).write_text("\n".join([*paths, ""]), encoding="utf-8")

@@ -1,16 +1,14 @@
-"""Which sound of speech is heard when, in recordings of which it is known what is said.
+"""Phonemes of recordings whose text is known, and when each is spoken.
 
-A word's spelling tells its sounds, and a hidden Markov model of every sound finds where in the
-recording they must lie for it to be most likely (forced alignment; L. Rabiner, "A tutorial on
-hidden Markov models", 1989). Dictionary and models are those of English that come with CMU
-Sphinx's package ``pocketsphinx``. Recordings with a word that the dictionary does not have, be it
-a name or another language, are passed over.
+A dictionary gives the phonemes of each word, and hidden Markov models find their most likely
+positions in the recording (forced alignment; L. Rabiner, "A tutorial on hidden Markov models",
+1989). The English dictionary and models come with CMU Sphinx's package ``pocketsphinx``. Recordings
+with a word that is not in the dictionary, such as a name or a foreign word, are skipped.
 """
 
 from __future__ import annotations
 
 import json
-import os
 import re
 import subprocess
 import sys
@@ -19,7 +17,7 @@ from collections.abc import Generator, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -29,29 +27,29 @@ from kws.audio.samples import SAMPLE_RATE_HZ, Pcm
 from kws.errors import KwsError
 from kws.system.cache import cache_folder, files_key, make_room
 from kws.system.files import atomic_write
-from kws.system.processes import share_out, usable_cores
+from kws.system.processes import receive, send_task, share_out, take_stdout, usable_cores
 from kws.system.progress import Progress, tell
 
 PACKAGE = "pocketsphinx"
 FRAME_MS = 10
-"""A phone is given for every 10 ms, the step of the models."""
+"""One phoneme for every 10 ms, the step of the models."""
 FRAME_SAMPLES = FRAME_MS * SAMPLE_RATE_HZ // 1000
-SILENCE = 0
+SILENCE_PHONE = 0
 """Position in `PHONES` of silence, breath and noise."""
-UNKNOWN = -1
-"""Where nobody knows what is heard."""
+UNKNOWN_PHONE = -1
+"""Where the phoneme is not known."""
 PHONES = (
     *("SIL", "AA", "AE", "AH", "AO", "AW", "AY", "B", "CH", "D", "DH", "EH", "ER", "EY"),
     *("F", "G", "HH", "IH", "IY", "JH", "K", "L", "M", "N", "NG", "OW", "OY", "P", "R", "S"),
     *("SH", "T", "TH", "UH", "UW", "V", "W", "Y", "Z", "ZH"),
 )
-"""Silence, and the sounds of English as the CMU Pronouncing Dictionary writes them (ARPAbet)."""
+"""Silence, and the phonemes of English as in the CMU Pronouncing Dictionary (ARPAbet)."""
 
 _BATCH = 16
 _WORKER = "from kws.data.phones import _serve; _serve()"
 
 Phones = npt.NDArray[np.int8]
-"""int8 [frames]: positions in `PHONES`, or `UNKNOWN`."""
+"""int8 [frames]: positions in `PHONES`, or `UNKNOWN_PHONE`."""
 
 
 def check_aligner() -> None:
@@ -62,25 +60,25 @@ def check_aligner() -> None:
     """
     if find_spec(PACKAGE) is None:
         raise KwsError(
-            f"Learning the sounds of speech needs the package {PACKAGE!r}. Install it with: "
+            f"Training on phonemes needs the package {PACKAGE!r}. Install it with: "
             "pip install 'kws[train]', or leave them out: [training] phone_weight = 0"
         )
 
 
 def aligned(root: Path, spoken: Mapping[str, str]) -> dict[str, Phones]:
-    """Find the phones of recordings, or take them from the cache.
+    """Find the phonemes of recordings, or take them from the cache.
 
-    The cache holds a file for each folder in `root` (a word, or a speaker), written as soon as all
-    of it was heard: work that is interrupted goes on there. It knows recordings by their paths,
-    sizes and modification times, and by what they say. Of several processes that want the same,
-    one does the work and the others wait for it.
+    The cache holds a file for each folder in `root` (a word, or a speaker), written as soon as that
+    folder is complete, so that interrupted work can be resumed. It identifies recordings by path,
+    size, modification time and text. If several processes need the same recordings, one does the
+    work and the others wait for it.
 
     Args:
         root: the folder that the paths are relative to.
-        spoken: path → what is said in it.
+        spoken: path → text.
 
     Returns:
-        Path → its phones, of those recordings that could be aligned.
+        Path → phonemes, for the recordings that could be aligned.
 
     Raises:
         KwsError: the package is missing, or a worker process died.
@@ -103,7 +101,7 @@ def aligned(root: Path, spoken: Mapping[str, str]) -> dict[str, Phones]:
     complete = len(found) == len(folders)
     if not complete:
         with _alone(cache / f"{files_key('lock', root, [], [])}.lock"):
-            found = stored()  # Another process may have found them meanwhile.
+            found = stored()  # Another process may have completed them meanwhile.
             missing = {f: paths for f, paths in folders.items() if f not in found}
             with closing(_align(root, missing, spoken)) as work:
                 for folder, answers in work:
@@ -118,38 +116,38 @@ def aligned(root: Path, spoken: Mapping[str, str]) -> dict[str, Phones]:
     }
     if not complete and 0 < len(phones) < len(spoken):
         tell(
-            f"{root}: the sounds of {len(phones):,} of {len(spoken):,} recordings are learnt; the "
-            "others hold words that the English dictionary does not have, or cannot be followed"
+            f"{root}: {len(phones):,} of {len(spoken):,} recordings were aligned with their "
+            "phonemes; the others have words missing from the English dictionary, or do not match"
         )
     return phones
 
 
 @contextmanager
 def _alone(lock: Path) -> Iterator[None]:
-    """Wait until no other process is within; one that ends, however it does, is within no more."""
+    """Hold a lock, which is also released if the process dies."""
     with lock.open("wb") as file:
-        with suppress(ImportError, OSError):  # Windows, and disks of other machines: no waiting
+        with suppress(ImportError, OSError):  # no locks on Windows and some network disks
             import fcntl
 
             try:
                 fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                tell("waiting for another training that is finding the sounds of speech")
+                tell("waiting for another process that is aligning phonemes")
                 fcntl.flock(file, fcntl.LOCK_EX)
         yield
 
 
 def cut(phones: Phones, start: int, samples: int) -> Phones:
-    """Return the phones of a piece of a recording, int8 [samples / FRAME_SAMPLES].
+    """Return the phonemes of a piece of a recording, int8 [samples / FRAME_SAMPLES].
 
     Args:
-        phones: of the recording.
+        phones: phonemes of the recording.
         start: first sample of the piece.
-        samples: its length; what lies past the end of the recording is silence.
+        samples: its length; past the end of the recording there is silence.
     """
     frames = samples // FRAME_SAMPLES
     piece = phones[start // FRAME_SAMPLES :][:frames]
-    return np.pad(piece, (0, frames - len(piece)), constant_values=SILENCE)
+    return np.pad(piece, (0, frames - len(piece)), constant_values=SILENCE_PHONE)
 
 
 def _store(path: Path, found: Sequence[Phones | None]) -> None:
@@ -176,10 +174,10 @@ def _stored(path: Path, n: int) -> list[Phones | None] | None:
 def _align(
     root: Path, folders: Mapping[str, Sequence[str]], spoken: Mapping[str, str]
 ) -> Generator[tuple[str, list[Phones | None]], None, None]:
-    """Align in worker processes, for the aligner holds Python's lock.
+    """Align in worker processes, because the aligner holds Python's lock.
 
     Yields:
-        Each folder, as soon as all of it is done, and the phones of its recordings.
+        Each folder as soon as it is complete, and the phonemes of its recordings.
     """
     batches = [
         (folder, paths[i : i + _BATCH])
@@ -190,7 +188,7 @@ def _align(
         return
     found: dict[str, dict[str, Phones | None]] = {folder: {} for folder in folders}
     total = sum(map(len, folders.values()))
-    with Progress(total, "finding the sounds of speech", unit="recordings") as progress:
+    with Progress(total, "aligning phonemes", unit="recordings") as progress:
         work = share_out(
             range(len(batches)),
             lambda process, i: _ask(process, [[f"{root}/{p}", spoken[p]] for p in batches[i][1]]),
@@ -209,23 +207,14 @@ def _align(
 
 
 def _ask(process: subprocess.Popen[bytes], batch: list[list[str]]) -> list[Phones | None]:
-    assert process.stdin is not None and process.stdout is not None
-    with suppress(BrokenPipeError):  # A worker that died is seen below.
-        process.stdin.write(json.dumps(batch).encode() + b"\n")
-        process.stdin.flush()
-    line = process.stdout.readline()
-    if not line.endswith(b"\n"):
-        raise KwsError(
-            "A process that finds the sounds of speech ended without a word, perhaps for lack of "
-            f"memory. Received: exit status {process.wait()}. Close other programs and try again"
-        )
+    send_task(process, batch)
+    line = receive(process, hint="Close other programs and try again")
     return [None if one is None else np.array(one, np.int8) for one in json.loads(line)]
 
 
 def _serve() -> None:
     """The worker's side of `_ask`: a line of JSON in, a line of JSON out."""
-    answers: IO[bytes] = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # Whatever a library prints must not end up among the answers.
+    answers = take_stdout()
     aligner = Aligner()
     for line in sys.stdin:
         found = []
@@ -233,7 +222,7 @@ def _serve() -> None:
             try:
                 phones = aligner.align(read_audio(path), text)
             except KwsError:
-                phones = None  # Who cuts it says that it cannot be read.
+                phones = None  # Unreadable, which is reported when clips are read.
             found.append(None if phones is None else phones.tolist())
         with suppress(BrokenPipeError):  # The parent has gone, and stdin will end.
             answers.write(json.dumps(found).encode() + b"\n")
@@ -241,14 +230,14 @@ def _serve() -> None:
 
 
 class Aligner:
-    """Lays the sounds of a text along a recording of it.
+    """Aligns the phonemes of a text with a recording of it.
 
     Example:
         >>> Aligner().align(pcm, "turn the lights on")  # doctest: +SKIP
     """
 
     def __init__(self) -> None:
-        """Load dictionary and models, 0.2 s."""
+        """Load dictionary and models, which takes 0.2 s."""
         from pocketsphinx import Decoder, get_model_path
 
         models = Path(get_model_path()) / "en-us"
@@ -261,14 +250,14 @@ class Aligner:
         )
 
     def align(self, pcm: Pcm, text: str) -> Phones | None:
-        """Return the phones of a recording, one for every whole 10 ms.
+        """Return the phonemes of a recording, one for every whole 10 ms.
 
         Args:
             pcm: int16 [n] at 16 kHz.
-            text: what is said in it; case and punctuation do not matter.
+            text: its text; case and punctuation do not matter.
 
         Returns:
-            None where a word is not in the dictionary, or does not fit what is heard.
+            None if a word is not in the dictionary, or does not match the recording.
         """
         words = re.findall(r"[a-z']+", text.lower())
         if (
@@ -278,13 +267,13 @@ class Aligner:
         ):
             return None
         if re.search(r"[^\W\d_a-z]|\d", text.lower()):
-            return None  # a letter of another language, or a number, which may be read in many ways
+            return None  # a foreign letter, or a number, which can be read in several ways
         try:
             self._decoder.set_align_text(" ".join(words))
             self._hear(pcm)
             if self._decoder.hyp() is None:
                 return None
-            # A second time over it: the first finds the words, this one their sounds.
+            # The first pass finds the words, this one their phonemes.
             self._decoder.set_alignment()
             self._hear(pcm)
             alignment = self._decoder.get_alignment()
@@ -294,7 +283,7 @@ class Aligner:
         for word in alignment or ():
             for phone in word:
                 place = slice(phone.start, phone.start + phone.duration)
-                phones[place] = _POSITIONS.get(phone.name, SILENCE)
+                phones[place] = _POSITIONS.get(phone.name, SILENCE_PHONE)
         return phones
 
     def _hear(self, pcm: Pcm) -> None:

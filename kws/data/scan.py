@@ -1,7 +1,7 @@
-"""Look at a folder of ``<label>/<clip>``: which clips there are, by whom, and for which part.
+"""Scan a folder of ``<label>/<clip>`` for its clips, their speakers and their parts.
 
-Any folder works: WAV, FLAC, OGG, Opus or MP3, one folder for each label. What was found is kept in
-the cache folder, so that looking again at an unchanged folder takes milliseconds.
+Any folder works: WAV, FLAC, OGG, Opus or MP3, one folder for each label. The index is cached, so
+that scanning an unchanged folder again takes milliseconds.
 """
 
 from __future__ import annotations
@@ -43,46 +43,46 @@ from kws.system.files import atomic_write
 MINIMUM_SPEAKERS = 10
 """With fewer speakers than this, parts of 10 % of the speakers would often be empty."""
 MOST_OF_ONE = 0.5
-"""Nor should the hash of one name decide over more of the clips than this."""
+"""The hash of one name should not decide over a larger share of the clips than this."""
 
 _FORMAT = 3
 """Changes when the cached columns or the rules behind them change."""
 
 _RACY_S = 2.0
-"""A folder touched this recently may change again without a new time stamp: do not cache it."""
+"""A folder changed this recently may change again without a new time stamp: do not cache it."""
 
 
 def scan(root: str | os.PathLike[str], *, cached: bool = True) -> ClipIndex:
-    """Look at a folder of ``<label>/<clip>`` and return its index.
+    """Scan a folder of ``<label>/<clip>`` and return its index.
 
-    Hidden files, files that are no audio, and folders that begin with ``_`` are passed over,
-    except ``_silence_`` and ``_unknown_`` (labels like any other here) and ``_background_noise_``
-    (its recordings are in `ClipIndex.noise`).
+    Hidden files, files that are not audio, and folders that begin with ``_`` are skipped, except
+    ``_silence_`` and ``_unknown_`` (ordinary labels here) and ``_background_noise_`` (its
+    recordings are in `ClipIndex.noise`).
 
-    The parts: where ``validation_list.txt`` or ``testing_list.txt`` are in `root` and mention a
-    label, they decide for its clips; else the hash of the speaker does (`kws.data.split`). If the
-    clips left to the hash come from fewer than `MINIMUM_SPEAKERS` people, the clip's own name is
-    hashed instead, because a part would often be empty otherwise; so it is for a person who speaks
-    more than `MOST_OF_ONE` of them. Who is heard in ``_unknown_`` alone is not counted among
-    people, since `kws data add` names a speaker for every false alarm, nor is a synthesiser's
-    voice; the same rule holds among themselves, but that false alarms stay in training. A data set
-    that was fetched by a recipe with ``split = "testing"`` is for testing, all of it.
+    If ``validation_list.txt`` or ``testing_list.txt`` in `root` mention a label, they choose the
+    parts of its clips; otherwise the hash of the speaker does (`kws.data.split`). If the clips left
+    to the hash come from fewer than `MINIMUM_SPEAKERS` people, a part would often be empty, so each
+    clip's own name is hashed instead; the same applies to a person who speaks more than
+    `MOST_OF_ONE` of them. Speakers that occur only in ``_unknown_`` do not count as people, since
+    `kws data add` names a speaker for every false alarm; nor do a synthesiser's voices. Each of
+    these two groups follows the same rule separately, except that false alarms stay in training. A
+    data set fetched by a recipe with ``split = "testing"`` is entirely for testing.
 
     Args:
         root: the folder.
         cached: use and write the cache. It is renewed when the folder, a label folder or a list
-            has changed since.
+            has changed.
 
     Raises:
-        KwsError: no such folder, no label folders, no clips in them; a folder that holds
-            background noise needs no clips.
+        KwsError: no such folder, no label folders, or no clips in them; a folder with background
+            noise needs no clips.
     """
     folder = Path(root)
     if not folder.is_dir():
         what = "a file" if folder.exists() else "nothing there"
         raise KwsError(
             f"The data folder {folder} does not exist. Received: {what}. "
-            "Give a folder that holds one folder of clips for each label"
+            "Give a folder that contains one folder of clips for each label"
         )
     folder = folder.resolve()
     try:
@@ -90,7 +90,7 @@ def scan(root: str | os.PathLike[str], *, cached: bool = True) -> ClipIndex:
         noise = _noise(folder)
         if not labels and not noise:
             raise KwsError(
-                f"The data folder {folder} holds no label folders. Received: "
+                f"The data folder {folder} contains no label folders. Received: "
                 f"{_listing(folder)}. Put the clips in one folder for each label: "
                 "DIR/<label>/<clip>.wav"
             )
@@ -99,12 +99,12 @@ def scan(root: str | os.PathLike[str], *, cached: bool = True) -> ClipIndex:
         index = _scan(folder, labels)
     except PermissionError as error:
         raise KwsError(
-            f"The folder {error.filename} may not be read. Received: {error.strerror}. "
+            f"No permission to read the folder {error.filename}. Received: {error.strerror}. "
             "Change its permissions"
         ) from error
     if not len(index) and not noise:
         raise KwsError(
-            f"The data folder {folder} holds no clips. Received: {len(labels)} folders "
+            f"The data folder {folder} contains no clips. Received: {len(labels)} folders "
             f"({', '.join(labels[:3])}{', …' if len(labels) > 3 else ''}) without an audio file. "
             f"Put {', '.join(sorted(AUDIO_SUFFIXES))} files in them"
         )
@@ -127,7 +127,7 @@ def _is_clip(name: str) -> bool:
 
 
 def _look(root: Path) -> tuple[list[str], str, float]:
-    """Return the label folders, a fingerprint of all that matters, and the newest time stamp."""
+    """Return the label folders, a fingerprint of the folder, and its newest time stamp."""
     labels = []
     stamps: list[tuple[str, int, int]] = []
     with os.scandir(root) as entries:
@@ -222,13 +222,13 @@ def _scan(root: Path, labels: Sequence[str]) -> ClipIndex:
 
 
 def _by_clip(index: ClipIndex) -> tuple[bool, npt.NDArray[np.bool_]]:
-    """Return whether there are few people, and for which clips the speaker's hash will not do.
+    """Return whether there are few people, and the clips whose own names must be hashed.
 
-    Where there are no people, few voices count, or few false alarms.
+    Without people, voices decide whether there are few, and without voices false alarms.
     """
     special = [i for i, label in enumerate(index.labels) if label in (SILENCE, UNKNOWN)]
     of_words = ~np.isin(index.label_ids, special)
-    # People are people in all of their clips: one who says a word and something else is one.
+    # A speaker of any word counts as a person in all of their clips.
     known = np.isin(index.speaker_keys, index.speaker_keys[of_words])
     people, voices = ~index.generated & known, index.generated
     alarms = ~index.generated & ~known
@@ -243,7 +243,7 @@ def _by_clip(index: ClipIndex) -> tuple[bool, npt.NDArray[np.bool_]]:
             by_clip |= group
         elif counts.max() > MOST_OF_ONE * counts.sum():
             by_clip |= group & (index.speaker_keys == keys[counts.argmax()])
-    # False alarms are named so that they train (`kws.data.split.training_speaker`).
+    # False alarms are named so that they are trained on (`kws.data.split.training_speaker`).
     by_clip &= ~alarms | (index.splits != SPLITS.index(TRAINING))
     return few[:1] == [True], by_clip
 
@@ -265,7 +265,7 @@ def _cache_file(root: Path) -> Path:
 
 
 def _load(root: Path, fingerprint: str) -> ClipIndex | None:
-    # Whatever is wrong with a cached index, the remedy is to look again.
+    # If anything is wrong with a cached index, the folder is scanned again.
     try:
         with np.load(_cache_file(root), allow_pickle=False) as stored:
             head = json.loads(stored["head"].tobytes())
@@ -290,6 +290,6 @@ def _save(index: ClipIndex, fingerprint: str) -> None:
         "noise": [path.name for path in index.noise],
     }
     columns = {column: getattr(index, column) for column in _COLUMNS}
-    # The index is at hand anyway: a cache that cannot be written costs the next run a second.
+    # If the cache cannot be written, the next run only takes a second longer.
     with contextlib.suppress(OSError, KwsError), atomic_write(_cache_file(index.root)) as file:
         np.savez(file, head=np.frombuffer(json.dumps(head).encode(), np.uint8), **columns)

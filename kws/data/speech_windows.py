@@ -1,4 +1,4 @@
-"""Windows cut from recordings of running speech: examples of "none of the keywords"."""
+"""Windows cut from recordings of running speech, as examples of "none of the keywords"."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from kws.system.processes import in_threads
 from kws.system.progress import Progress, tell
 
 QUIET_DB = 25.0
-"""A window of speech this much below the loudest of its recording is a pause."""
+"""A window this much below the loudest of its recording counts as a pause."""
 QUIET_DBFS = -60.0
-"""So is a window whose RMS is below this."""
+"""So does a window whose RMS is below this."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -34,9 +34,9 @@ class SpeechWindows:
     """Clips cut from running speech."""
 
     pcm: Clips
-    """int16 [n, clip_samples], read-only and mapped into memory."""
+    """int16 [n, clip_samples], read-only and memory-mapped."""
     recordings: tuple[str, ...]
-    """What they were cut from: paths relative to its folder, sorted."""
+    """The recordings that they were cut from: paths relative to the folder, sorted."""
     recording_ids: npt.NDArray[np.int32]
     """Recording of each window, as a position in `recordings` [n]."""
     starts: npt.NDArray[np.int64]
@@ -69,18 +69,18 @@ def cut_speech(
 ) -> SpeechWindows:
     """Cut recordings of running speech into windows, as examples of "none of the keywords".
 
-    Where the folder has a ``transcripts.tsv`` (columns ``utterance``, the path without suffix, and
-    ``transcript``), only the recordings in it are used, and those in which a keyword, or what
-    sounds like it, may be spoken (`kws.data.forbidden`) are left out. Windows that hold a pause
-    are left out too: 25 dB below the loudest window of their recording, or below −60 dBFS.
+    If the folder has a ``transcripts.tsv`` (columns ``utterance``, the path without suffix, and
+    ``transcript``), only the recordings in it are used, except those that may contain a keyword or
+    a homophone of one (`kws.data.forbidden`). Windows that hold a pause are left out too: 25 dB
+    below the loudest window of their recording, or below −60 dBFS.
 
     Args:
-        folder: holds ``<speaker>/<recording>``; recordings directly in it are speakers of their
-            own, up to ``_nohash_`` in the name.
+        folder: holds ``<speaker>/<recording>``; a recording directly in it names its speaker, up to
+            ``_nohash_`` in its name.
         keywords: words and phrases that must not be spoken.
         clip_samples: length of a window.
-        hop_samples: from the start of a window to that of the next. Recordings shorter than a
-            window are padded with zeros.
+        hop_samples: distance between the starts of windows. Recordings shorter than a window are
+            padded with zeros.
         progress: show progress on stderr.
 
     Raises:
@@ -144,12 +144,12 @@ def _recordings(root: Path, keywords: Sequence[str]) -> list[str]:
         ]
     if not found:
         raise KwsError(
-            f"The folder of running speech {root} holds no recordings. Received: no audio file. "
+            f"The folder of running speech {root} contains no recordings. Received: no audio file. "
             "Put them in DIR/<speaker>/"
         )
     if not (root / TRANSCRIPTS).exists():
         if keywords:
-            tell(f"{root} has no {TRANSCRIPTS}: its recordings are taken to hold no keyword")
+            tell(f"{root} has no {TRANSCRIPTS}: its recordings are assumed to contain no keyword")
         return sorted(found)
     chosen = free_sentences(root, sorted(found), keywords)
     if not chosen:

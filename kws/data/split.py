@@ -1,10 +1,10 @@
-"""Which clips train, which validate and which test: decided by the speaker, for good.
+"""The split into training, validation and testing, decided permanently by the speaker.
 
 The rule is that of Speech Commands (P. Warden, "Speech Commands: A Dataset for Limited-Vocabulary
 Speech Recognition", arXiv 1804.03209, section 5.8, and the README of the archive): a hash of the
-file name up to ``_nohash_`` picks the part, so a speaker never stands on two sides, and a clip
-stays on its side when others are added. Where a data set comes with lists, the lists win; one that
-its recipe keeps for measuring is for testing, all of it.
+file name up to ``_nohash_`` picks the part, so a speaker is never in two parts, and a clip stays in
+its part when others are added. If a data set comes with lists, they take precedence; one that its
+recipe keeps for measuring is entirely for testing.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from pathlib import Path, PurePosixPath
 from kws.errors import KwsError
 
 TRAINING, VALIDATION, TESTING = SPLITS = ("training", "validation", "testing")
-"""The three parts; their positions here are the codes in `ClipIndex.splits`."""
+"""The three parts; `ClipIndex.splits` holds their positions here."""
 
 VALIDATION_PERCENT = 10.0
 TESTING_PERCENT = 10.0
 VALIDATION_LIST = "validation_list.txt"
 TESTING_LIST = "testing_list.txt"
 RECORD = ".kws_dataset.json"
-"""File in a fetched data set that says what it is and where it came from."""
+"""File in a fetched data set that records its name and source."""
 
 SYNTHESISER = "espeak-"
-"""What the names of speakers begin with that are a synthesiser's voices, no people."""
+"""Prefix of speakers that are a synthesiser's voices, not people."""
 
 _MAX_CLIPS = 2**27 - 1
 """The original's MAX_NUM_WAVS_PER_CLASS, "~134M"."""
 
 
 def speaker_of(name: str) -> str:
-    """Return the speaker: the file name up to ``_nohash_``, else without its suffix.
+    """Return the speaker: the file name up to ``_nohash_``, or else without its suffix.
 
     Args:
         name: file name, with or without folders.
@@ -47,16 +47,16 @@ def speaker_of(name: str) -> str:
 
 
 def recording_speaker(path: str) -> str:
-    """Return who speaks in a recording below ``<speaker>/``; one in no folder says so by its name.
+    """Return the speaker of a recording: its folder, or for one without a folder its name.
 
     Args:
-        path: relative to the folder that holds the speakers'.
+        path: relative to the folder of the speakers' folders.
     """
     return path.split("/")[0] if "/" in path else speaker_of(path)
 
 
 def hash_key(speaker: str) -> bytes:
-    """Return the 20 bytes of SHA-1 from which the speaker's part follows."""
+    """Return the SHA-1 (20 bytes) that decides the speaker's part."""
     return hashlib.sha1(speaker.encode("utf-8", "surrogateescape"), usedforsecurity=False).digest()
 
 
@@ -71,10 +71,10 @@ def split_of_key(key: bytes) -> str:
 
 
 def split_of(name: str) -> str:
-    """Return the part that the original's ``which_set`` gives a clip.
+    """Return the part of a clip, as the original's ``which_set`` does.
 
-    One difference: a name without ``_nohash_`` is hashed without its suffix, so that a clip
-    stays in its part when it is stored in another format. No clip of Speech Commands lacks it.
+    One difference: a name without ``_nohash_`` is hashed without its suffix, so that a clip stays
+    in its part when it is stored in another format. All clips of Speech Commands have the marker.
 
     Args:
         name: file name, with or without folders.
@@ -86,9 +86,9 @@ def split_of(name: str) -> str:
 
 
 def training_speaker(name: str) -> str:
-    """Return `name`, or it with the first number after it that falls to the training part.
+    """Return `name`, with a number appended if needed to put it in the training part.
 
-    For clips of what a model wrongly fired on: they are there to be learnt.
+    For clips of false activations, which are meant to be trained on.
     """
     speaker, turn = name, 0
     while split_of_key(hash_key(speaker)) != TRAINING:
@@ -101,8 +101,8 @@ def read_lists(root: Path) -> dict[str, str] | None:
     """Read ``validation_list.txt`` and ``testing_list.txt`` of a data folder.
 
     Returns:
-        Relative path without suffix → part, or None where there is neither file. Clips of a word
-        that the lists mention but do not name themselves are for training.
+        Relative path without suffix → part, or None if neither file exists. Clips that the lists
+        do not name are for training if the lists mention their word.
 
     Raises:
         KwsError: a list is not text.
@@ -114,12 +114,12 @@ def read_lists(root: Path) -> dict[str, str] | None:
             continue
         found = {} if found is None else found
         try:
-            # Some editors begin a file with a byte order mark, which is no part of the first name.
+            # Some editors write a byte order mark, which is not part of the first name.
             lines = path.read_text("utf-8-sig").splitlines()
         except UnicodeDecodeError as error:
             raise KwsError(
                 f"{path} is not a list of clips. Received: a file that is not UTF-8 text. "
-                "Write one <label>/<clip> for each line, or remove it"
+                "Write one <label>/<clip> per line, or remove it"
             ) from error
         for line in lines:
             if clip := line.strip().replace("\\", "/"):
@@ -131,11 +131,11 @@ def is_for_testing(root: Path) -> bool:
     """Whether the data set in this folder was fetched by a recipe with ``split = "testing"``."""
     try:
         record = json.loads((root / RECORD).read_text("utf-8"))
-    except (OSError, ValueError):  # not fetched, or somebody's own file
+    except (OSError, ValueError):  # not fetched, or another file
         return False
     return isinstance(record, dict) and record.get("split") == TESTING
 
 
 def list_key(path: str) -> str:
-    """Return how lists and clips are matched: without suffix, so a converted set still fits."""
+    """Return the key that matches lists and clips: without suffix, so converted sets match too."""
     return os.path.splitext(path)[0]  # noqa: PTH122 (a Path for each of 100,000 clips is slow)

@@ -1,4 +1,4 @@
-"""What is said in recordings of sentences, and which of them are free of the keywords."""
+"""Transcripts of recorded sentences, and which sentences are free of the keywords."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from kws.data.forbidden import Forbidden
 from kws.errors import KwsError
 
 TRANSCRIPTS = "transcripts.tsv"
-"""Name of the table in a folder of sentences."""
+"""Name of the transcript table in a folder of sentences."""
 
 
 def free_sentences(root: Path, paths: Iterable[str], keywords: Iterable[str]) -> list[str]:
-    """Return those recordings whose transcript holds none of the keywords, in the given order.
+    """Return the recordings whose transcript contains no keyword, in the given order.
 
     Args:
         root: holds `TRANSCRIPTS` with the columns ``utterance`` (path without suffix) and
             ``transcript``.
         paths: recordings relative to `root`; those without a transcript are left out.
-        keywords: see `kws.data.forbidden.Forbidden`.
+        keywords: as for `kws.data.forbidden.Forbidden`.
 
     Raises:
         KwsError: no table, or a damaged one.
@@ -28,7 +28,7 @@ def free_sentences(root: Path, paths: Iterable[str], keywords: Iterable[str]) ->
     table = root / TRANSCRIPTS
     if not table.is_file():
         raise KwsError(
-            f"{root} has no {TRANSCRIPTS}, so it is not known where a keyword is spoken. "
+            f"{root} has no {TRANSCRIPTS}, so it is unknown which recordings contain a keyword. "
             "Write one with the tab-separated columns utterance (path without suffix) and "
             "transcript"
         )
@@ -43,7 +43,7 @@ def free_sentences(root: Path, paths: Iterable[str], keywords: Iterable[str]) ->
 
 
 def utterance_of(recording: str) -> str:
-    """Return what a table of transcripts calls a recording: its path without the suffix."""
+    """Return a recording's name in a table of transcripts: its path without the suffix."""
     return Path(recording).with_suffix("").as_posix()
 
 
@@ -51,13 +51,13 @@ def read_transcripts(table: Path) -> dict[str, str]:
     """Read a table with the columns utterance and transcript.
 
     Returns:
-        Utterance (path without suffix) → what is said.
+        Utterance (path without suffix) → transcript.
 
     Raises:
-        KwsError: no text in UTF-8, or a column is missing.
+        KwsError: not UTF-8 text, or a column is missing.
     """
     try:
-        # Spreadsheets begin a file with a byte order mark.
+        # Spreadsheets write a byte order mark.
         with table.open(encoding="utf-8-sig", newline="") as file:
             rows = csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE)
             if not {"utterance", "transcript"} <= set(rows.fieldnames or ()):
@@ -67,4 +67,4 @@ def read_transcripts(table: Path) -> dict[str, str]:
                 )
             return {row["utterance"]: row["transcript"] or "" for row in rows}
     except (UnicodeDecodeError, csv.Error) as error:
-        raise KwsError(f"{table} is no table in UTF-8. Received: {error}. Repair it") from error
+        raise KwsError(f"{table} is not a table in UTF-8. Received: {error}. Repair it") from error

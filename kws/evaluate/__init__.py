@@ -1,1 +1,1 @@
-"""How well a model hears: on clips (`clips`) and on long recordings (`streams`)."""
+"""Evaluation of a model on clips (`clips`) and on long recordings (`streams`)."""

@@ -1,8 +1,8 @@
-"""How well a model hears clips, each with one answer, as they are and in noise.
+"""Evaluation on clips, without and with noise.
 
-`posteriors` defines what a network answers to a clip. With a softmax head the largest posterior is
-what was heard. With a sigmoid head the word was heard if its posterior reaches the
-threshold in the model file; everything else is ``_unknown_``.
+`posteriors` defines a network's posteriors for a clip. With a softmax head the label with the
+largest posterior is the answer. With a sigmoid head the word counts as detected if its posterior
+reaches the threshold in the model file; otherwise the answer is ``_unknown_``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ import numpy.typing as npt
 from kws.confidence import wilson_interval
 from kws.data.clips import NOISE_FOLDER, ClipIndex
 from kws.data.labels import LabelSet
-from kws.data.noise import SNRS_DB, Background, HeldOutNoise, check_ratios, held_out_noise
+from kws.data.noise import SNRS_DB, Background, Place, check_ratios, held_out_noise
 from kws.data.noise_recordings import HELD_OUT_SHARE
 from kws.data.scan import scan
 from kws.errors import KwsError, some
@@ -32,7 +32,7 @@ from kws.runtime import which_runtime
 from kws.wording import counted
 
 _MISTAKES = 20
-"""So many single clips are kept for a closer look."""
+"""Most single clips listed in an `Evaluation`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,69 +40,69 @@ class Confusion:
     """Clips of one folder that were all taken for the same wrong label."""
 
     word: str
-    """The folder: a label, or one of the words that count as ``_unknown_``."""
+    """The folder: a label, or a word that counts as ``_unknown_``."""
     label: str
-    """What should have been heard."""
+    """The right label."""
     heard: str
-    """What was heard instead."""
+    """The model's answer."""
     clips: int
-    """How many clips."""
+    """Number of clips."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mistake:
-    """One clip that was heard wrongly."""
+    """One clip with a wrong answer."""
 
     clip: str
-    """Its name, ``<folder>/<file>``, or ``#<position>`` where clips have no names."""
+    """Its name, ``<folder>/<file>``, or ``#<position>`` if clips have no names."""
     label: str
-    """What should have been heard."""
+    """The right label."""
     heard: str
-    """What was heard."""
+    """The model's answer."""
     score: float
-    """Posterior of what was heard, 0 to 1."""
+    """Posterior of that answer, 0 to 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """How a model did on labelled clips."""
+    """A model's result on labelled clips."""
 
     model: str
     """Name or file of the model."""
     runtime: str
-    """What ran it, for example ``ai-edge-litert 2.3.0``."""
+    """The runtime, for example ``ai-edge-litert 2.3.0``."""
     seconds: float
     """Time it took, in seconds."""
     labels: tuple[str, ...]
     """Names of the rows and columns of `confusion`."""
     confusion: tuple[tuple[int, ...], ...]
-    """Clips by what they are (rows) and what was heard (columns) [labels][labels]."""
+    """Number of clips by right label (rows) and answer (columns) [labels][labels]."""
     confusions: tuple[Confusion, ...] = ()
-    """What was taken for what, by folder, most frequent first."""
+    """Wrong answers by folder, most frequent first."""
     mistakes: tuple[Mistake, ...] = ()
-    """Single clips that were heard wrongly, the surest first; at most 20."""
+    """Single clips with wrong answers, the most confident first; at most 20."""
     unreadable: tuple[str, ...] = ()
-    """Clips that could not be read, one line each; they count nowhere."""
+    """Clips that could not be read, one line each; they are not counted."""
     notes: tuple[str, ...] = ()
-    """What else a reader should know: what was left out, what counted as ``_unknown_``."""
+    """Remarks, such as on folders left out or counted as ``_unknown_``."""
     snr_db: float | None = None
-    """Ratio of speech to the noise that was mixed in, in dB; None for the clips as they are."""
+    """Ratio of speech to the noise mixed in, in dB; None without noise."""
     in_noise: tuple[Evaluation, ...] = ()
-    """The same clips with noise mixed in, from the highest ratio to the lowest."""
+    """Results with noise mixed in, from the highest ratio to the lowest."""
 
     @property
     def clips(self) -> int:
-        """Clips that were heard."""
+        """Number of clips."""
         return sum(map(sum, self.confusion))
 
     @property
     def correct(self) -> int:
-        """Clips that were heard as what they are."""
+        """Clips with the right answer."""
         return sum(row[i] for i, row in enumerate(self.confusion))
 
     @property
     def accuracy(self) -> float:
-        """Share of clips heard as what they are, 0 to 1."""
+        """Share of clips with the right answer, 0 to 1."""
         return self.correct / self.clips
 
     @property
@@ -113,18 +113,18 @@ class Evaluation:
     def per_label(self) -> dict[str, dict[str, Any]]:
         """Return for each label its clips, correct ones, recall and precision.
 
-        Recall is None without clips of the label, precision where it was never heard.
+        Recall is None without clips of the label, precision if it was never the answer.
         """
         result = {}
         for i, label in enumerate(self.labels):
             clips = sum(self.confusion[i])
-            heard = sum(row[i] for row in self.confusion)
+            predicted = sum(row[i] for row in self.confusion)
             correct = self.confusion[i][i]
             result[label] = {
                 "clips": clips,
                 "correct": correct,
                 "recall": correct / clips if clips else None,
-                "precision": correct / heard if heard else None,
+                "precision": correct / predicted if predicted else None,
             }
         return result
 
@@ -173,10 +173,10 @@ def evaluate_arrays(
     Args:
         network: a model in stream or clip form.
         pcm: int16 [n, samples].
-        labels: what each clip is [n]: words, or positions in the card's labels with
+        labels: the word in each clip [n], or its position in the card's labels, with
             `kws.data.labels.NOT_THE_WORD` for anything else under a sigmoid head.
         names: a name for each clip [n], for the list of mistakes.
-        model: what to call the model; the card's name by default.
+        model: name of the model; by default that in the card.
 
     Raises:
         KwsError: no clips, arrays of different lengths, or a label that the model lacks.
@@ -209,15 +209,15 @@ def evaluate_posteriors(
     unreadable: Sequence[str] = (),
     notes: Sequence[str] = (),
 ) -> Evaluation:
-    """Evaluate answers that are already there, from whatever computed them.
+    """Evaluate posteriors that were computed before.
 
     Args:
-        posteriors: one answer for each clip [n, labels].
-        labels: what each clip is [n], as for `evaluate_arrays`.
+        posteriors: of each clip [n, labels].
+        labels: the word in each clip [n], as for `evaluate_arrays`.
         answers: the labels of the network's outputs.
-        threshold: from here on a sigmoid head has heard its word.
+        threshold: posterior at which a sigmoid head detects its word.
         names: a name for each clip [n], for the list of mistakes.
-        model, runtime, seconds, unreadable, notes: go into the result as they are.
+        model, runtime, seconds, unreadable, notes: copied into the result.
 
     Raises:
         KwsError: no clips, arrays of different lengths, or a label that the model lacks.
@@ -225,25 +225,25 @@ def evaluate_posteriors(
     scores = np.asarray(posteriors, np.float64)
     if scores.ndim != 2 or scores.shape != (len(labels), len(answers.labels)):
         raise KwsError(
-            f"Need one answer of {len(answers.labels)} posteriors for each label. "
+            f"Need {len(answers.labels)} posteriors for each clip. "
             f"Received: posteriors of shape {scores.shape}, {len(labels)} labels"
         )
     if not len(scores):
-        raise KwsError("There is no clip to evaluate on. Received: 0 clips")
+        raise KwsError("There are no clips to evaluate on. Received: 0 clips")
     if answers.head == "sigmoid":
         shown = (*answers.labels, UNKNOWN)
         scores = np.concatenate([scores, 1.0 - scores], axis=1)
-        heard = np.where(scores[:, 0] >= threshold, 0, 1)
+        predicted = np.where(scores[:, 0] >= threshold, 0, 1)
     else:
         shown = answers.labels
-        heard = scores.argmax(axis=1)
+        predicted = scores.argmax(axis=1)
     truth, words = _truth(labels, answers, shown)
 
     n = len(shown)
-    confusion = np.bincount(truth * n + heard, minlength=n * n).reshape(n, n)
-    wrong = np.flatnonzero(truth != heard)
-    counts = Counter((words[i], shown[truth[i]], shown[heard[i]]) for i in wrong)
-    certainty = scores[wrong, heard[wrong]]
+    confusion = np.bincount(truth * n + predicted, minlength=n * n).reshape(n, n)
+    wrong = np.flatnonzero(truth != predicted)
+    counts = Counter((words[i], shown[truth[i]], shown[predicted[i]]) for i in wrong)
+    certainty = scores[wrong, predicted[wrong]]
     surest = wrong[np.argsort(-certainty, kind="stable")[:_MISTAKES]]
     return Evaluation(
         model=model,
@@ -261,8 +261,8 @@ def evaluate_posteriors(
             Mistake(
                 clip=names[i] if names is not None else f"#{i}",
                 label=shown[truth[i]],
-                heard=shown[heard[i]],
-                score=round(float(scores[i, heard[i]]), 4),
+                heard=shown[predicted[i]],
+                score=round(float(scores[i, predicted[i]]), 4),
             )
             for i in surest
         ),
@@ -283,49 +283,41 @@ def evaluate_folder(
     snrs_db: Sequence[float] = SNRS_DB,
     seed: int = 0,
 ) -> Evaluation:
-    """Evaluate on a folder of ``<label>/<clip>``, with noise mixed in as well if there is some.
+    """Evaluate on a folder of ``<label>/<clip>``, and with noise mixed in if there is some.
 
-    Folders that are no label of the model count as ``_unknown_`` (and are left out where the model
-    has no such label); ``_background_noise_`` is passed over.
+    Folders that are not labels of the model count as ``_unknown_`` (or are left out if the model
+    has no such label); ``_background_noise_`` is skipped.
 
-    With noise, each clip hears a piece of its own, the same at every ratio (see `kws.data.noise`
-    for what the ratio is). Clips in ``_silence_`` hold no speech that a ratio could refer to and
-    are background themselves: they are heard as they are and count alike at every ratio, so that
-    all figures are of the same clips.
+    Each clip gets its own piece of noise, the same at every ratio (`kws.data.noise` defines the
+    ratio). Clips in ``_silence_`` contain no speech that a ratio could refer to: they get no noise
+    and count alike at every ratio, so that all figures are of the same clips.
 
     Args:
         model: a model file in stream or clip form, or the name of a pretrained one.
         folder: the folder.
-        limit: at most so many clips of each folder, evenly spread over their names.
+        limit: most clips of each folder, evenly spread over their names.
         workers: processes to use.
-        skip_bad: leave clips that cannot be read out of the figures (they are named in the
-            result) instead of failing.
+        skip_bad: leave out clips that cannot be read (the result names them) instead of failing.
         progress: report on stderr.
         noise: a folder of noise recordings, or a data set that has some. Only the end of each is
-            used, which training never hears (`kws.data.noise_recordings.split_noise`).
+            used, which training never uses (`kws.data.noise_recordings.split_noise`).
         snrs_db: ratios of speech to noise, in dB.
-        seed: each clip hears another piece of noise for another seed.
+        seed: of the choice of noise pieces.
 
     Raises:
         KwsError: no such model or folder, nothing to evaluate on, a clip that cannot be read,
-            noise that is too short or silent, or a ratio that is none.
+            noise that is too short or silent, or an invalid ratio.
     """
     start = time.perf_counter()
     card = load_model(model)
     answers = label_set(card)
     snrs = check_ratios(snrs_db) if noise is not None else ()
-    index, notes = _clips_to_hear(folder, answers, limit)
+    index, notes = _select_clips(folder, answers, limit)
     names, words = index.paths, index.words
     background, places = None, None
     if noise is not None:
-        rate, length = card.front_end.sample_rate_hz, card.front_end.n_samples(card.clip_frames)
-        held_out = held_out_noise(noise, length, sample_rate_hz=rate)
-        drawn = held_out.places(len(words), length, seed=seed)
-        places = [
-            None if word == SILENCE else place for word, place in zip(words, drawn, strict=True)
-        ]
-        background = Background(samples=held_out.samples, snrs_db=snrs)
-        notes += _about_noise(held_out, rate, words.count(SILENCE))
+        background, places, about_noise = _place_noise(card, words, noise, snrs, seed)
+        notes += about_noise
     posteriors, faults = file_posteriors(
         model,
         [str(index.root / name) for name in names],
@@ -338,7 +330,7 @@ def evaluate_folder(
     if unreadable and (not skip_bad or len(unreadable) == len(names)):
         raise KwsError(f"{len(unreadable)} of {len(names)} clips cannot be read: {unreadable[0]}")
     good = [i for i in range(len(names)) if i not in faults]
-    as_they_are, *in_noise = (
+    clean, *in_noise = (
         evaluate_posteriors(
             posteriors[good, version],
             [words[i] for i in good],
@@ -353,7 +345,7 @@ def evaluate_folder(
         for version in range(1 + len(snrs))
     )
     return replace(
-        as_they_are,
+        clean,
         seconds=time.perf_counter() - start,
         in_noise=tuple(
             replace(result, snr_db=snr) for result, snr in zip(in_noise, snrs, strict=True)
@@ -362,7 +354,7 @@ def evaluate_folder(
 
 
 def label_set(card: ModelCard) -> LabelSet:
-    """Return the labels that a model answers with."""
+    """Return the labels of a model's outputs."""
     return LabelSet(labels=card.labels, keywords=card.keywords, head=card.head)
 
 
@@ -375,7 +367,7 @@ def _truth(
     answers: LabelSet,
     shown: tuple[str, ...],
 ) -> tuple[npt.NDArray[np.intp], list[str]]:
-    """Return the row of each clip in the confusion matrix, and the word it is."""
+    """Return each clip's row in the confusion matrix, and its word."""
     given = np.asarray(labels)
     if np.issubdtype(given.dtype, np.integer):
         rows = given.astype(np.intp)
@@ -393,23 +385,23 @@ def _truth(
     return np.array([p if p >= 0 else len(shown) - 1 for p in positions], np.intp), words
 
 
-def _clips_to_hear(
+def _select_clips(
     folder: str | Path, answers: LabelSet, limit: int | None
 ) -> tuple[ClipIndex, list[str]]:
     """Return the clips of a folder to evaluate on, and notes about the others."""
-    # Not from the cache: figures must not rest on a listing that may be out of date.
+    # Not from the cache: the listing could be out of date.
     index = scan(folder, cached=False)
     of_model = {folded(label) for label in answers.labels}
     others = [word for word in index.labels if folded(word) not in of_model]
     if set(others) - {SILENCE, UNKNOWN} == set(index.labels):
         raise KwsError(
             f"No folder in {folder} is a label of this model. Received: {some(others)}; labels: "
-            f"{some(answers.labels)}. Give the folder that holds one folder for each label (other "
-            f"speech may be in one named {UNKNOWN})"
+            f"{some(answers.labels)}. Give the folder that contains one folder for each label "
+            f"(other speech may be in one named {UNKNOWN})"
         )
     notes = []
     if index.noise:
-        notes.append(f"{NOISE_FOLDER} is passed over: recordings of noise, not clips")
+        notes.append(f"{NOISE_FOLDER} is skipped: recordings of noise, not clips")
     if others and answers.head == "softmax" and UNKNOWN not in answers.labels:
         notes.append(f"left out, as this model has no {UNKNOWN}: {some(others)}")
         index = index.select(words=answers.labels)
@@ -419,26 +411,31 @@ def _clips_to_hear(
     if limit is not None:
         index = index.take(_spread(index.label_ids, limit))
     if not len(index):
-        raise KwsError(f"There is no clip to evaluate on in {folder}. Received: 0 clips")
+        raise KwsError(f"There are no clips to evaluate on in {folder}. Received: 0 clips")
     return index, notes
 
 
-def _about_noise(noise: HeldOutNoise, sample_rate_hz: int, silence: int) -> list[str]:
-    """Say what is mixed in, and what it is not mixed into."""
+def _place_noise(
+    card: ModelCard, words: Sequence[str], noise: str | Path, snrs_db: Sequence[float], seed: int
+) -> tuple[Background, list[Place | None], list[str]]:
+    """Return the noise, the piece of it for each clip (none for ``_silence_``), and notes."""
+    rate, length = card.front_end.sample_rate_hz, card.front_end.n_samples(card.clip_frames)
+    held_out = held_out_noise(noise, length, sample_rate_hz=rate)
+    drawn = held_out.places(len(words), length, seed=seed)
+    places = [None if word == SILENCE else place for word, place in zip(words, drawn, strict=True)]
     notes = [
         f"noise mixed in: the last {100 * HELD_OUT_SHARE:.0f} % of "
-        f"{counted(len(noise.ends), 'recording')}, "
-        f"{len(noise.samples) / sample_rate_hz:,.0f} s"
+        f"{counted(len(held_out.ends), 'recording')}, {len(held_out.samples) / rate:,.0f} s"
     ]
-    if noise.passed_over:
-        notes.append(f"noise passed over, too short or silent: {some(noise.passed_over)}")
-    if silence:
-        notes.append(f"no noise is mixed into {SILENCE}: its {silence:,} clips count as they are")
-    return notes
+    if held_out.skipped:
+        notes.append(f"noise skipped, too short or silent: {some(held_out.skipped)}")
+    if silence := words.count(SILENCE):
+        notes.append(f"no noise is mixed into the {counted(silence, 'clip')} in {SILENCE}")
+    return Background(samples=held_out.samples, snrs_db=tuple(snrs_db)), places, notes
 
 
 def _spread(label_ids: npt.NDArray[np.int32], limit: int) -> npt.NDArray[np.int64]:
-    """Return positions of at most `limit` clips of each label, evenly spread."""
+    """Return the positions of at most `limit` clips of each label, evenly spread."""
     chosen = []
     for label in np.unique(label_ids):
         at = np.flatnonzero(label_ids == label)

@@ -1,4 +1,4 @@
-"""How well a model hears long recordings: its events against the words that are spoken."""
+"""Evaluation on long recordings: a model's events against the words that are spoken."""
 
 from __future__ import annotations
 
@@ -11,19 +11,19 @@ from typing import Any
 from kws.data.label_file import SpokenWord
 from kws.model_file import ModelCard, load_model
 from kws.recordings.curve import Curve, trace_curves
-from kws.recordings.hear import Heard, hear
 from kws.recordings.matching import Matches, join_matches, match_events
-from kws.recordings.micro import version_of
+from kws.recordings.posteriors import RecordingPosteriors, run_recordings
 from kws.recordings.replay import Replay
+from kws.recordings.tflm_network import version_of
 from kws.recordings.truth import check_fits, own_words
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class RecordingResult:
-    """How a model did on one recording."""
+    """A model's result on one recording."""
 
-    heard: Heard
-    """What the network answered to it."""
+    recording: RecordingPosteriors
+    """The recording and the network's posteriors."""
     truth: tuple[SpokenWord, ...]
     """The keywords of the model that are spoken in it."""
     matches: Matches
@@ -40,24 +40,24 @@ class RecordingResult:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class StreamEvaluation:
-    """How a model did on long recordings."""
+    """A model's results on long recordings."""
 
     model: str
     """Name or file of the model."""
     runtime: str
-    """What ran it, for example ``ai-edge-litert 2.3.0``."""
+    """The runtime, for example ``ai-edge-litert 2.3.0``."""
     seconds: float
     """Time it took, in seconds."""
     card: ModelCard
-    """What the model says about itself."""
+    """The model card."""
     recordings: tuple[RecordingResult, ...]
     """Each recording, in the order given."""
     matches: Matches
-    """Words and events of all of them; times are those in their own recording."""
+    """Words and events of all recordings; times count from the start of each recording."""
     curves: Mapping[str, Curve]
-    """Misses over false accepts as the thresholds move, for ``all`` keywords and each."""
+    """Misses over false accepts as the thresholds change, for ``all`` keywords and for each."""
     notes: tuple[str, ...] = ()
-    """What else a reader should know: labelled words that are no keyword of this model."""
+    """Remarks, such as on labelled words that are not keywords of this model."""
 
     def to_json(self) -> dict[str, Any]:
         """Return the figures as a dictionary that `json` can write (without the posteriors)."""
@@ -65,10 +65,10 @@ class StreamEvaluation:
             "model": self.model,
             "runtime": self.runtime,
             "seconds": round(self.seconds, 3),
-            "recordings": [recording.heard.audio for recording in self.recordings],
+            "recordings": [result.recording.audio for result in self.recordings],
             **self.matches.to_json(),
             "curves": {
-                # The points of one curve are enough to draw; tables are there for all.
+                # Points for one curve only; its tables are there for every keyword.
                 name: curve.to_json(points=name == "all")
                 for name, curve in self.curves.items()
             },
@@ -84,37 +84,37 @@ def evaluate_streams(
     runtime: str = "litert",
     progress: bool = False,
 ) -> StreamEvaluation:
-    """Run a model over long recordings and match its events with what is said in them.
+    """Run a model over long recordings and match its events with the words spoken in them.
 
-    The audio is read in pieces; what is kept are the posteriors, 4 MB for an hour and 12 labels.
+    The audio is read in pieces; only the posteriors are kept, 4 MB for an hour and 12 labels.
 
     Args:
         model: a model file in stream form, or the name of a pretrained one.
-        recordings: each a file of any format that `kws.audio.files` reads, and the words spoken in
-            it. Words that are no keyword of the model are left out.
-        workers: processes to use, as far as there are recordings for them.
+        recordings: pairs of a file of any format that `kws.audio.files` reads and the words spoken
+            in it. Words that are not keywords of the model are left out.
+        workers: processes to use, at most one for each recording.
         runtime: ``"tflm"`` runs the network on TFLM's interpreter, as microcontrollers do.
         progress: report on stderr.
 
     Raises:
-        KwsError: no such model, file or runtime, or words that do not fit the model or recording.
+        KwsError: no such model, file or runtime, or words that do not match the model or recording.
     """
     start = time.perf_counter()
     card = load_model(model)
     paths = [audio for audio, _ in recordings]
     said = [list(truth) for _, truth in recordings]
     ours, notes = own_words(card, said)
-    heard = hear(model, paths, workers=workers, runtime=runtime, progress=progress)
-    for one, words in zip(heard, said, strict=True):
+    posteriors = run_recordings(model, paths, workers=workers, runtime=runtime, progress=progress)
+    for one, words in zip(posteriors, said, strict=True):
         check_fits(one, words)
-    replays = [Replay(card, one) for one in heard]
+    replays = [Replay(card, one) for one in posteriors]
     results = tuple(
         RecordingResult(
-            heard=one,
+            recording=one,
             truth=tuple(words),
             matches=match_events(words, replay.events(), duration_s=one.seconds),
         )
-        for one, replay, words in zip(heard, replays, ours, strict=True)
+        for one, replay, words in zip(posteriors, replays, ours, strict=True)
     )
     return StreamEvaluation(
         model=str(model),

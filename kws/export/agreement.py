@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kws.export.convert import Forms, windows
-from kws.export.twin import build_twin, import_tensorflow
+from kws.export.tf_keras_model import build_tf_keras, import_tensorflow
 from kws.runtime import open_interpreter
 from kws.train.trained import TrainedRun
 from kws.train.validation import accuracy_of, answers_of
@@ -26,20 +26,20 @@ class FormFigures:
     """One form of the network, compared with the float network in Keras."""
 
     form: str
-    """What it is, for people."""
+    """Its name, for display."""
     accuracy: float
-    """Of the clips' last steps, as in training (`kws.train.validation.accuracy_of`); 0 to 1."""
+    """At the clips' last steps, as in training (`kws.train.validation.accuracy_of`); 0 to 1."""
     largest_difference: float
-    """Largest difference of a posterior over all steps, 0 to 1."""
+    """Largest absolute difference of a posterior over all steps, 0 to 1."""
     mean_difference: float
     """Mean absolute difference of the posteriors over all steps."""
     answers_changed: int
-    """Clips that are answered otherwise than by Keras."""
+    """Clips whose answer differs from that of Keras."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class StreamFigures:
-    """The streaming form on one long stream, compared with Keras that hears all of it at once."""
+    """The stream form on one long stream, compared with Keras on all of it at once."""
 
     seconds: float
     """Length of the stream."""
@@ -48,7 +48,7 @@ class StreamFigures:
     mean_difference: float
     """Mean absolute difference of the posteriors."""
     answers_changed: float
-    """Share of the steps that are answered otherwise, 0 to 1."""
+    """Share of the steps with a different answer, 0 to 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,17 +62,17 @@ class Agreement:
     forms: tuple[FormFigures, ...]
     """The float network in Keras first, then the others."""
     whole_clip: str
-    """Why there is no stream form; empty where there is one."""
+    """Why there is no stream form; empty if there is one."""
     stream_clip_lsb: int | None
-    """Largest difference between stream and clip form in steps of the int8 output; None: float, or
-    no stream form."""
+    """Largest difference between stream and clip form in LSB of the int8 output; None for float,
+    or without a stream form."""
     stream_clip_difference: float | None
-    """The same as a difference of posteriors; None: no stream form."""
+    """The same as a difference of posteriors; None without a stream form."""
     stream: StreamFigures | None
-    """What becomes of small differences when the state is carried on for minutes; None: no stream
+    """How small differences develop when the state is carried on for minutes; None without a stream
     form."""
     changes: dict[str, int]
-    """Answers that the last form gives otherwise than Keras: ``"up → off"``: how often."""
+    """Answers of the last form that differ from Keras: ``"up → off"``: how often."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain dictionaries, lists, numbers and strings, as JSON gives them back."""
@@ -80,7 +80,7 @@ class Agreement:
 
     @property
     def stream_and_clip(self) -> str:
-        """Say how far the two forms are apart, or why there is one only."""
+        """The difference between the two forms, or why there is only one."""
         if self.stream_clip_difference is None:
             return f"clip form only: {self.whole_clip}"
         apart = f"{self.stream_clip_difference:.1g}"
@@ -89,7 +89,7 @@ class Agreement:
         return f"stream and clip form differ by {apart}"
 
     def lines(self) -> list[str]:
-        """Return a table for people."""
+        """Return the figures as a table."""
         width = max(len(f.form) for f in self.forms)
         head = f"{'':{width}}  accuracy  largest and mean difference  answers changed"
         lines = [f"on {self.clips:,} validation clips, {self.steps:,} steps", head]
@@ -110,7 +110,7 @@ class Agreement:
                 f"one stream of {stream.seconds:.0f} s without a reset: posteriors differ from "
                 f"Keras by {stream.largest_difference:.6f} at most, "
                 f"{stream.mean_difference:.6f} on average, "
-                f"{100 * stream.answers_changed:.2f} % of answers"
+                f"{100 * stream.answers_changed:.2f} % of answers change"
             )
         if self.changes:
             common = sorted(self.changes.items(), key=lambda change: (-change[1], change[0]))
@@ -134,19 +134,21 @@ def measure_agreement(
         run: what was trained.
         pcm: clips int16 [n, clip_samples].
         labels: their labels [n], see `kws.train.trained.validation_set`.
-        forms: clip form of the file to be, and stream form if it has one.
+        forms: the clip form, and the stream form if there is one.
         float_clip: the clip form in float32.
         quantised: whether `forms` are int8.
     """
     label_set = run.recipe.labels
     features = run.features(pcm)
-    twin = build_twin(run, frames=None, batch_size=None)
+    network = build_tf_keras(run, frames=None, batch_size=None)
     tf, _ = import_tensorflow()
-    # As a graph: step by step an LSTM takes ten times as long.
-    hear = tf.function(lambda x: twin(x, training=False), reduce_retracing=True, autograph=False)
+    # As a graph: executed eagerly, an LSTM takes ten times as long.
+    infer = tf.function(
+        lambda x: network(x, training=False), reduce_retracing=True, autograph=False
+    )
     keras = np.concatenate(
         [
-            np.asarray(hear(features[i : i + _KERAS_BATCH]))
+            np.asarray(infer(features[i : i + _KERAS_BATCH]))
             for i in range(0, len(features), _KERAS_BATCH)
         ]
     )
@@ -164,7 +166,7 @@ def measure_agreement(
         found[f"TFLite, {kind}, stream"] = stream
         apart = clip_steps.astype(np.float64) - stream_steps.astype(np.float64)
         lsb = float(np.abs(apart).max())
-        long_figures = _long_stream(run, pcm, hear, forms.stream)
+        long_figures = _long_stream(run, pcm, infer, forms.stream)
 
     answers = {name: answers_of(p[:, -1]) for name, p in found.items()}
     ours, theirs = answers["Keras, float32"], answers[list(found)[-1]]
@@ -194,13 +196,13 @@ def measure_agreement(
 
 
 def _long_stream(
-    run: TrainedRun, pcm: NDArray[np.int16], hear: Any, content: bytes
+    run: TrainedRun, pcm: NDArray[np.int16], infer: Any, content: bytes
 ) -> StreamFigures:
     """Join some of the clips and run the stream form over them without a reset."""
     recipe = run.recipe
     chosen = np.random.default_rng(0).permutation(len(pcm))[:STREAM_CLIPS]
     speech = run.features(pcm[chosen].reshape(-1))
-    expected = np.asarray(hear(speech[np.newaxis]))[0]
+    expected = np.asarray(infer(speech[np.newaxis]))[0]
     steps = windows(speech, recipe.receptive_field_frames, recipe.stride_frames)
     received = run_form(content, steps[np.newaxis, :, 0])[0][0]
     apart = np.abs(received - expected)
@@ -222,8 +224,8 @@ def run_form(
         inputs: normalised features [sequences, invocations, frames, n_features].
 
     Returns:
-        Posteriors float32 [sequences, steps, n_labels], the same as the output tensor holds them,
-        and the output's scale (1 for a float one).
+        Posteriors float32 [sequences, steps, n_labels], the same values in the type of the output
+        tensor, and the output's scale (1 for float).
     """
     interpreter = open_interpreter(content)
     source = interpreter.get_input_details()[0]
@@ -244,7 +246,7 @@ def run_form(
 
 
 def quantise(x: NDArray[np.float32], details: dict[str, Any]) -> NDArray[np.generic]:
-    """Return normalised features as the input tensor with these details takes them."""
+    """Return normalised features in the type of the input tensor with these details."""
     if np.dtype(details["dtype"]) != np.int8:
         return x
     scale, zero_point = details["quantization"]

@@ -2,31 +2,31 @@
 
 How an int8 file gets its ranges
 --------------------------------
-The streaming form is calibrated by what it will meet: the windows of one long stretch of speech
-(hundreds of training clips joined), one step after the other. The converter's calibrator runs them
-in one interpreter and never resets it, so the LSTM's state is carried on and every range is that
-of a network in the middle of a stream. The clip form is then converted for its shapes only, and
-takes over all scales, zero points, weights and biases of the streaming form, so that the two
-compute the same numbers.
+The stream form is calibrated on realistic input: the windows of one long stretch of speech
+(hundreds of training clips joined), step by step. The converter's calibrator runs them in one
+interpreter and never resets it, so the LSTM's state is carried on and every range is that of a
+network in the middle of a stream. The clip form is then converted only for its shapes, and takes
+over all scales, zero points, weights and biases of the stream form, so that the two compute the
+same numbers.
 
-Calibrating a longer form instead and handing its ranges to the streaming form would be less safe:
-the calibrator sees the cell state only where an invocation ends, so on clips that end in silence it
-misses what the state was during the word. With one step for each invocation it sees all. What
-that is worth, measured on 1,500 validation clips of Speech Commands with a network whose cell state
-reaches ±10: room for ±1 only costs 1.7 points of accuracy, room for ±32 nothing (it has 16 bits).
-Calibrating lone first steps, from zero state, costs 0.4 points and makes single posteriors wrong
-by 0.5; with the ranges of a stream no posterior is off by more than 0.08.
+Calibrating a longer form and transferring its ranges to the stream form would be less safe: the
+calibrator sees the cell state only at the end of an invocation, so on clips that end in silence it
+misses the state during the word. With one step per invocation it sees every state. The effect,
+measured on 1,500 validation clips of Speech Commands with a network whose cell state reaches ±10: a
+range of only ±1 costs 1.7 points of accuracy, a range of ±32 nothing (it has 16 bits). Calibrating
+single first steps, from zero state, costs 0.4 points and makes some posteriors wrong by 0.5; with
+the ranges of a stream no posterior is off by more than 0.08.
 
-The input's range leaves out one feature in 10,000 at either end, which is taken for the last value
-inside: these few, where two clips are joined, would make all steps a quarter coarser. Of four
-networks (conv_lstm_s and conv_lstm_m, two each) the mean difference between the posteriors in
-float and in int8 fell by 5 to 8 %, and accuracy rose by 0.08 points in the mean, on 3,534 clips.
+The input range is clipped so that one feature in 10,000 at either end is outside: these few, where
+two clips are joined, would make all steps a quarter coarser. For four networks (conv_lstm_s and
+conv_lstm_m, two each) this reduced the mean difference between float and int8 posteriors by 5 to
+8 %, and raised accuracy by 0.08 points on average, on 3,534 clips.
 
-A network that takes whole clips has no stream; it is calibrated by clips, one after the other.
+A network that takes whole clips has no stream; it is calibrated on clips, one after the other.
 
-The operator that a Keras LSTM becomes holds the cell state within ±10, in float files too, which
-Keras does not. The output is that of tanh, which is 1 there, so that all it does is to forget a
-little sooner; `kws.export.agreement` measures it on a long stream.
+The operator that a Keras LSTM becomes limits the cell state to ±10, even in float files; Keras does
+not. Since the output is the state's tanh, which is 1 there, the only effect is that it forgets a
+little sooner; `kws.export.agreement` measures this on a long stream.
 """
 
 from __future__ import annotations
@@ -40,26 +40,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kws.errors import KwsError
-from kws.export.twin import build_twin, import_tensorflow
+from kws.export.tf_keras_model import build_tf_keras, import_tensorflow
 from kws.system.native import heed_interrupts, quiet_stderr
 from kws.train.trained import TrainedRun
 from kws.wording import byte_size
 
 TEMPORARY_BYTES = 32_000_000
-"""Free space asked of the folder for temporary files."""
+"""Free space required in the folder for temporary files."""
 OUTER_TAIL = 1e-4
-"""Share of the features at either end that int8 input need not tell apart."""
+"""Share of the features at either end that the int8 input range leaves out."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Forms:
-    """The same network for inputs of two lengths, as .tflite contents without a card."""
+    """The same network for two lengths of input, as .tflite contents without a card."""
 
     stream: bytes | None
     """One step: [1, R, n_features] → [1, 1, n_labels], state carried from invoke to invoke; None
     for a network that takes whole clips."""
     clip: bytes
     """A whole clip: [1, clip_frames, n_features] → [1, steps, n_labels]."""
+
+    def content(self, form: str) -> bytes:
+        """Return the form of this name, ``"stream"`` or ``"clip"``; it must exist."""
+        content = self.stream if form == "stream" else self.clip
+        assert content is not None
+        return content
 
 
 def convert_float(run: TrainedRun) -> Forms:
@@ -75,7 +81,7 @@ def convert_float(run: TrainedRun) -> Forms:
 
 
 def convert_float_clip(run: TrainedRun) -> bytes:
-    """Convert the clip form alone to float32; raises as `convert_float` does."""
+    """Convert only the clip form to float32; raises as `convert_float` does."""
     return _convert(run, run.recipe.clip_frames, None)
 
 
@@ -84,11 +90,11 @@ def convert_int8(run: TrainedRun, calibration: NDArray[np.int16]) -> Forms:
 
     Args:
         run: what was trained.
-        calibration: clips int16 [n, clip_samples] of training speakers, background among them.
+        calibration: clips int16 [n, clip_samples] of training speakers, including background.
 
     Raises:
-        KwsError: the weights do not fit the recipe, the converter failed, or its graphs are not
-            what they should be (alike in both forms, fused LSTMs, no operator that is not int8).
+        KwsError: the weights do not fit the recipe, the converter failed, or its graphs are not as
+            expected (the same in both forms, fused LSTMs, only int8 operators).
     """
     import_tensorflow()
     from kws.export.graph import Graph, copy_quantisation, mend_lstms
@@ -111,13 +117,13 @@ def convert_int8(run: TrainedRun, calibration: NDArray[np.int16]) -> Forms:
 
 
 def without_outliers(features: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Hold the values of the outer tails at their beginning.
+    """Clip the outer tails of the values.
 
     Args:
         features: of any shape.
 
     Returns:
-        The same shape; no value is below the `OUTER_TAIL` quantile or above the one from the top.
+        The same shape, clipped to the quantiles `OUTER_TAIL` and 1 - `OUTER_TAIL`.
     """
     least, greatest = np.quantile(features, [OUTER_TAIL, 1 - OUTER_TAIL]).astype(features.dtype)
     return np.clip(features, least, greatest)
@@ -139,7 +145,7 @@ def windows(features: NDArray[np.float32], frames: int, stride: int) -> NDArray[
 
 
 def _check_temporary_folder() -> None:
-    """Refuse to begin where TensorFlow would crash: it keeps the network there meanwhile."""
+    """Refuse to start if TensorFlow would crash: it stores the network there meanwhile."""
     folder = tempfile.gettempdir()
     free = shutil.disk_usage(folder).free
     if free < TEMPORARY_BYTES:
@@ -164,18 +170,18 @@ def _convert(run: TrainedRun, frames: int, samples: NDArray[np.float32] | None) 
 
     try:
         with quiet_stderr(), heed_interrupts():
-            twin = build_twin(run, frames=frames)
+            network = build_tf_keras(run, frames=frames)
             # A concrete function of fixed shape: from a Keras model the converter takes another
-            # way, which leaves the LSTM in pieces.
+            # path, which does not fuse the LSTM.
             function = tf.function(
-                lambda x: twin(x, training=False),
+                lambda x: network(x, training=False),
                 input_signature=[tf.TensorSpec(shape, tf.float32, name="features")],
                 autograph=False,
             ).get_concrete_function()
-            # The converter saves the object that owns the variables. A bare one takes a third of
-            # the time of a Keras model, which would trace every layer anew.
+            # The converter saves the object that owns the variables. A plain module takes a third
+            # of the time of a Keras model, which would trace every layer again.
             owner = tf.Module()
-            owner.owned = twin.variables
+            owner.owned = network.variables
             converter = tf.lite.TFLiteConverter.from_concrete_functions([function], owner)
             if samples is not None:
                 converter.optimizations = [tf.lite.Optimize.DEFAULT]
@@ -186,11 +192,11 @@ def _convert(run: TrainedRun, frames: int, samples: NDArray[np.float32] | None) 
             content = bytes(converter.convert())
     except (KwsError, OSError, MemoryError):
         raise
-    except Exception as error:  # the converter raises many types, some of them its own
+    except Exception as error:  # the converter raises many types
         reason = str(error).strip().splitlines() or [type(error).__name__]
         raise KwsError(
             f"TensorFlow {tf.__version__} could not convert the network: {reason[0][:300]}. "
-            "Use tensorflow and tf-keras as pip install 'kws[train]' chooses them"
+            "Use the versions of tensorflow and tf-keras that pip install 'kws[train]' chooses"
         ) from error
     graph = Graph(content)
     graph.clear_unused()

@@ -1,7 +1,7 @@
-"""What export reads and overwrites inside a .tflite: operators, quantisation, constants, work.
+"""What export reads and overwrites inside a .tflite: operators, quantisation, constants, MACs.
 
-Everything is done in place on the converter's own bytes, for nothing ever changes its length: what
-is not overwritten is exactly what the converter wrote, its alignment included.
+Everything is done in place on the converter's own bytes, since nothing changes in length: all that
+is not overwritten, including the alignment, stays exactly as the converter wrote it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _BYTES = {_TYPES.BOOL: 1, _TYPES.INT8: 1, _TYPES.UINT8: 1, _TYPES.INT16: 2, _TYP
 _BYTES |= {_TYPES.FLOAT32: 4, _TYPES.INT64: 8}
 _ABSENT = -1
 CELL_LIMIT = 10.0
-"""The operator that a Keras LSTM becomes holds the cell state within ± this."""
+"""The operator that a Keras LSTM becomes limits the cell state to ± this."""
 # Slots of the LSTM operator, from the TFLite operator specification.
 _LSTM_WEIGHTS = range(1, 9)
 _LSTM_HIDDEN_STATE = 18
@@ -34,7 +34,7 @@ _LSTM_HIDDEN = 4  # among the intermediates: o * tanh(c), before a projection if
 
 @dataclass(frozen=True, kw_only=True)
 class Operator:
-    """One operator of the graph; numbers are those of tensors, -1 where a slot is empty."""
+    """One operator of the graph; tensors are given by number, -1 for an empty slot."""
 
     name: str
     """As in TFLite's schema, for example ``CONV_2D``."""
@@ -43,11 +43,11 @@ class Operator:
     outputs: tuple[int, ...]
     """Results."""
     intermediates: tuple[int, ...]
-    """Inner values that have a quantisation of their own."""
+    """Internal values with their own quantisation."""
 
 
 class Graph:
-    """The only subgraph of a .tflite; its arrays are views into `content` and can be written.
+    """The only subgraph of a .tflite; its arrays are writable views into `content`.
 
     Args:
         content: a model as the TFLite converter returns it; it is copied.
@@ -65,12 +65,12 @@ class Graph:
 
     @property
     def operators(self) -> list[Operator]:
-        """All operators in the order in which they run."""
+        """All operators in order of execution."""
         return [_operator(self._model, self._graph.Operators(i)) for i in range(self.n_operators)]
 
     @property
     def n_operators(self) -> int:
-        """How many operators there are."""
+        """The number of operators."""
         return int(self._graph.OperatorsLength())
 
     @property
@@ -97,7 +97,7 @@ class Graph:
         return int(self._graph.Tensors(tensor).Type())
 
     def size_bytes(self, tensor: int) -> int:
-        """Return how much memory a tensor's values take."""
+        """Return the memory that a tensor's values take."""
         return math.prod(self.shape(tensor)) * _BYTES[self.type(tensor)]
 
     def is_state(self, tensor: int) -> bool:
@@ -105,24 +105,24 @@ class Graph:
         return bool(self._graph.Tensors(tensor).IsVariable())
 
     def scales(self, tensor: int) -> NDArray[np.float32] | None:
-        """Return a view of the scales: one, or one for each output channel; None in a float one."""
+        """Return a view of the scales: one, or one per output channel; None for a float tensor."""
         q = self._graph.Tensors(tensor).Quantization()
         return None if q is None or q.ScaleIsNone() else q.ScaleAsNumpy()
 
     def zero_points(self, tensor: int) -> NDArray[np.int64] | None:
-        """Return a view of the zero points, of the length of the scales."""
+        """Return a view of the zero points, as many as scales."""
         q = self._graph.Tensors(tensor).Quantization()
         return None if q is None or q.ZeroPointIsNone() else q.ZeroPointAsNumpy()
 
     def data(self, tensor: int) -> NDArray[np.uint8] | None:
-        """Return a view of a constant's bytes; None for what is computed."""
+        """Return a view of a constant's bytes; None for a computed tensor."""
         buffer = self._model.Buffers(self._graph.Tensors(tensor).Buffer())
         return None if buffer.DataIsNone() else buffer.DataAsNumpy()
 
     def clear_unused(self) -> None:
-        """Set to zero what no tensor refers to.
+        """Zero all buffers that no tensor refers to.
 
-        The converter leaves two buffers for the LSTM's states, with whatever stood in memory.
+        The converter leaves two buffers for the LSTM's states, with uninitialised contents.
         """
         tensors = [self._graph.Tensors(i).Buffer() for i in range(self._graph.TensorsLength())]
         extras = [self._model.Metadata(i).Buffer() for i in range(self._model.MetadataLength())]
@@ -132,7 +132,7 @@ class Graph:
                 buffer.DataAsNumpy()[:] = 0
 
     def buffer(self, tensor: int) -> int:
-        """Return the number of the buffer that holds a tensor's constant; equal ones share it."""
+        """Return the number of the buffer with a tensor's constant; equal constants share one."""
         return int(self._graph.Tensors(tensor).Buffer())
 
 
@@ -152,18 +152,18 @@ def _numbers(array: Any) -> tuple[int, ...]:
 
 
 def copy_quantisation(source: Graph, target: Graph) -> None:
-    """Give `target` every scale, zero point, weight and bias of `source`.
+    """Copy every scale, zero point, weight and bias of `source` to `target`.
 
-    The two must be the same network for inputs of different length. Operators are paired in the
-    order in which they run and tensors by the slot they fill, for names are the converter's whim.
-    Constants without quantisation are shapes, and stay as they are in `target`.
+    The two must be the same network for inputs of different length. Operators are paired in order
+    of execution and tensors by the slot they fill, since names are arbitrary. Constants without
+    quantisation are shapes, and are left as they are in `target`.
 
     Raises:
         KwsError: the two graphs do not correspond one to one.
     """
     pairs = dict(_pairs(source, target))
     if len(set(pairs.values())) != len(pairs):
-        raise _differ("a tensor that is one in one form is several in the other")
+        raise _differ("one tensor in one form corresponds to several in the other")
     written: dict[int, NDArray[np.uint8]] = {}
     for t, s in pairs.items():
         scales, new_scales = target.scales(t), source.scales(s)
@@ -190,7 +190,7 @@ def copy_quantisation(source: Graph, target: Graph) -> None:
 
 
 def _pairs(source: Graph, target: Graph) -> Iterator[tuple[int, int]]:
-    """Pair target and source tensors, each pair once or several times."""
+    """Yield pairs of a target and a source tensor, some of them repeatedly."""
     ours, theirs = target.operators, source.operators
     if [o.name for o in ours] != [o.name for o in theirs]:
         raise _differ(
@@ -205,28 +205,28 @@ def _pairs(source: Graph, target: Graph) -> Iterator[tuple[int, int]]:
             raise _differ("an operator has more inputs or outputs in one form")
         for t, s in zip(a_slots, b_slots, strict=True):
             if (t == _ABSENT) != (s == _ABSENT) or known.setdefault(t, s) != s:
-                raise _differ("operators are connected in another way")
+                raise _differ("operators are connected differently")
             if t != _ABSENT:
                 yield t, s
 
 
 def _differ(how: str) -> KwsError:
     return KwsError(
-        f"The converter made different graphs of the streaming and the clip form: {how}. "
+        f"The converter made different graphs of the stream and the clip form: {how}. "
         "Use the TensorFlow version that pip install 'kws[train]' chooses, and report this"
     )
 
 
 def mend_lstms(graph: Graph, *, whole_clip: bool = False) -> None:
-    """Put right what the converter's calibration gets wrong about quantised LSTMs, and check them.
+    """Correct what the converter's calibration gets wrong about quantised LSTMs, and check them.
 
     Without a projection the kernel writes o * tanh(c) with the quantisation of one of the
     operator's intermediates and reads it as the hidden state and output. The converter measures
-    the intermediate by itself and does not make its range include zero, so that the two differ
-    when no output ever comes near zero; the kernel is then wrong by the ratio of the scales.
+    the intermediate separately and does not make its range include zero, so the two differ if no
+    output ever comes near zero; the kernel is then wrong by the ratio of the scales.
 
-    Of a network that takes whole clips the calibrator sees the cell state at the end of each clip
-    only. There it gets room for all that the operator lets it hold (`CELL_LIMIT`).
+    In a network that takes whole clips the calibrator sees the cell state only at the end of each
+    clip. There the range is set to all that the operator allows (`CELL_LIMIT`).
 
     Raises:
         KwsError: an LSTM operator that is not quantised as kernels expect.
@@ -240,42 +240,43 @@ def _mend_lstm(graph: Graph, op: Operator, whole_clip: bool) -> None:
     cell_scale = graph.scales(op.inputs[_LSTM_CELL_STATE])
     if scale is None or zero is None or cell_scale is None or len(op.intermediates) <= _LSTM_HIDDEN:
         raise KwsError(
-            "The converter left the LSTM in float. Received: an LSTM without scales. Use "
-            "tensorflow as pip install 'kws[train]' chooses it"
+            "The converter left the LSTM in float. Received: an LSTM without scales. Use the "
+            "TensorFlow version that pip install 'kws[train]' chooses"
         )
     for tensor in (op.inputs[_LSTM_HIDDEN_STATE], op.intermediates[_LSTM_HIDDEN]):
         other_scale, other_zero = graph.scales(tensor), graph.zero_points(tensor)
         if other_scale is None or other_zero is None:
             raise KwsError(
                 "The converter left a part of the LSTM without a scale. Received: "
-                f"{graph.name(tensor)}. Use tensorflow as pip install 'kws[train]' chooses it"
+                f"{graph.name(tensor)}. Use the TensorFlow version that pip install 'kws[train]' "
+                "chooses"
             )
         other_scale[:] = scale
         other_zero[:] = zero
     if whole_clip:
         cell_scale[:] = 2 ** math.ceil(math.log2(CELL_LIMIT)) / 32768
-    # Kernels shift by the exponent of the 16-bit cell state's scale, within these limits. Beyond
-    # the upper one it cannot come (`CELL_LIMIT`).
+    # Kernels shift by the exponent of the 16-bit cell state's scale, within these limits. The upper
+    # one cannot be exceeded (`CELL_LIMIT`).
     if math.frexp(float(cell_scale[0]))[0] != 0.5 or not 2**-24 <= cell_scale[0] <= 2**-9:
         raise KwsError(
-            "The LSTM hears nothing: its cell state hardly moves on training clips. Received: a "
-            f"range of ±{32768 * float(cell_scale[0]):.2g}. Train again with a lower learning_rate "
-            "or weight_decay"
+            "The LSTM has learnt nothing: its cell state hardly moves on training clips. Received: "
+            f"a range of ±{32768 * float(cell_scale[0]):.2g}. Train again with a lower "
+            "learning_rate or weight_decay"
         )
 
 
 def lstms(graph: Graph) -> list[Operator]:
-    """Return the LSTM operators in the order in which they run.
+    """Return the LSTM operators in order of execution.
 
-    An LSTM that the converter does not fuse into one is a loop, which `Graph` refuses.
+    An LSTM that the converter does not fuse into one operator is a loop, which `Graph` refuses.
     """
     return [op for op in graph.operators if op.name == LSTM]
 
 
 def live_bytes(graph: Graph) -> int:
-    """Return the largest sum of the sizes of tensors that are alive at one time, states included.
+    """Return the largest total size of the tensors alive at one time, states included.
 
-    An interpreter needs that for its tensors at least, and some more for itself.
+    An interpreter needs at least that for its tensors, and some more for itself.
     """
     operators = graph.operators
     born = dict.fromkeys(graph.inputs, 0)
@@ -298,8 +299,8 @@ def live_bytes(graph: Graph) -> int:
 def macs(graph: Graph) -> int:
     """Return the multiply-accumulates of one invocation.
 
-    Those of convolutions, dense layers, the LSTM's matrices and products of two matrices; the few
-    for activations, sums, averages and other element-wise work are not counted, as is usual.
+    Those of convolutions, dense layers, the LSTM's matrices and products of two matrices; as usual,
+    activations, sums, averages and other element-wise operations are not counted.
     """
     total = 0
     for op in graph.operators:
@@ -309,7 +310,7 @@ def macs(graph: Graph) -> int:
         if op.name in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"):
             total += weights[1] * positions
         elif op.name == "BATCH_MATMUL":
-            # Attention: both sides are computed. Its options may turn one of them round, so the
+            # Attention: both factors are computed. Its options may transpose one of them, so the
             # length summed over is what the first holds for each row of the result.
             total += math.prod(out) * (weights[0] // positions)
         elif op.name == LSTM:

@@ -1,8 +1,7 @@
-"""The weights of a finished model, read back so that training can go on from them or learn from it.
+"""Reads the weights of a finished model, to start training from them or to learn from it.
 
-A run's folder has them in float. A .tflite has them in int8 with a scale for each channel, half a
-step off at most: as a start for training, or as a teacher, that is as good, and it is the file that
-everybody has.
+The folder of a run has them in float. A .tflite has them in int8 with a scale per channel, at most
+half a step off: as a start for training, or as a teacher, that is as good, and easier to come by.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 from kws.audio.samples import SAMPLE_RATE_HZ
 from kws.data.labels import LabelSet
 from kws.errors import KwsError, require
-from kws.export.twin import fold
+from kws.export.tf_keras_model import fold
 from kws.model_file.card import ModelCard, load_model_bytes, pretrained_models
 from kws.recipe import DataConfig, ModelConfig, TrainingRecipe
 from kws.train.start import Start
@@ -32,11 +31,11 @@ _RECURRENT_WEIGHTS = range(5, 9)
 _BIASES = range(12, 16)
 
 
-def recover_start(path_or_name: str | Path) -> Start:
-    """Read the weights of a run's folder, a .tflite of this kit, or a pretrained model.
+def load_start(path_or_name: str | Path) -> Start:
+    """Load a network to start from: a run's folder, a .tflite of this kit, or a pretrained model.
 
     Raises:
-        KwsError: no such model, or one that is not of the form of `conv_lstm`.
+        KwsError: no such model, or a file that does not hold a `conv_lstm`.
     """
     if _is_folder(path_or_name):
         run = load_run(path_or_name)
@@ -61,11 +60,11 @@ def recover_start(path_or_name: str | Path) -> Start:
     )
 
 
-def recover_teacher(path_or_name: str | Path) -> TrainedRun:
-    """Read a network to learn from: a run's folder, a .tflite of this kit, or a pretrained model.
+def load_teacher(path_or_name: str | Path) -> TrainedRun:
+    """Load a network to learn from: a run's folder, a .tflite of this kit, or a pretrained model.
 
     Raises:
-        KwsError: no such model, or a file that is not of the form of `conv_lstm`.
+        KwsError: no such model, or a file that does not hold a `conv_lstm`.
     """
     if _is_folder(path_or_name):
         return load_run(path_or_name)
@@ -85,16 +84,16 @@ def recover_teacher(path_or_name: str | Path) -> TrainedRun:
 
 
 def _is_folder(path_or_name: str | Path) -> bool:
-    """Whether a folder is meant; a pretrained model's bare name never means one."""
+    """Whether this is a folder; a pretrained model's bare name never is."""
     return path_or_name not in pretrained_models() and Path(path_or_name).is_dir()
 
 
 def _read(path_or_name: str | Path) -> tuple[ModelCard, bytes]:
-    """Read a model file, and say of what is none that a run's folder would have done as well."""
+    """Read a model file; the error for a missing one also mentions folders of runs."""
     names = pretrained_models()
     if not Path(path_or_name).exists() and str(path_or_name) not in names:
         raise KwsError(
-            "This network cannot be found, to start from it or to learn from it. Received: "
+            "The network to start from or to learn from was not found. Received: "
             f"{str(path_or_name)!r}. Give the folder of a run of `kws train`, a .tflite of this "
             f"kit, or one of the pretrained models: {', '.join(names)}"
         )
@@ -102,7 +101,7 @@ def _read(path_or_name: str | Path) -> tuple[ModelCard, bytes]:
 
 
 def _graph(content: bytes) -> Graph:
-    """Read a file's graph, which takes TensorFlow; a run's folder does without, as on jax."""
+    """Read a file's graph; needs TensorFlow, which the folder of a run does not."""
     require("tensorflow.lite.python.schema_py_generated", extra="train")
     from kws.export.graph import Graph
 
@@ -112,17 +111,17 @@ def _graph(content: bytes) -> Graph:
 def _recipe(
     card: ModelCard, graph: Graph, weights: dict[str, list[NDArray[np.float32]]]
 ) -> TrainingRecipe:
-    """Return a recipe of the network in a file; how it was trained is not known, but for its data's
-    form."""
+    """Return a recipe for the network in a file; of its training, only the form of the data is
+    known."""
     kernels = [w[0].shape for name, w in weights.items() if name.startswith("conv_")]
     strides: list[int] = []
     for op in (op for op in graph.operators if op.name == "CONV_2D"):
         before, after = (math.prod(graph.shape(t)[:-1]) for t in (op.inputs[0], op.outputs[0]))
         kernel = kernels[len(strides)][0]
-        # A single step shows no stride; then it is what is left of the network's.
+        # A single step does not show the stride; then it is what remains of the network's.
         known = (before - kernel) // (after - 1) if after > 1 else 0
         strides.append(known or card.stride_frames // math.prod(strides))
-    # The shortest clips that have so many frames.
+    # The shortest clips with this many frames.
     clip_ms = math.ceil(card.front_end.n_samples(card.clip_frames) * 1000 / SAMPLE_RATE_HZ)
     all_words = card.labels == LabelSet.thirty_five().labels
     return TrainingRecipe(
@@ -148,7 +147,7 @@ def _recipe(
 def _unfolded(
     recipe: TrainingRecipe, folded: dict[str, list[NDArray[np.float32]]]
 ) -> dict[str, NDArray[np.float32]]:
-    """Give each convolution a normalisation again that adds its bias and changes nothing else."""
+    """Give each convolution a new normalisation that only adds its bias."""
     import keras
 
     weights = dict(folded)
@@ -174,7 +173,7 @@ def _weights(graph: Graph, name: str) -> dict[str, list[NDArray[np.float32]]]:
     if strangers or (len(recurrent), len(dense)) != (1, 1):
         counts = f"{len(recurrent)} LSTM and {len(dense)} dense layers"
         raise KwsError(
-            "A file to start training or to learn from holds a conv_lstm network. Received: "
+            "A file to start from or to learn from must hold a conv_lstm network. Received: "
             f"{name} with {', '.join(strangers) or counts}. Give the folder of its run"
         )
     weights = {f"conv_{i}": _convolution(graph, op) for i, op in enumerate(convolutions)}
@@ -190,8 +189,8 @@ def _weights(graph: Graph, name: str) -> dict[str, list[NDArray[np.float32]]]:
 
 
 def _convolution(graph: Graph, op: Operator) -> list[NDArray[np.float32]]:
-    """Return kernel [frames, in, out] and bias [out]; in the file a kernel is [out, 1, frames, in]
-    or [out, frames, 1, in]."""
+    """Return kernel [frames, in, out] and bias [out]; in the file the kernel is [out, 1, frames,
+    in] or [out, frames, 1, in]."""
     kernel = _real(graph, op.inputs[1])
     kernel = kernel.reshape(kernel.shape[0], -1, kernel.shape[-1])
     return [kernel.transpose(1, 2, 0), _real(graph, op.inputs[2])]
@@ -202,7 +201,7 @@ _TYPES = {0: np.float32, 2: np.int32, 7: np.int16, 9: np.int8}
 
 
 def _real(graph: Graph, tensor: int) -> NDArray[np.float32]:
-    """Return a constant's real values: (q - zero) * scale; scales go along the first axis."""
+    """Return a constant's real values: (q - zero) * scale, with scales along the first axis."""
     data, kind = graph.data(tensor), _TYPES.get(graph.type(tensor))
     if data is None or kind is None:
         raise KwsError(

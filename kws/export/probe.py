@@ -1,17 +1,17 @@
-"""Runs a .tflite on one runtime, in a process (perhaps an environment) of its own.
+"""Runs a .tflite on one runtime, in its own process and possibly its own environment.
 
-This file stands alone: it imports NumPy and the runtime that is asked for, nothing of kws.
+This file is self-contained: it imports NumPy and the requested runtime, nothing of kws.
 
     python -I probe.py RUNTIME MODEL INPUTS.npz RESULT.npz
 
-`INPUTS.npz` holds `windows` [steps, frames, n_features] of the input's type and `resets` bool
-[steps], true where the state is set to zero before the step. `RESULT.npz` gets `outputs`
-[steps, invocation's steps, n_labels], `version`, and `arena_bytes` (TFLM; else 0).
+`INPUTS.npz` holds `windows` [invocations, frames, n_features] in the type of the input and `resets`
+bool [invocations], true if the state is set to zero before. `RESULT.npz` gets `outputs`
+[invocations, steps per invocation, n_labels], `version`, and `arena_bytes` (TFLM; else 0).
 """
 
 from __future__ import annotations
 
-# ruff: noqa: B905  (it also runs on Python 3.9, whose zip knows no `strict`)
+# ruff: noqa: B905  (it also runs on Python 3.9, whose zip has no `strict`)
 import os
 import re
 import sys
@@ -42,8 +42,8 @@ def run_tflite(
     """Run on LiteRT or tflite-runtime.
 
     Args:
-        runtime: ``litert`` or ``tflite-runtime``, then perhaps ``+xnnpack`` (with the delegate
-            that is the default of both) or ``+reference`` (kernels written for clarity).
+        runtime: ``litert`` or ``tflite-runtime``, optionally with ``+xnnpack`` (the default
+            delegate of both) or ``+reference`` (the reference kernels).
     """
     package, _, kernels = runtime.partition("+")
     if package == "litert":
@@ -78,7 +78,7 @@ def run_tflite(
 def run_tflm(
     content: bytes, windows: np.ndarray, resets: np.ndarray
 ) -> tuple[np.ndarray, str, int]:
-    """Run on TFLM's interpreter, and read from its own account how much of the arena it used."""
+    """Run on TFLM's interpreter, and read the arena's size from its own report."""
     from importlib import metadata
 
     from tflite_micro.python.tflite_micro import runtime
@@ -91,14 +91,14 @@ def run_tflm(
         interpreter.set_input(window[np.newaxis], 0)
         interpreter.invoke()
         outputs.append(np.array(interpreter.get_output(0))[0])
-    # The account is printed, not returned.
-    with tempfile.TemporaryFile() as account:
+    # The report is printed, not returned.
+    with tempfile.TemporaryFile() as report:
         saved = os.dup(2)
-        os.dup2(account.fileno(), 2)
+        os.dup2(report.fileno(), 2)
         interpreter.print_allocations()
         os.dup2(saved, 2)
-        account.seek(0)
-        found = re.search(rb"Arena allocation total (\d+) bytes", account.read())
+        report.seek(0)
+        found = re.search(rb"Arena allocation total (\d+) bytes", report.read())
     arena = int(found.group(1)) if found else 0
     return np.array(outputs), metadata.version("tflite-micro"), arena
 

@@ -1,4 +1,4 @@
-"""The finished file on every runtime it is meant for, compared output by output with LiteRT."""
+"""Runs the finished file on every runtime it is meant for, and compares all outputs with LiteRT."""
 
 from __future__ import annotations
 
@@ -33,14 +33,15 @@ PROBES = {
         ("tflite-runtime+xnnpack", "tflite-runtime, default delegate"),
     ),
 }
-"""For each runtime what `probe.py` runs, and its name for people."""
+"""For each runtime the arguments of `probe.py`, and names for display."""
 REQUIREMENTS = ("tflite-runtime==2.14.0", "numpy<2")
-"""The last tflite-runtime, which knows NumPy 1 only and so needs an environment of its own."""
+"""The last tflite-runtime, which needs NumPy 1 and therefore its own environment."""
 MOST_ANSWERS_CHANGED = 0.01
-"""A runtime that answers otherwise in more of the clear steps does not run the network rightly."""
+"""A runtime with different answers in more than this share of clear steps does not run the network
+correctly."""
 CLEAR_LEAD = 0.1
-"""A step is clear if its best label leads the next by this much: a tie that falls the other way by
-a few LSB is no other answer."""
+"""A step is clear if its best label leads the next by this much: a near-tie that a few LSB decide
+does not count as a different answer."""
 _PYTHONS = ((3, 9), (3, 11))
 _PROBE_S = 300
 _INSTALL_S = 600
@@ -49,37 +50,37 @@ _PROBE = Path(__file__).with_name("probe.py")
 
 @dataclass(frozen=True, kw_only=True)
 class RuntimeCheck:
-    """What one runtime made of the file."""
+    """Results of one runtime."""
 
     runtime: str
-    """Name for people."""
+    """Name for display."""
     version: str
-    """Version of its package; empty where it was not checked."""
+    """Version of its package; empty if it was not checked."""
     not_checked: str
-    """Why it was not checked; empty where it was."""
+    """Why it was not checked; empty if it was."""
     largest_difference: float
     """Largest difference from LiteRT's built-in kernels: in LSB of the int8 output, or of the
     posterior in a float file."""
     different_share: float
     """Share of the outputs that differ at all, 0 to 1."""
     answers_changed: float
-    """Share of the clear steps (`CLEAR_LEAD`) that answer with another label, 0 to 1."""
+    """Share of the clear steps (`CLEAR_LEAD`) with another label, 0 to 1."""
     arena_bytes: int
-    """Smallest TFLM arena on this computer that the file runs in, to 64 bytes; 0 where unknown."""
+    """TFLM's arena for the file on this computer; 0 if unknown."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RuntimeReport:
-    """The file on all runtimes."""
+    """Results of all runtimes."""
 
     reference: str
-    """What the others are compared with: the kernels that `kws run` uses."""
+    """The reference: the kernels that `kws run` uses."""
     steps: int
     """Invocations compared."""
     checks: tuple[RuntimeCheck, ...]
-    """One for each kind of kernels."""
+    """One per set of kernels."""
     alike: tuple[tuple[str, ...], ...]
-    """Groups whose outputs are equal bit for bit, the reference's group first."""
+    """Groups with identical outputs, bit for bit; the reference's group first."""
     quantised: bool
     """Whether differences are in LSB."""
 
@@ -89,15 +90,15 @@ class RuntimeReport:
 
     @property
     def disagreeing(self) -> tuple[RuntimeCheck, ...]:
-        """Those that give another answer in more than `MOST_ANSWERS_CHANGED` of the clear steps.
+        """Those with another answer in more than `MOST_ANSWERS_CHANGED` of the clear steps.
 
-        A difference of some LSB is no fault: kernels round and approximate sigmoid and tanh in
-        their own ways, and an LSTM carries that on from step to step.
+        A difference of some LSB is not an error: kernels round and approximate sigmoid and tanh
+        differently, and an LSTM carries that on from step to step.
         """
         return tuple(c for c in self.checks if c.answers_changed > MOST_ANSWERS_CHANGED)
 
     def lines(self) -> list[str]:
-        """Return a table for people."""
+        """Return the results as a table."""
         width = max(len(c.runtime) for c in self.checks) if self.checks else 0
         lines = [f"compared with {self.reference} over {self.steps:,} invocations"]
         for c in self.checks:
@@ -117,12 +118,12 @@ class RuntimeReport:
             arena = f", arena {c.arena_bytes:,} bytes" if c.arena_bytes else ""
             lines.append(f"{c.runtime:{width}}  {verdict}{arena} ({c.version})")
         groups = [group for group in self.alike[1:] if len(group) > 1]
-        lines += [f"bit for bit alike among themselves: {', '.join(group)}" for group in groups]
+        lines += [f"bit for bit the same as each other: {', '.join(group)}" for group in groups]
         return lines
 
 
 def default_runtimes() -> tuple[str, ...]:
-    """Return the runtimes that can be checked without downloading anything."""
+    """Return the runtimes that can be checked without a download."""
     names = []
     if find_spec("ai_edge_litert") is not None:
         names.append("litert")
@@ -141,14 +142,15 @@ def check_runtimes(
     *,
     say: Callable[[str], None] = lambda message: None,
 ) -> RuntimeReport:
-    """Run a model on each runtime and compare with LiteRT's built-in kernels.
+    """Run a model on each runtime and compare it with LiteRT's built-in kernels.
 
     Args:
         content: the finished file.
-        inputs: what the input tensor takes, invocation after invocation [n, frames, n_features].
-        resets: where the state goes back to zero before the invocation [n].
-        names: some of `RUNTIMES`; for ``tflite-runtime`` an environment is made if there is none.
-        say: is told what takes time.
+        inputs: in the type of the input tensor, one invocation after another [n, frames,
+            n_features].
+        resets: whether the state is set to zero before each invocation [n].
+        names: some of `RUNTIMES`; for ``tflite-runtime`` an environment is created if needed.
+        say: called with progress messages.
 
     Raises:
         KwsError: an unknown name.
@@ -176,19 +178,8 @@ def check_runtimes(
                 if not found:
                     checks.append(_not_checked(title, why))
                     continue
-                received = outputs[title] = found["outputs"]
-                apart = np.abs(received.astype(np.float64) - expected.astype(np.float64))
-                checks.append(
-                    RuntimeCheck(
-                        runtime=title,
-                        version=str(found["version"]),
-                        not_checked="",
-                        largest_difference=float(apart.max()),
-                        different_share=float((apart > 0).mean()),
-                        answers_changed=_answers_changed(expected, received),
-                        arena_bytes=int(found["arena_bytes"]),
-                    )
-                )
+                outputs[title] = found["outputs"]
+                checks.append(_checked(title, found, expected))
     return RuntimeReport(
         reference=reference,
         steps=len(inputs),
@@ -215,9 +206,9 @@ def _reference(
 
 
 def _answers_changed(expected: NDArray[np.generic], received: NDArray[np.generic]) -> float:
-    """Return the share of the clear steps [..., labels] that `received` answers otherwise."""
+    """Return the share of the clear steps [..., labels] with another answer in `received`."""
     posteriors = [
-        # An int8 posterior is (q + 128) / 256, whatever the head.
+        # An int8 posterior is (q + 128) / 256 for both heads.
         (x.astype(np.float64) + 128) / 256 if x.dtype == np.int8 else x.astype(np.float64)
         for x in (expected, received)
     ]
@@ -236,6 +227,21 @@ def _groups(outputs: dict[str, NDArray[np.generic]]) -> tuple[tuple[str, ...], .
     return tuple(tuple(group) for group in groups.values())
 
 
+def _checked(title: str, found: dict[str, NDArray], expected: NDArray[np.generic]) -> RuntimeCheck:
+    """Compare what `probe.py` returned with the reference."""
+    received = found["outputs"]
+    apart = np.abs(received.astype(np.float64) - expected.astype(np.float64))
+    return RuntimeCheck(
+        runtime=title,
+        version=str(found["version"]),
+        not_checked="",
+        largest_difference=float(apart.max()),
+        different_share=float((apart > 0).mean()),
+        answers_changed=_answers_changed(expected, received),
+        arena_bytes=int(found["arena_bytes"]),
+    )
+
+
 def _not_checked(title: str, why: str) -> RuntimeCheck:
     return RuntimeCheck(
         runtime=title,
@@ -249,7 +255,7 @@ def _not_checked(title: str, why: str) -> RuntimeCheck:
 
 
 def _run_probe(python: Path, probe: str, room: Path) -> tuple[dict[str, NDArray], str]:
-    """Run `probe.py` and return its arrays; or none and why."""
+    """Run `probe.py` and return its arrays; or none and the reason."""
     result = room / f"{probe}.npz"
     paths = (python, "-I", _PROBE, probe, room / "model.tflite", room / "inputs.npz", result)
     command = [str(part) for part in paths]
@@ -260,7 +266,7 @@ def _run_probe(python: Path, probe: str, room: Path) -> tuple[dict[str, NDArray]
     except OSError as error:
         return {}, f"{python} did not start ({error.strerror})"
     if done.returncode or not result.is_file():
-        return {}, _last_line(done.stderr) or f"it ended with status {done.returncode}"
+        return {}, _last_line(done.stderr) or f"it ended with exit status {done.returncode}"
     with np.load(result, allow_pickle=False) as arrays:
         return {name: arrays[name] for name in arrays.files}, ""
 
@@ -271,7 +277,7 @@ def _last_line(output: bytes) -> str:
 
 
 def _python_for(name: str, say: Callable[[str], None]) -> tuple[Path | None, str]:
-    """Return the interpreter that has a runtime; or None and why there is none."""
+    """Return the Python that has a runtime; or None and the reason."""
     if name == "tflite-runtime":
         return _tflite_runtime_python(say)
     package = {"litert": "ai_edge_litert", "tflm": "tflite_micro"}[name]
@@ -294,7 +300,7 @@ def _python_in(folder: Path) -> Path:
 
 
 def _tflite_runtime_python(say: Callable[[str], None]) -> tuple[Path | None, str]:
-    """Make the environment for tflite-runtime, once, and return its interpreter."""
+    """Create the environment for tflite-runtime, once, and return its Python."""
     folder = _environment()
     if _ready(folder):
         return _python_in(folder), ""
@@ -319,14 +325,14 @@ def _tflite_runtime_python(say: Callable[[str], None]) -> tuple[Path | None, str
     except subprocess.TimeoutExpired:
         return None, f"installing it took longer than {_INSTALL_S} s"
     finally:
-        # Whatever stopped us, Ctrl-C included: no half-made environment stays.
+        # After any failure, Ctrl-C included, no incomplete environment is left.
         if not _ready(folder):
             shutil.rmtree(folder, ignore_errors=True)
     return _python_in(folder), ""
 
 
 def _old_python() -> str | None:
-    """Return a Python that tflite-runtime has wheels for: this one, or one on the PATH."""
+    """Return a Python for which tflite-runtime has wheels: this one, or one on the PATH."""
     low, high = _PYTHONS
     names = [sys.executable] if low <= sys.version_info[:2] <= high else []
     names += [

@@ -1,6 +1,6 @@
-"""The tf_keras twin: the trained network with batch normalisation folded away, ready to convert.
+"""The trained network in tf_keras, with batch normalisation folded, ready to convert.
 
-Training is Keras 3, whose LSTM the TFLite converter does not fuse. tf_keras has the same layers
+Training uses Keras 3, whose LSTM the TFLite converter does not fuse. tf_keras has the same layers
 and the same order of weights, and its LSTM becomes one operator.
 """
 
@@ -18,12 +18,12 @@ from kws.system.native import heed_interrupts, quiet_stderr
 from kws.train.trained import TrainedRun
 
 NORM_EPSILON = 1e-3
-"""Keras' default `epsilon` of BatchNormalization, which the architectures use."""
+"""Keras' default `epsilon` of BatchNormalization, used by all architectures."""
 _NORM = "_norm"
 
 
 def import_tensorflow() -> tuple[Any, Any]:
-    """Import tensorflow and tf_keras without their start-up chatter, on the CPU.
+    """Import tensorflow and tf_keras without their start-up messages, on the CPU.
 
     Raises:
         KwsError: one of them is missing.
@@ -33,7 +33,7 @@ def import_tensorflow() -> tuple[Any, Any]:
         tf = require("tensorflow", extra="train")
         tf_keras = require("tf_keras", extra="train")
         # Converting gains nothing from an accelerator, and TensorFlow would take all its memory.
-        # Where training in this process has taken it already, that fails and does no harm.
+        # If training in this process has already taken it, this fails without harm.
         with contextlib.suppress(RuntimeError, ValueError):
             tf.config.set_visible_devices([], "GPU")
     return tf, tf_keras
@@ -52,7 +52,7 @@ def fold(weights: dict[str, NDArray[np.float32]]) -> dict[str, list[NDArray[np.f
         weights: ``<layer>/<i>`` → array, as a run keeps them.
 
     Returns:
-        For each layer its weights in Keras' order; no normalisations ``X_norm``.
+        The weights of each layer in Keras' order, without normalisations ``X_norm``.
 
     Raises:
         KwsError: names that are not ``<layer>/<i>``, or a normalisation without its convolution.
@@ -81,7 +81,7 @@ def fold(weights: dict[str, NDArray[np.float32]]) -> dict[str, list[NDArray[np.f
     return folded
 
 
-def build_twin(run: TrainedRun, *, frames: int | None, batch_size: int | None = 1) -> Any:
+def build_tf_keras(run: TrainedRun, *, frames: int | None, batch_size: int | None = 1) -> Any:
     """Build the run's network in tf_keras, folded and with the trained weights.
 
     Args:
@@ -97,9 +97,9 @@ def build_twin(run: TrainedRun, *, frames: int | None, batch_size: int | None = 
     """
     _, tf_keras = import_tensorflow()
     recipe = run.recipe
-    twin = recipe.build_network(tf_keras, frames=frames, batch_size=batch_size, folded=True)
+    network = recipe.build_network(tf_keras, frames=frames, batch_size=batch_size, folded=True)
     folded = fold(run.weights)
-    for layer in twin.layers:
+    for layer in network.layers:
         wanted = [w.shape for w in layer.get_weights()]
         found = folded.pop(layer.name, [])
         if wanted != [w.shape for w in found]:
@@ -116,6 +116,6 @@ def build_twin(run: TrainedRun, *, frames: int | None, batch_size: int | None = 
     if folded:
         raise KwsError(
             f"The weights do not fit the recipe of {run.path}. Received: a layer "
-            f"{min(folded)!r} that the architecture has not. Train again"
+            f"{min(folded)!r} that the architecture does not have. Train again"
         )
-    return twin
+    return network

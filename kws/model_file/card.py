@@ -1,4 +1,4 @@
-"""The card: what a model file says about itself, as JSON under one name in the .tflite metadata."""
+"""The model card: a model file's description of itself, JSON under one name in its metadata."""
 
 from __future__ import annotations
 
@@ -8,6 +8,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from kws.decide import DecisionConfig
 from kws.errors import KwsError
@@ -25,38 +28,38 @@ _PRETRAINED = Path(__file__).resolve().parent.parent / "pretrained"
 
 @dataclass(frozen=True, kw_only=True)
 class ModelCard:
-    """Everything that is needed to run a model, and where it comes from.
+    """Everything needed to run a model, and where it comes from.
 
     Raises:
-        KwsError: fields that contradict each other or make no sense.
+        KwsError: fields that are invalid or contradict each other.
     """
 
     schema_version: int = SCHEMA_VERSION
-    """Version of this description; a reader refuses newer ones."""
+    """Version of this format; a reader refuses newer ones."""
     name: str
     """Short name, for example ``commands_en``."""
     license: str
     """Licence of the trained weights, as an SPDX expression."""
     labels: tuple[str, ...]
-    """What the outputs mean, in their order."""
+    """What the outputs mean, in order."""
     keywords: tuple[str, ...]
-    """Those labels that fire events; never ``_silence_`` or ``_unknown_``."""
+    """The labels that trigger events; never ``_silence_`` or ``_unknown_``."""
     head: str
     """``softmax`` (labels exclude each other) or ``sigmoid`` (one label: p(word))."""
     form: str
-    """``stream`` (input is one receptive field, state is carried) or ``clip`` (a whole clip)."""
+    """``stream`` (input is one receptive field, state is carried on) or ``clip`` (a whole clip)."""
     receptive_field_frames: int
     """R: MFCC frames that one step looks at."""
     stride_frames: int
     """S: new MFCC frames for each step, at most R."""
     clip_frames: int
-    """Frames of the clips it was trained on (49 for one second)."""
+    """Frames in the clips it was trained on (49 for one second)."""
     front_end: FrontEndConfig
     """How audio becomes MFCC."""
     feature_mean: tuple[float, ...]
-    """Mean of each coefficient [n_features], taken off before the network."""
+    """Mean of each coefficient [n_features], subtracted before the network."""
     feature_std: tuple[float, ...]
-    """Standard deviation of each coefficient [n_features], divided by before the network."""
+    """Standard deviation of each coefficient [n_features], the divisor before the network."""
     decision: DecisionConfig
     """How posteriors become events."""
     provenance: Mapping[str, Any] = field(default_factory=dict)
@@ -71,7 +74,9 @@ class ModelCard:
             _check_text("a label", label)
         for what, words in (("labels", self.labels), ("keywords", self.keywords)):
             if len(set(words)) != len(words):
-                raise KwsError(f"The {what} of a model card must differ. Received: {list(words)}")
+                raise KwsError(
+                    f"The {what} of a model card must be distinct. Received: {list(words)}"
+                )
         for keyword in self.keywords:
             if keyword not in self.labels or keyword in (SILENCE, UNKNOWN):
                 raise KwsError(
@@ -115,13 +120,21 @@ class ModelCard:
 
     @property
     def clip_s(self) -> float:
-        """Seconds in a clip that it was trained on, in tenths, rounded up: the last frame of a clip
+        """Length in s of the clips it was trained on, rounded up to tenths: a clip's last frame
         need not end where the clip does."""
         samples = self.front_end.n_samples(self.clip_frames)
         return math.ceil(10 * samples / self.front_end.sample_rate_hz) / 10
 
     def step_time_s(self, step: int) -> float:
         """Return the end of the last sample that step number `step` (from 0) looks at, in s."""
+        return float(self._step_end_s(step))
+
+    def step_times_s(self, n: int) -> npt.NDArray[np.float64]:
+        """Return `step_time_s` of the first `n` steps [n]."""
+        times: npt.NDArray[np.float64] = self._step_end_s(np.arange(n))
+        return times
+
+    def _step_end_s(self, step: Any) -> Any:
         last_frame = step * self.stride_frames + self.receptive_field_frames - 1
         samples = last_frame * self.front_end.hop_length + self.front_end.frame_length
         return samples / self.front_end.sample_rate_hz
@@ -140,7 +153,7 @@ class ModelCard:
         """Return the card as one JSON object.
 
         Raises:
-            KwsError: the provenance holds something that JSON cannot (or NaN).
+            KwsError: the provenance holds something that JSON cannot represent, or NaN.
         """
         try:
             return json.dumps(self.to_dict(), ensure_ascii=True, allow_nan=False)
@@ -152,7 +165,8 @@ class ModelCard:
         """Read a card.
 
         Raises:
-            KwsError: no JSON, a newer schema, a field missing, unknown, of a wrong type or value.
+            KwsError: not JSON, a newer schema, or a field that is missing, unknown, or of a wrong
+                type or value.
         """
         try:
             raw = json.loads(text)
@@ -170,7 +184,7 @@ class ModelCard:
         values = _known_fields(cls, card, "")
         text_fields = ("name", "license", "head", "form")
         count_fields = ("receptive_field_frames", "stride_frames", "clip_frames")
-        # Files from before there was a choice are about MFCC and do not say so.
+        # Files from before there was a choice use MFCC and do not say so.
         front_end = {"features": "mfcc", **_expect(values["front_end"], dict, "front_end")}
         front_end = _known_fields(FrontEndConfig, front_end, "front_end.")
         features = _expect(front_end.pop("features"), str, "front_end.features")
@@ -206,7 +220,7 @@ def read_card(model: bytes) -> ModelCard:
     """Read the card out of a .tflite's bytes.
 
     Raises:
-        KwsError: no .tflite, no card in it, or a card that cannot be used.
+        KwsError: not a .tflite, no card in it, or a card that cannot be used.
     """
     payload = read_metadata(model, METADATA_NAME)
     if payload is None:
@@ -218,22 +232,22 @@ def read_card(model: bytes) -> ModelCard:
 
 
 def write_card(model: bytes, card: ModelCard) -> bytes:
-    """Return the .tflite with `card` in it, in place of any card it had.
+    """Return the .tflite with `card` in it, replacing any card it had.
 
     Raises:
-        KwsError: no sound .tflite.
+        KwsError: not a .tflite, or a damaged one.
     """
     return write_metadata(model, METADATA_NAME, card.to_json().encode())
 
 
 def load_model(path_or_name: str | Path) -> ModelCard:
-    """Read what a model file says about itself; no interpreter is started.
+    """Read a model file's card; no interpreter is started.
 
     Args:
         path_or_name: a .tflite, or the name of a pretrained model (as for `resolve_model`).
 
     Raises:
-        KwsError: no such model, no .tflite, or one without a (readable) card.
+        KwsError: no such model, not a .tflite, or one without a readable card.
 
     Example:
         >>> load_model("commands_en").keywords  # doctest: +SKIP
@@ -263,15 +277,15 @@ def pretrained_models() -> list[str]:
 def resolve_model(path_or_name: str | Path) -> Path:
     """Find a model: the pretrained one of this name, else an existing file.
 
-    A pretrained model's bare name means that model whatever lies in the current folder; a file that
-    is called like it is given with a folder (``./commands_en``) or as a `Path`.
+    A pretrained model's bare name means that model, even if the current folder holds a file of the
+    same name; that file is given with a folder (``./commands_en``) or as a `Path`.
 
     Raises:
-        KwsError: neither; lists the names there are.
+        KwsError: neither; lists the known names.
     """
     path, names = Path(path_or_name), pretrained_models()
     if path_or_name not in names and path.is_file():
-        # Its bare name would mean the pretrained model to whoever it is handed on to.
+        # Passed on, its bare name would mean the pretrained model.
         return path.absolute() if str(path) in names else path
     if str(path) in names:
         return _PRETRAINED / f"{path}.tflite"
@@ -285,7 +299,7 @@ def resolve_model(path_or_name: str | Path) -> Path:
 
 
 def _check_text(what: str, text: str) -> None:
-    # Labels end up in terminals, environments and C strings: no control characters, no
+    # Labels end up in terminals, environment variables and C strings: no control characters, no
     # lone surrogates, and short enough for one line.
     if not text or not text.isprintable() or len(text) > 200:
         raise KwsError(
@@ -312,7 +326,7 @@ def _known_fields(kind: type, raw: dict[str, Any], prefix: str) -> dict[str, Any
 
 
 def _expect(value: Any, kind: type, what: str) -> Any:
-    # bool is an int to Python, but no number of frames.
+    # To Python, bool is an int, but it is not a number of frames.
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise KwsError(
             f"In the model card {what} must be of type {kind.__name__}. "

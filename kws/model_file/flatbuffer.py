@@ -1,25 +1,25 @@
-"""Reads and writes one named metadata entry of a .tflite, with `struct` and NumPy alone.
+"""Reads and writes one named metadata entry of a .tflite, using only `struct` and NumPy.
 
-A .tflite is a FlatBuffer. What is needed of the format (FlatBuffers "Internals" and TFLite's
-schema.fbs, version 3):
+A .tflite is a FlatBuffer. The part of the format that matters here (FlatBuffers "Internals" and
+TFLite's schema.fbs, version 3):
 
 - Everything is little-endian. The file starts with the position of the root table (uint32) and
   the identifier ``TFL3``.
 - A table starts with an int32: its own position minus this is the position of its vtable. A
   vtable is uint16s: its length in bytes, the table's length, then for each field the offset
   inside the table (0 or beyond the vtable's end: the field is absent).
-- A reference is a uint32 counted from its own position, hence always forwards. A vector or string
-  is a uint32 count followed by the elements.
+- A reference is a uint32 counted from its own position, so it always points forwards. A vector or
+  string is a uint32 count followed by the elements.
 - Model {version, operator_codes, subgraphs, description, buffers, metadata_buffer, metadata,
   signature_defs}; Metadata {name, buffer: index into Model.buffers}; Buffer {data, offset, size}.
 
-Writing puts a new block in front of the untouched old bytes: a new root table whose fields refer
-into the old content, new vectors `buffers` and `metadata` (old elements and one more), and the
-payload. Because references only ever point forwards, and the old bytes move as a whole by a
-multiple of 16, nothing in them changes and the alignment of the weights stays. The block is
-marked, so that writing again replaces it instead of growing the file, and holds a CRC-32 of the
-whole file: an interpreter may crash on a file whose inside is damaged. Files that another tool has
-written anew carry neither mark nor sum and are read all the same.
+Writing puts a new block in front of the old bytes: a new root table whose fields refer into the old
+content, new vectors `buffers` and `metadata` (the old elements and one more), and the payload.
+Since references only point forwards, and the old bytes move as a whole by a multiple of 16, nothing
+in them changes and the weights stay aligned. The block is marked, so that writing again replaces it
+instead of growing the file, and holds a CRC-32 of the whole file, because an interpreter may crash
+on a damaged one. Files rewritten by another tool carry neither mark nor checksum and can still be
+read.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ from kws.errors import KwsError
 
 _IDENTIFIER = b"TFL3"
 _ALIGNMENT = 16
-# Stands between the identifier and the root table of a block of ours, where no table refers to:
-# this mark, then as uint32 the length of the block and the CRC-32 of the file with zero for itself.
+# Between the identifier and the root table of a block written here, where no table refers to: this
+# mark, then as uint32 the length of the block and the CRC-32 of the file, itself taken as zero.
 _MARK = b"KWSmeta1"
 _MARK_AT = 8
 _LENGTH_AT = 16
@@ -45,7 +45,7 @@ _HEADER_LENGTH = 32
 
 # Field numbers in the order of schema.fbs.
 _MODEL_VERSION = 0
-_MODEL_REFERENCES = (1, 2, 3, 5, 7)  # those passed on: everything but buffers and metadata
+_MODEL_REFERENCES = (1, 2, 3, 5, 7)  # passed on unchanged: all but buffers and metadata
 _MODEL_BUFFERS = 4
 _MODEL_METADATA = 6
 _MODEL_FIELDS = 8
@@ -53,19 +53,24 @@ _METADATA_NAME = 0
 _METADATA_BUFFER = 1
 _BUFFER_DATA = 0
 _BUFFER_OFFSET = 1
+# Lengths of the tables that are written here, in bytes; a vtable of theirs is padded to 8.
+_ROOT_LENGTH = 4 + 4 * _MODEL_FIELDS
+_METADATA_LENGTH = 12
+_BUFFER_LENGTH = 8
+_VTABLE_LENGTH = 8
 
 _MAX_BYTES = 2**31 - 1
 
 
 def read_metadata(model: bytes, name: str) -> bytes | None:
-    """Return the metadata that stands under `name`, or None when there is none.
+    """Return the metadata named `name`, or None if there is none.
 
     Args:
         model: content of a .tflite file.
         name: name of the entry.
 
     Raises:
-        KwsError: not a .tflite, or one that is cut off or damaged where this has to look.
+        KwsError: not a .tflite, or one that is cut off or damaged.
 
     Example:
         >>> read_metadata(Path("model.tflite").read_bytes(), "kws")  # doctest: +SKIP
@@ -80,7 +85,7 @@ def read_metadata(model: bytes, name: str) -> bytes | None:
 
 
 def write_metadata(model: bytes, name: str, payload: bytes) -> bytes:
-    """Return `model` with `payload` as its metadata under `name`, in place of what stood there.
+    """Return `model` with `payload` as its metadata named `name`, replacing any of that name.
 
     Args:
         model: content of a .tflite file.
@@ -95,7 +100,7 @@ def write_metadata(model: bytes, name: str, payload: bytes) -> bytes:
     entries = {name.encode(): payload}
     block = _our_block(model)
     if block:
-        # Entries that earlier calls wrote live in the block that is about to go.
+        # Entries written by earlier calls are in the block that is being replaced.
         for entry in view.metadata():
             if entry.at < block:
                 entries.setdefault(entry.name, view.buffer(entry.buffer))
@@ -103,7 +108,9 @@ def write_metadata(model: bytes, name: str, payload: bytes) -> bytes:
         view = View(model)
     result = bytearray(_block(view, entries) + model)
     if len(result) > _MAX_BYTES:
-        raise KwsError(f"A .tflite ends at 2 GB. Received: {len(result)} bytes with its metadata")
+        raise KwsError(
+            f"A .tflite holds at most 2 GB. Received: {len(result)} bytes with its metadata"
+        )
     struct.pack_into("<I", result, _SUM_AT, _sum(result))
     return bytes(result)
 
@@ -113,7 +120,7 @@ class _Entry:
     """A Metadata table."""
 
     at: int
-    """Its position in the file."""
+    """Position in the file."""
     name: bytes
     """Its name, UTF-8."""
     buffer: int
@@ -121,7 +128,7 @@ class _Entry:
 
 
 class View:
-    """A .tflite's bytes, read with every position checked; what cannot be is a KwsError."""
+    """A .tflite's bytes, read with every position checked; an impossible one is a KwsError."""
 
     def __init__(self, model: bytes) -> None:
         self.bytes = model
@@ -132,7 +139,7 @@ class View:
                 "Give a file made by `kws export`, not a link or an archive"
             )
         if len(model) > _MAX_BYTES:
-            raise KwsError(f"A .tflite ends at 2 GB. Received: {len(model)} bytes")
+            raise KwsError(f"A .tflite holds at most 2 GB. Received: {len(model)} bytes")
         self.root = self.unsigned(0)
         self.field(self.root, 0)  # there must be a table
 
@@ -149,7 +156,7 @@ class View:
         return int(struct.unpack_from("<H", self.bytes, at)[0])
 
     def damage(self, at: int) -> KwsError:
-        """Return the error for a position that cannot be."""
+        """Return the error for an impossible position."""
         return KwsError(
             "This .tflite is cut off or damaged. "
             f"Received: {len(self.bytes)} bytes, of which byte {at} is needed. "
@@ -157,7 +164,7 @@ class View:
         )
 
     def field(self, table: int, number: int) -> int | None:
-        """Return where field `number` of the table at `table` stands; None if it is absent."""
+        """Return the position of field `number` of the table at `table`; None if it is absent."""
         distance = struct.unpack("<i", struct.pack("<I", self.unsigned(table)))[0]
         vtable = table - distance
         length = self.short(vtable)
@@ -205,8 +212,8 @@ class View:
         entries = []
         for table in self.tables(self.reference(self.root, _MODEL_METADATA)).tolist():
             name = self.reference(table, _METADATA_NAME)
-            # Only names of a sensible length are looked at, so that a malicious file with
-            # many entries that share one long name costs no time.
+            # Only short names are read, so that a malicious file with many entries sharing one
+            # long name costs no time.
             short = name is not None and self.unsigned(name) <= 1000
             buffer = self.field(table, _METADATA_BUFFER)
             entries.append(
@@ -227,8 +234,8 @@ class View:
         tables = self.buffers()
         if index >= len(tables):
             raise KwsError(
-                "This .tflite is damaged: its metadata is said to stand in buffer "
-                f"{index}. Received: {len(tables)} buffers. Copy or export it again"
+                f"This .tflite is damaged: its metadata refers to buffer {index}. "
+                f"Received: {len(tables)} buffers. Copy or export it again"
             )
         return self.buffer_content(int(tables[index]))
 
@@ -249,13 +256,13 @@ def _our_block(model: bytes) -> int:
 
 
 def _sum(model: bytes | bytearray) -> int:
-    """Return the CRC-32 of a file with a block of ours, its own four bytes taken as zero."""
+    """Return the CRC-32 of a file with such a block, the checksum's own bytes taken as zero."""
     before = zlib.crc32(memoryview(model)[:_SUM_AT])
     return zlib.crc32(memoryview(model)[_SUM_AT + 4 :], zlib.crc32(bytes(4), before))
 
 
 def check_sum(model: bytes) -> None:
-    """Raise KwsError if the file carries a checksum of ours that its content does not have."""
+    """Raise KwsError if the file carries a checksum that its content does not match."""
     if model[_MARK_AT : _MARK_AT + len(_MARK)] != _MARK:
         return
     stored = int.from_bytes(model[_SUM_AT : _SUM_AT + 4], "little")
@@ -266,97 +273,142 @@ def check_sum(model: bytes) -> None:
         )
 
 
-def _block(old: View, entries: dict[bytes, bytes]) -> bytes:
-    """Return the block that goes in front of `old` so that it has `entries` in its metadata."""
-    old_buffers = old.buffers()
-    # A reference into a file of 2 GB and more is counted from the file's start, and would shift.
-    if any(old.field(int(table), _BUFFER_OFFSET) is not None for table in old_buffers[:1]):
-        raise KwsError(
-            "This .tflite keeps its weights outside the tables, which kws does not write"
-        )
-    kept = [entry for entry in old.metadata() if entry.name not in entries]
+@dataclass(frozen=True, kw_only=True)
+class _Layout:
+    """Positions inside a block; its parts follow each other in this order, after the header."""
 
-    # Positions inside the block, in this order: header, root table, the two vectors, tables of
-    # the entries, their vtables, names, payloads.
+    root: int
+    """The root table."""
+    root_vtable: int
+    """Its vtable."""
+    buffers: int
+    """The vector of all buffers."""
+    metadata: int
+    """The vector of all metadata."""
+    tables: int
+    """For each new entry a Metadata table (vtable reference, name, buffer) and a Buffer table
+    (vtable reference, data)."""
+    vtables: int
+    """One vtable for all Metadata tables, then one for all Buffer tables."""
+    names: list[int]
+    """The names of the new entries."""
+    payloads: list[int]
+    """Their contents."""
+    length: int
+    """Length of the block."""
+
+
+def _lay_out(entries: dict[bytes, bytes], n_buffers: int, n_metadata: int) -> _Layout:
+    """Lay out a block that adds `entries` to this many buffers and metadata entries."""
     root = _HEADER_LENGTH
-    vtable_length = 4 + 2 * _MODEL_FIELDS
-    buffers = _up(root + 4 + 4 * _MODEL_FIELDS + vtable_length, 4)
-    metadata = buffers + 4 + 4 * (len(old_buffers) + len(entries))
-    tables = metadata + 4 + 4 * (len(kept) + len(entries))
-    # Per entry: a Metadata table (vtable reference, name, buffer) and a Buffer table (vtable
-    # reference, data). One vtable serves all tables of a kind.
-    table_length = 12 + 8
-    vtables = tables + table_length * len(entries)
-    at = vtables + 8 + 8
+    root_vtable = root + _ROOT_LENGTH
+    buffers = _round_up(root_vtable + 4 + 2 * _MODEL_FIELDS, 4)
+    metadata = buffers + 4 + 4 * (n_buffers + len(entries))
+    tables = metadata + 4 + 4 * (n_metadata + len(entries))
+    vtables = tables + (_METADATA_LENGTH + _BUFFER_LENGTH) * len(entries)
+    at = vtables + 2 * _VTABLE_LENGTH
     names, payloads = [], []
     for name in entries:
         names.append(at)
-        at = _up(at + 4 + len(name) + 1, 4)  # strings end with a zero byte
+        at = _round_up(at + 4 + len(name) + 1, 4)  # strings end with a zero byte
     for payload in entries.values():
         # Buffer.data is aligned to 16 bytes: its elements are, not its count.
-        at = _up(at + 4, _ALIGNMENT) - 4
+        at = _round_up(at + 4, _ALIGNMENT) - 4
         payloads.append(at)
         at += 4 + len(payload)
-    block = bytearray(_up(at, _ALIGNMENT))
+    return _Layout(
+        root=root,
+        root_vtable=root_vtable,
+        buffers=buffers,
+        metadata=metadata,
+        tables=tables,
+        vtables=vtables,
+        names=names,
+        payloads=payloads,
+        length=_round_up(at, _ALIGNMENT),
+    )
 
-    def put(position: int, value: int) -> None:
-        struct.pack_into("<I", block, position, value)
 
-    def refer(position: int, target: int) -> None:
-        put(position, target - position)
-
-    put(0, root)
+def _block(old: View, entries: dict[bytes, bytes]) -> bytes:
+    """Return the block that goes in front of `old` so that it has `entries` in its metadata."""
+    old_buffers = old.buffers()
+    # Such an offset is counted from the start of the file, and would shift.
+    if any(old.field(int(table), _BUFFER_OFFSET) is not None for table in old_buffers[:1]):
+        raise KwsError(
+            "This .tflite keeps its weights outside the tables, which kws cannot write. Received: "
+            f"{len(old.bytes)} bytes. Export a model of less than 2 GB"
+        )
+    kept = [entry for entry in old.metadata() if entry.name not in entries]
+    layout = _lay_out(entries, len(old_buffers), len(kept))
+    block = bytearray(layout.length)
+    _put(block, 0, layout.root)
     block[4:8] = _IDENTIFIER
     block[_MARK_AT : _MARK_AT + len(_MARK)] = _MARK
-    put(_LENGTH_AT, len(block))
+    _put(block, _LENGTH_AT, len(block))
+    _put_root(block, layout, old)
+    _put(block, layout.buffers, len(old_buffers) + len(entries))
+    _put(block, layout.metadata, len(kept) + len(entries))
+    for i, table in enumerate(old_buffers.tolist()):
+        _refer(block, layout.buffers + 4 + 4 * i, len(block) + table)
+    for i, entry in enumerate(kept):
+        _refer(block, layout.metadata + 4 + 4 * i, len(block) + entry.at)
+    _put_entries(block, layout, entries, len(old_buffers), len(kept))
+    return bytes(block)
 
-    # The root's vtable stands behind the root: the distance is negative.
-    root_vtable = root + 4 + 4 * _MODEL_FIELDS
-    struct.pack_into("<i", block, root, root - root_vtable)
+
+def _put_root(block: bytearray, layout: _Layout, old: View) -> None:
+    """Write the root table: the two new vectors, and for the rest references into the old file."""
+    # The vtable stands after its table: the distance is negative.
+    struct.pack_into("<i", block, layout.root, layout.root - layout.root_vtable)
     slots = [0] * _MODEL_FIELDS
     version = old.field(old.root, _MODEL_VERSION)
     if version is not None:
         slots[_MODEL_VERSION] = 4
-        put(root + 4, old.unsigned(version))
-    targets = {field: old.reference(old.root, field) for field in _MODEL_REFERENCES}
-    for field, target in targets.items():
+        _put(block, layout.root + 4, old.unsigned(version))
+    targets = {_MODEL_BUFFERS: layout.buffers, _MODEL_METADATA: layout.metadata}
+    for field in _MODEL_REFERENCES:
+        target = old.reference(old.root, field)
         if target is not None:
-            slots[field] = 4 + 4 * field
-            refer(root + slots[field], len(block) + target)
-    for field, position in ((_MODEL_BUFFERS, buffers), (_MODEL_METADATA, metadata)):
+            targets[field] = len(block) + target
+    for field, target in targets.items():
         slots[field] = 4 + 4 * field
-        refer(root + slots[field], position)
-    struct.pack_into(
-        f"<{2 + _MODEL_FIELDS}H", block, root_vtable, vtable_length, 4 + 4 * _MODEL_FIELDS, *slots
-    )
+        _refer(block, layout.root + slots[field], target)
+    lengths = (4 + 2 * _MODEL_FIELDS, _ROOT_LENGTH)
+    struct.pack_into(f"<{2 + _MODEL_FIELDS}H", block, layout.root_vtable, *lengths, *slots)
 
-    metadata_vtable, buffer_vtable = vtables, vtables + 8
-    struct.pack_into("<4H", block, metadata_vtable, 8, 12, 4, 8)
-    struct.pack_into("<3H", block, buffer_vtable, 6, 8, 4)
 
-    put(buffers, len(old_buffers) + len(entries))
-    put(metadata, len(kept) + len(entries))
-    for i, table in enumerate(old_buffers.tolist()):
-        refer(buffers + 4 + 4 * i, len(block) + table)
-    for i, entry in enumerate(kept):
-        refer(metadata + 4 + 4 * i, len(block) + entry.at)
+def _put_entries(
+    block: bytearray, layout: _Layout, entries: dict[bytes, bytes], n_buffers: int, n_metadata: int
+) -> None:
+    """Write the new entries after this many old buffers and metadata entries."""
+    metadata_vtable, buffer_vtable = layout.vtables, layout.vtables + _VTABLE_LENGTH
+    struct.pack_into("<4H", block, metadata_vtable, 8, _METADATA_LENGTH, 4, 8)
+    struct.pack_into("<3H", block, buffer_vtable, 6, _BUFFER_LENGTH, 4)
     for i, (name, payload) in enumerate(entries.items()):
-        metadata_table = tables + table_length * i
-        buffer_table = metadata_table + 12
-        refer(metadata + 4 + 4 * (len(kept) + i), metadata_table)
-        refer(buffers + 4 + 4 * (len(old_buffers) + i), buffer_table)
-        struct.pack_into("<i", block, metadata_table, metadata_table - metadata_vtable)
-        refer(metadata_table + 4, names[i])
-        put(metadata_table + 8, len(old_buffers) + i)
-        struct.pack_into("<i", block, buffer_table, buffer_table - buffer_vtable)
-        refer(buffer_table + 4, payloads[i])
-        put(names[i], len(name))
-        block[names[i] + 4 : names[i] + 4 + len(name)] = name
-        put(payloads[i], len(payload))
-        block[payloads[i] + 4 : payloads[i] + 4 + len(payload)] = payload
-    return bytes(block)
+        metadata = layout.tables + (_METADATA_LENGTH + _BUFFER_LENGTH) * i
+        buffer = metadata + _METADATA_LENGTH
+        _refer(block, layout.metadata + 4 + 4 * (n_metadata + i), metadata)
+        _refer(block, layout.buffers + 4 + 4 * (n_buffers + i), buffer)
+        struct.pack_into("<i", block, metadata, metadata - metadata_vtable)
+        _refer(block, metadata + 4, layout.names[i])
+        _put(block, metadata + 8, n_buffers + i)
+        struct.pack_into("<i", block, buffer, buffer - buffer_vtable)
+        _refer(block, buffer + 4, layout.payloads[i])
+        for at, content in ((layout.names[i], name), (layout.payloads[i], payload)):
+            _put(block, at, len(content))
+            block[at + 4 : at + 4 + len(content)] = content
 
 
-def _up(number: int, multiple: int) -> int:
+def _put(block: bytearray, at: int, value: int) -> None:
+    """Write a uint32."""
+    struct.pack_into("<I", block, at, value)
+
+
+def _refer(block: bytearray, at: int, target: int) -> None:
+    """Write a reference to the position `target`."""
+    _put(block, at, target - at)
+
+
+def _round_up(number: int, multiple: int) -> int:
     """Return `number` rounded up to a multiple."""
     return -(-number // multiple) * multiple

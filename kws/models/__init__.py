@@ -1,6 +1,6 @@
-"""The zoo: one file for each architecture, a frozen dataclass of its sizes that lays its layers.
+"""The zoo: one file per architecture, a frozen dataclass of its sizes that builds its layers.
 
-`build` takes the Keras to build with, so that training (Keras 3, any backend) and export
+`build` takes the Keras module to build with, so that training (Keras 3, any backend) and export
 (tf_keras, whose LSTM the TFLite converter fuses into one operator) share one definition.
 """
 
@@ -31,7 +31,7 @@ def architecture_named(name: str) -> type[Architecture]:
     """Return an architecture, a dataclass of its sizes.
 
     Raises:
-        KwsError: there is none of this name.
+        KwsError: an unknown name.
     """
     if name not in ARCHITECTURES:
         raise KwsError(

@@ -1,4 +1,4 @@
-"""What training and export need of an architecture, and what several architectures share."""
+"""The interface of an architecture to training and export, and what several architectures share."""
 
 from __future__ import annotations
 
@@ -11,23 +11,23 @@ from kws.errors import KwsError
 
 @dataclass(frozen=True, kw_only=True)
 class Architecture:
-    """Sizes of a network, as they stand in a recipe's ``[model]`` table, and how to build it.
+    """Sizes of a network, as given in a recipe's ``[model]`` table, and how to build it.
 
     A network that can follow a stream uses no padding over time: each step looks at the last
-    `receptive_field_frames` frames, and everything older lives in the state of its LSTMs. One that
-    cannot takes a clip as a whole and answers once; `whole_clip` says why.
+    `receptive_field_frames` frames, and everything older is in the state of its LSTMs. One that
+    cannot takes a clip as a whole and answers once; `whole_clip` gives the reason.
     """
 
     name: ClassVar[str]
     """Its name in recipes."""
     whole_clip: ClassVar[str] = ""
-    """Why this network takes whole clips and cannot follow a stream; empty where it can."""
+    """Why this network takes whole clips and cannot follow a stream; empty if it can."""
     features: ClassVar[str] = "any"
-    """The only kind of features it makes sense on (`kws.frontend.FEATURES`), or ``"any"``."""
+    """The kind of features it needs (`kws.frontend.FEATURES`), or ``"any"``."""
     norm_momentum: ClassVar[float] = 0.9
     """How much of its old statistics a normalisation keeps with each batch. With Keras' 0.99 those
-    of a deep network lag so far behind its weights that validation means nothing for many epochs
-    (`ds_cnn` after three: 11 % of clips right, and 69 % with the batches' own statistics)."""
+    of a deep network lag so far behind its weights that validation is meaningless for many epochs
+    (`ds_cnn` after three: 11 % of clips right, but 69 % with the batches' own statistics)."""
 
     def __post_init__(self) -> None:
         for f in fields(self):
@@ -40,13 +40,13 @@ class Architecture:
 
     @property
     def time_layers(self) -> tuple[tuple[int, int], ...]:
-        """Kernel and stride over time of each layer before the first LSTM, in their order."""
+        """Kernel and stride over time of each layer before the first LSTM, in order."""
         return ()
 
     @property
     def receptive_field_frames(self) -> int:
-        """Frames that one output step looks at; of a network that takes whole clips, the fewest
-        that leave its first LSTM a step."""
+        """Frames that one output step looks at; for a network that takes whole clips, the fewest
+        that give its first LSTM a step."""
         frames, stride = 1, 1
         for kernel, step in self.time_layers:
             frames += (kernel - 1) * stride
@@ -76,14 +76,14 @@ class Architecture:
 
         Args:
             keras: the module ``keras`` or ``tf_keras``; both have the layers used here.
-            n_features: features in a frame.
+            n_features: features per frame.
             n_labels: outputs.
             head: ``"softmax"`` or ``"sigmoid"``.
-            frames: length of the input; None for any length. A network that takes whole clips
-                needs it.
+            frames: length of the input; None for any length. Required for a network that takes
+                whole clips.
             batch_size: fixed batch size; None for any.
-            folded: leave batch normalisation out and give the convolutions a bias instead; leave
-                dropout out.
+            folded: without dropout, and with a bias in the convolutions instead of batch
+                normalisation.
 
         Returns:
             A model from normalised features [batch, frames, n_features] to posteriors
@@ -97,28 +97,28 @@ class Architecture:
         return keras.Model(inputs, answer(self.hidden(form, inputs)), name=self.name)
 
     def hidden(self, form: Layers, x: Any) -> Any:
-        """Apply all layers but the one that answers.
+        """Apply all layers except the output layer.
 
         Args:
             form: what to build them with.
             x: normalised features [batch, frames, n_features].
 
         Returns:
-            What the answers are read off, [batch, steps, width].
+            Input of the output layer, [batch, steps, width].
         """
         raise NotImplementedError
 
 
 @dataclass(frozen=True, kw_only=True)
 class Conv1dFirst(Architecture):
-    """A network that begins with convolutions over time."""
+    """A network that starts with convolutions over time."""
 
     conv_filters: tuple[int, ...]
     """Output channels of each convolution."""
     conv_kernels: tuple[int, ...]
     """Frames (or, after a stride, steps) that each convolution sees."""
     conv_strides: tuple[int, ...]
-    """Stride of each convolution; their product is the number of frames for one step after them."""
+    """Stride of each convolution; their product is the number of frames per step after them."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -135,7 +135,7 @@ class Conv1dFirst(Architecture):
 
 @dataclass(frozen=True)
 class Layers:
-    """Layers in the forms that most architectures use them in."""
+    """Layers in the forms that most architectures use."""
 
     keras: Any
     """The Keras to build with."""
@@ -145,7 +145,7 @@ class Layers:
     """How much of its old statistics a normalisation keeps with each batch."""
 
     def normalised(self, x: Any, layer: Any, *sizes: Any, relu: bool = True, **options: Any) -> Any:
-        """Apply a convolution ``X``, batch normalisation ``X_norm`` and, if asked for, ReLU."""
+        """Apply a convolution ``X``, batch normalisation ``X_norm`` and optionally ReLU."""
         name = options["name"]
         x = layer(*sizes, use_bias=self.folded, **options)(x)
         if not self.folded:
@@ -153,7 +153,7 @@ class Layers:
         return self.keras.layers.ReLU(name=f"{name}_relu")(x) if relu else x
 
     def batch_normalisation(self, x: Any, name: str) -> Any:
-        """Apply a normalisation by itself."""
+        """Apply a batch normalisation on its own."""
         return self.keras.layers.BatchNormalization(momentum=self.momentum, name=name)(x)
 
     def convolutions(
@@ -165,13 +165,13 @@ class Layers:
         return x
 
     def dropout(self, x: Any, share: float, name: str) -> Any:
-        """Drop a share in training."""
+        """Apply dropout of this share."""
         if self.folded or not share:
             return x
         return self.keras.layers.Dropout(share, name=name)(x)
 
     def picture(self, x: Any) -> Any:
-        """Make features [batch, time, features] a picture of one channel."""
+        """Reshape features [batch, time, features] to an image with one channel."""
         return self.keras.layers.Reshape((-1, x.shape[2], 1), name="picture")(x)
 
     def mean_over_clip(self, x: Any) -> Any:
@@ -182,7 +182,7 @@ class Layers:
 
 
 def one_per_layer(**sizes: tuple[int, ...]) -> None:
-    """Refuse sizes of layers that are not all given for the same number of layers."""
+    """Refuse sizes that are not all given for the same number of layers."""
     if len({len(values) for values in sizes.values()}) != 1:
         raise KwsError(
             f"[model] {', '.join(sizes)} need one entry for each layer. "

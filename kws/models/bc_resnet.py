@@ -1,8 +1,8 @@
 """BC-ResNet: residual blocks of convolutions over frequency and, averaged over it, over time.
 
 Kim et al., "Broadcasted Residual Learning for Efficient Keyword Spotting" (arXiv 2106.04140), on
-its 40 log-mel features: table 1 for the layers, figure 2 for the blocks, whose order of
-normalisation and activation is that of the authors' code.
+its 40 log-mel features: layers as in table 1, blocks as in figure 2, with normalisation and
+activation in the order of the authors' code.
 """
 
 from __future__ import annotations
@@ -14,10 +14,10 @@ from kws.errors import KwsError
 from kws.models.architecture import Architecture, Layers
 
 BANDS = 5
-"""Bands of frequency that are normalised apart (Chang et al., "SubSpectral Normalization for Neural
-Audio Data Processing", arXiv 2103.13620)."""
+"""Frequency bands that are normalised separately (Chang et al., "SubSpectral Normalization for
+Neural Audio Data Processing", arXiv 2103.13620)."""
 STAGES = ((2, 8, 1, 1), (2, 12, 2, 2), (4, 16, 2, 4), (4, 20, 1, 8))
-"""Of each stage the blocks, channels for a scale of 1, stride over frequency, dilation in time."""
+"""For each stage: blocks, channels at a scale of 1, stride over frequency, dilation in time."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,9 +29,9 @@ class BcResNet(Architecture):
     features: ClassVar[str] = "log_mel"
 
     scale: int = 1
-    """The number behind the paper's name: 1, 2, 3, 6 or 8 times the channels of BC-ResNet-1."""
+    """The number in the paper's names: 1, 2, 3, 6 or 8 times the channels of BC-ResNet-1."""
     dropout: float = 0.1
-    """Share of the channels that are dropped in training at the end of each block."""
+    """Share of the channels dropped in training at the end of each block."""
 
     def hidden(self, form: Layers, x: Any) -> Any:
         n_features = x.shape[2]
@@ -52,7 +52,7 @@ class BcResNet(Architecture):
                     form, x, channels * self.scale, stride if i == 0 else 1, dilation,
                     transition=i == 0, name=f"block_{number}_{i}",
                 )  # fmt: skip
-        # A kernel over all 5 frequencies that are left: padded in time only.
+        # A kernel over all 5 remaining frequencies: padded only in time.
         x = layers.ZeroPadding2D(((2, 2), (0, 0)), name="last_pad")(x)
         x = layers.DepthwiseConv2D(5, use_bias=False, name="last_depthwise")(x)
         x = form.normalised(x, layers.Conv2D, 32 * self.scale, 1, name="last")
@@ -62,7 +62,7 @@ class BcResNet(Architecture):
         self, form: Layers, x: Any, channels: int, stride: int, dilation: int, *,
         transition: bool, name: str,
     ) -> Any:  # fmt: skip
-        """Apply one block; one that changes the channels (`transition`) has no identity path."""
+        """Apply one block; with a change of channels (`transition`) it has no identity path."""
         layers = form.keras.layers
         start = x
         if transition:
@@ -71,10 +71,10 @@ class BcResNet(Architecture):
             (1, 3), padding="same", use_bias=False, name=f"{name}_frequency"
         )(x)
         if stride > 1:
-            # Depthwise convolutions know equal strides only: this picks every other frequency.
+            # Depthwise convolutions need equal strides: this picks every other frequency.
             x = layers.MaxPooling2D(1, (1, stride), name=f"{name}_stride")(x)
         x = self._by_band(form, x, f"{name}_bands")
-        # The mean over frequency, seen over time, is added to every frequency.
+        # The mean over frequency, convolved over time, is added to every frequency.
         y = layers.AveragePooling2D((1, x.shape[2]), name=f"{name}_mean")(x)
         y = form.normalised(
             y, layers.DepthwiseConv2D, (3, 1), padding="same", dilation_rate=(dilation, 1),
@@ -90,9 +90,9 @@ class BcResNet(Architecture):
         return layers.ReLU(name=f"{name}_out")(x)
 
     def _by_band(self, form: Layers, x: Any, name: str) -> Any:
-        """Normalise each channel of each band of frequency: [batch, time, frequency, channels].
+        """Normalise each channel of each frequency band: [batch, time, frequency, channels].
 
-        No convolution before it has weights of its own for each band, so it is not folded.
+        It cannot be folded, since no convolution before it has separate weights per band.
         """
         layers = form.keras.layers
         frequencies, channels = x.shape[2:]

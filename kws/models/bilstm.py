@@ -1,9 +1,9 @@
 """A bidirectional LSTM with attention over its steps.
 
 After de Andrade et al., "A neural attention model for speech command recognition"
-(arXiv 1808.08929): convolutions, a bidirectional LSTM, and a query made of its middle step that
-weighs all steps by their dot product with it. Here the convolutions are in one dimension and there
-is one LSTM each way instead of two.
+(arXiv 1808.08929): convolutions, a bidirectional LSTM, and a query computed from its middle step
+that weights all steps by their dot product with it. Here the convolutions are one-dimensional, and
+there is one LSTM in each direction instead of two.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ class BiLstm(Conv1dFirst):
     conv_kernels: tuple[int, ...] = (5, 5)
     conv_strides: tuple[int, ...] = (1, 2)
     lstm_units: int = 64
-    """Width of the LSTM's state, each way."""
+    """Width of the LSTM's state in each direction."""
     dense_units: int = 64
     """Width of the hidden dense layer."""
     dropout: float = 0.2
-    """Share of the LSTM's inputs and outputs that are dropped in training."""
+    """Share of the LSTM's inputs and outputs dropped in training."""
 
     def hidden(self, form: Layers, x: Any) -> Any:
         layers = form.keras.layers

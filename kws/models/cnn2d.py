@@ -1,7 +1,7 @@
-"""Convolutions over the picture of features, in time and frequency, as in the textbooks.
+"""Textbook convolutions over time and frequency.
 
-In the manner of Sainath and Parada, "Convolutional Neural Networks for Small-footprint Keyword
-Spotting" (Interspeech 2015), with an average over the clip in place of the large dense layers.
+After Sainath and Parada, "Convolutional Neural Networks for Small-footprint Keyword Spotting"
+(Interspeech 2015), with an average over the clip in place of the large dense layers.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ class Cnn2d(Architecture):
     whole_clip: ClassVar[str] = "it averages over the whole clip"
 
     conv_filters: tuple[int, ...] = (32, 64, 96)
-    """Output channels of each convolution; between two of them both sides are halved."""
+    """Output channels of each convolution; time and frequency are halved between two of them."""
     dropout: float = 0.3
-    """Share of the averages that are dropped in training."""
+    """Share of the averages dropped in training."""
 
     def hidden(self, form: Layers, x: Any) -> Any:
         layers = form.keras.layers

@@ -1,8 +1,8 @@
 """Conv2D layers over time and frequency, then an LSTM: the CRNN in two dimensions.
 
 After Arik et al., "Convolutional Recurrent Neural Networks for Small-Footprint Keyword Spotting"
-(arXiv 1703.05390), with an LSTM that goes forwards only and convolutions without padding, so that
-it streams.
+(arXiv 1703.05390), but with a forward LSTM only and convolutions without padding, so that it
+streams.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class CnnLstm(Architecture):
     lstm_units: int = 96
     """Width of the LSTM's state."""
     dropout: float = 0.2
-    """Share of the LSTM's inputs and outputs that are dropped in training."""
+    """Share of the LSTM's inputs and outputs dropped in training."""
 
     def __post_init__(self) -> None:
         super().__post_init__()

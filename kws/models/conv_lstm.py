@@ -1,10 +1,10 @@
 """The flagship: Conv1D layers over MFCC frames, one of them strided, then one LSTM, then Dense.
 
-All convolutions are valid (no padding), so that a stretch of audio gives the same posteriors
-whether it arrives as one clip or frame by frame: the network needs the last
-`receptive_field_frames` frames for a step, and everything older lives in the LSTM's state.
-The form follows the CRNN of Arik et al., "Convolutional Recurrent Neural Networks for
-Small-Footprint Keyword Spotting" (arXiv 1703.05390), in one dimension.
+All convolutions are valid (no padding), so that audio gives the same posteriors whether it arrives
+as one clip or frame by frame: a step needs the last `receptive_field_frames` frames, and everything
+older is in the LSTM's state. The architecture follows the CRNN of Arik et al., "Convolutional
+Recurrent Neural Networks for Small-Footprint Keyword Spotting" (arXiv 1703.05390), in one
+dimension.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ class ConvLstm(Conv1dFirst):
     lstm_units: int = 96
     """Width of the LSTM's state."""
     dropout: float = 0.2
-    """Share of the LSTM's inputs and outputs that are dropped in training."""
+    """Share of the LSTM's inputs and outputs dropped in training."""
 
     def hidden(self, form: Layers, x: Any) -> Any:
         layers = form.keras.layers

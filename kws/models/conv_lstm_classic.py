@@ -1,6 +1,6 @@
-"""The textbook form that the kit started from: Conv1D, pooling, LSTM, two dense layers.
+"""The textbook network that the kit started from: Conv1D, pooling, LSTM, two dense layers.
 
-Without batch normalisation, on 13 MFCC, as tutorials build it; kept to see what the flagship gains.
+As in tutorials, without batch normalisation, on 13 MFCC; kept for comparison with the flagship.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ class ConvLstmClassic(Architecture):
     conv_kernel: int = 3
     """Frames that the convolution sees."""
     pool: int = 2
-    """Steps of which the largest is passed on, which is also the stride."""
+    """Steps over which the maximum is taken; also the stride."""
     lstm_units: int = 64
     """Width of the LSTM's state."""
     dropout: float = 0.5
-    """Share of the LSTM's outputs that are dropped in training."""
+    """Share of the LSTM's outputs dropped in training."""
     dense_units: int = 64
     """Width of the hidden dense layer."""
 

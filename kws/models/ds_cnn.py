@@ -2,8 +2,8 @@
 
 Zhang et al., "Hello Edge: Keyword Spotting on Microcontrollers" (arXiv 1711.07128), in the size of
 MLPerf Tiny (Banbury et al., arXiv 2106.07597): a convolution of 64 channels over 10 frames and 4
-features with stride 2, four separable blocks of 64, an average. There on 49 × 10 MFCC, here on as
-many as the front end gives.
+features with stride 2, four separable blocks of 64, an average. The original has 49 × 10 MFCC;
+here there are as many as the front end gives.
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ class DsCnn(Architecture):
     blocks: int = 4
     """Depthwise-separable blocks."""
     dropout_first: float = 0.2
-    """Share of the first convolution's outputs that are dropped in training."""
+    """Share of the first convolution's outputs dropped in training."""
     dropout: float = 0.4
-    """Share of the last block's outputs that are dropped in training."""
+    """Share of the last block's outputs dropped in training."""
 
     def hidden(self, form: Layers, x: Any) -> Any:
         layers = form.keras.layers

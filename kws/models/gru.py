@@ -1,7 +1,7 @@
 """Conv1D layers, then a GRU (Cho et al., arXiv 1406.1078), then Dense.
 
-TFLite has no operator for a GRU. Over a whole clip its steps are written out one after the other,
-at 12 kB for each, so the convolutions in front leave it ten.
+TFLite has no GRU operator. Over a whole clip it is unrolled, at 12 kB per step, so the convolutions
+before it reduce the clip to ten steps.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ class Gru(Conv1dFirst):
 
     name: ClassVar[str] = "gru"
     whole_clip: ClassVar[str] = (
-        "TFLite has no GRU that keeps its state: its steps are written out for a whole clip"
+        "TFLite has no GRU that keeps its state, so it is unrolled over a whole clip"
     )
 
     conv_filters: tuple[int, ...] = (64, 80)
@@ -27,7 +27,7 @@ class Gru(Conv1dFirst):
     gru_units: int = 96
     """Width of the GRU's state."""
     dropout: float = 0.2
-    """Share of the GRU's inputs and outputs that are dropped in training."""
+    """Share of the GRU's inputs and outputs dropped in training."""
 
     def hidden(self, form: Layers, x: Any) -> Any:
         layers = form.keras.layers

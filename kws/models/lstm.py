@@ -1,6 +1,6 @@
-"""The least that can spot a word: an LSTM on the features as they are, then Dense.
+"""The simplest word spotter: an LSTM directly on the features, then Dense.
 
-A step for every frame; clips of any length.
+One step per frame; clips of any length.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ class Lstm(Architecture):
     lstm_units: tuple[int, ...] = (96,)
     """Width of each LSTM's state."""
     dropout: float = 0.2
-    """Share of each LSTM's outputs that are dropped in training."""
+    """Share of each LSTM's outputs dropped in training."""
 
     def hidden(self, form: Layers, x: Any) -> Any:
         layers = form.keras.layers

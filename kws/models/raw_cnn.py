@@ -1,8 +1,8 @@
 """Convolutions on the samples themselves, without a front end.
 
-The form of M5 in Dai et al., "Very Deep Convolutional Neural Networks for Raw Waveforms" (arXiv
-1610.00087), narrow: a long kernel that stands for the filter bank, then short ones, each with a
-pool, then an average. Quantised, the samples have 8 bits: quiet speech suffers.
+A narrow M5 from Dai et al., "Very Deep Convolutional Neural Networks for Raw Waveforms" (arXiv
+1610.00087): a long kernel in place of the filter bank, then short ones, each followed by pooling,
+then an average. Quantised, the samples have 8 bits, which hurts quiet speech.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from kws.models.architecture import Conv1dFirst, Layers
 class RawCnn(Conv1dFirst):
     """(Conv1D → MaxPool) … → mean over the clip → Dense, on frames laid end to end.
 
-    The front end's frames must not overlap (``hop_length = frame_length``), or samples are heard
+    The front end's frames must not overlap (``hop_length = frame_length``), or samples are used
     twice.
     """
 
@@ -32,13 +32,13 @@ class RawCnn(Conv1dFirst):
     conv_strides: tuple[int, ...] = (8, 1, 1, 1)
     """Stride of each convolution."""
     pool: int = 4
-    """Steps after each convolution of which the largest is passed on."""
+    """Steps over which the maximum is taken after each convolution."""
     dropout: float = 0.2
-    """Share of the averages that are dropped in training."""
+    """Share of the averages dropped in training."""
 
     @property
     def time_layers(self) -> tuple[tuple[int, int], ...]:
-        return ()  # its kernels and strides are of samples, not frames
+        return ()  # its kernels and strides count samples, not frames
 
     def hidden(self, form: Layers, x: Any) -> Any:
         layers = form.keras.layers

@@ -1,8 +1,8 @@
-"""Residual convolutions over the picture of features.
+"""Residual convolutions over time and frequency.
 
-The form of res8 in Tang and Lin, "Deep Residual Learning for Small-Footprint Keyword Spotting"
-(arXiv 1710.10361), with normalisation right after each convolution, where it can be folded in, and
-a smaller pool, since there are 13 features and not 40.
+After res8 in Tang and Lin, "Deep Residual Learning for Small-Footprint Keyword Spotting" (arXiv
+1710.10361), but with normalisation right after each convolution, where it can be folded, and a
+smaller pool, since there are 13 features instead of 40.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from kws.models.architecture import Architecture, Layers
 
 @dataclass(frozen=True, kw_only=True)
 class ResCnn(Architecture):
-    """Conv2D → pool → (Conv2D → Conv2D, added to what they began with) … → mean → Dense."""
+    """Conv2D → pool → (Conv2D → Conv2D, added to their input) … → mean → Dense."""
 
     name: ClassVar[str] = "res_cnn"
     whole_clip: ClassVar[str] = "it averages over the whole clip"
@@ -25,9 +25,9 @@ class ResCnn(Architecture):
     blocks: int = 3
     """Pairs of convolutions with a residual connection."""
     pool: tuple[int, int] = (4, 2)
-    """Frames and features that are averaged after the first convolution."""
+    """Frames and features averaged after the first convolution."""
     dropout: float = 0.2
-    """Share of the averages that are dropped in training."""
+    """Share of the averages dropped in training."""
 
     def hidden(self, form: Layers, x: Any) -> Any:
         layers = form.keras.layers

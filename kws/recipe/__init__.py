@@ -1,7 +1,7 @@
-"""Training recipes: one TOML file says which words, which data, which network, how it is trained.
+"""Training recipes: a TOML file that defines words, data, network and training.
 
-A recipe is read once into frozen dataclasses; everything it leaves out has the default that
-`config` gives it. The recipes that come with the kit are in ``kws/recipes`` and are found by name.
+A recipe is read into frozen dataclasses; what it leaves out has the defaults in `config`. The
+recipes that come with the kit are in ``kws/recipes`` and are found by name.
 """
 
 from kws.recipe.config import (

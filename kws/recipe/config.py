@@ -1,4 +1,4 @@
-"""What a recipe says, as frozen dataclasses: one for each table of the file, with every default."""
+"""A recipe as frozen dataclasses: one for each table of the file, with all defaults."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from kws.frontend import FrontEndConfig
 from kws.models import Architecture, architecture_named
 
 LARGEST_SEED = 40_000_000
-"""Seeds are numbers of 32 bits, and a hundred of them belong to each seed of a recipe."""
+"""Seeds have 32 bits, and each seed of a recipe uses a hundred of them."""
 
 
 def _check_ranges(config: Any, table: str, **limits: tuple[float, float]) -> None:
@@ -40,40 +40,41 @@ class DataConfig:
     head: str = "softmax"
     """``"softmax"`` for several words, ``"sigmoid"`` for one wake word."""
     clips: str | tuple[str, ...] = "speech_commands"
-    """Folders of <label>/<clip>, below --data or among the fetched data sets."""
+    """Folders of <label>/<clip>, in --data or among the fetched data sets."""
     generated: tuple[str, ...] = ()
-    """More such folders, whose clips a synthesiser spoke. There is no end of them, so they are
-    dealt out by ``generated_share`` and not by their number."""
+    """More such folders, of synthesised clips. Since their number is arbitrary, ``generated_share``
+    determines how many are used."""
     generated_share: float = 0.5
-    """Share of generated clips among those of a word, and among other words, in an epoch; of use
-    where there are both generated and recorded ones."""
+    """Share of generated clips among those of a word, and among other words, in an epoch; has an
+    effect if there are both generated and recorded ones."""
     keyword_clips: int = 0
-    """Clips of each keyword in an epoch: recordings all at least once and again, varied anew, until
-    there are so many; of generated ones, where there are more, others in each epoch. So the length
-    of training does not hang on how many there happen to be. 0: every clip once."""
+    """Clips of each keyword in an epoch: every recording at least once, then repeated with new
+    variations up to this number; of generated ones, if there are more, others in each epoch. So the
+    length of training does not depend on the number of clips. 0: every clip once."""
     speech: tuple[str, ...] = ()
-    """Folders of running speech, cut into windows that are taught as ``_unknown_``."""
+    """Folders of running speech, cut into windows that are trained as ``_unknown_``."""
     unheard: tuple[str, ...] = ()
-    """Other words that are kept out of training, so that validation and your own measurements say
-    how words are rejected that the network never heard."""
+    """Other words that are kept out of training, so that validation and your own measurements show
+    how well words never heard in training are rejected."""
     clip_ms: int = 1000
     """Length of a clip."""
     unknown_share: float = 0.2
-    """Share of an epoch that is other words and running speech. A recipe that does not say gets
-    0.2 for five words or more, and 0.1 more for each word fewer: the network must not come to
-    expect its words, and one that heard a single wake word in most clips fires at any word."""
+    """Share of other words and running speech in an epoch. The default is 0.2 for five words or
+    more, and 0.1 more for each word fewer: the network must not come to expect its words, and one
+    that heard its only wake word in most clips triggers on any word."""
     silence_share: float = 0.08
-    """Share of an epoch that is background noise without a word."""
+    """Share of background noise without words in an epoch."""
     nonwords: int = 0
-    """Words made of pieces of words, words played backwards and, a third, pieces of running speech
-    as long as words; taught as ``_unknown_``."""
+    """Number of nonwords, trained as ``_unknown_``: words played backwards, words spliced from
+    pieces of words and, a third of them, word-length pieces of running speech."""
     stretch_share: float = 0.0
-    """Sequences in which uncut running speech takes the place of some clips, for each sequence of
-    clips; of use with a ``stream_weight``."""
+    """For each sequence of clips, this many more in which continuous running speech replaces some
+    clips; useful with a ``stream_weight``."""
     silence_clips: int = 2000
-    """Background cuts made for training."""
+    """Number of background cuts for training."""
     validation_silence_clips: int = 260
-    """Background cuts for validation, from a part of each recording that is never trained on."""
+    """Number of background cuts for validation, from a part of each recording that is not trained
+    on."""
     silence_dbfs: tuple[float, float] = (-60.0, -10.0)
     """RMS levels of the background cuts; training goes 15 dB lower as well."""
 
@@ -101,22 +102,22 @@ class DataConfig:
         )
         if self.unknown_share + self.silence_share > 0.9:
             raise KwsError(
-                "[data] unknown_share and silence_share leave too little for the words: together "
-                f"they may be 0.9. Received: {self.unknown_share} and {self.silence_share}"
+                "[data] unknown_share and silence_share leave too little for the words: their sum "
+                f"must be at most 0.9. Received: {self.unknown_share} and {self.silence_share}"
             )
         _check_pairs(self, "data", "silence_dbfs")
         if not self.folders:
-            raise KwsError("[data] clips names the folders to learn from. Received: none")
+            raise KwsError("[data] clips must name folders to learn from. Received: none")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ModelConfig:
-    """``[model]``: the architecture and, beside its name, its sizes."""
+    """``[model]``: the architecture and its sizes."""
 
     architecture: str = "conv_lstm"
     """A name in the zoo, `kws.models.ARCHITECTURES`."""
     sizes: dict[str, Any] = field(default_factory=dict)
-    """Its sizes; those left out have the architecture's defaults."""
+    """Its sizes; the others have the architecture's defaults."""
 
     def create(self) -> Architecture:
         """Return the architecture with these sizes."""
@@ -125,39 +126,40 @@ class ModelConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentConfig:
-    """``[augment]``: how far clips are varied, anew each time they are heard."""
+    """``[augment]``: how far clips are varied, anew each time they are used."""
 
     shift_ms: float = 100.0
-    """Largest shift in time, either way."""
+    """Largest shift in time, in either direction."""
     speed: float = 0.15
-    """Largest change of speed and pitch together, as a share, either way."""
+    """Largest relative change of speed and pitch together, in either direction."""
     stretch_speed: float = 0.0
-    """The same for stretches of running speech, which are then also cut at another place each time
-    they are heard. 0: always the same cuts."""
+    """The same for stretches of running speech, which are then also cut at another place each
+    time. 0: always the same cuts."""
     tract: float = 0.0
-    """Largest change of the length of the vocal tract, as a share, either way: it moves formants
-    and not the timing."""
+    """Largest relative change of the length of the vocal tract, in either direction: it shifts
+    formants but not the timing."""
     gain_db: tuple[float, float] = (-15.0, 10.0)
     """Range of the change in level."""
     noise_share: float = 0.8
-    """Share of the stretches of audio that background noise is mixed into."""
+    """Share of the sequences that background noise is mixed into."""
     snr_db: tuple[float, float] = (0.0, 40.0)
-    """Range of the ratio of the quietest speech in a stretch to noise, both as RMS."""
+    """Range of the ratio of the quietest speech in a sequence to the noise, both as RMS."""
     equaliser_db: float = 4.0
-    """Standard deviation of each of four smooth curves over the mel filters: microphones, rooms."""
+    """Standard deviation of each of four smooth curves over the mel filters, for the response of
+    microphones and rooms."""
     room_share: float = 0.0
-    """Share of the stretches of audio that sound as if spoken in a room."""
+    """Share of the sequences with reverberation."""
     room_ms: tuple[float, float] = (150.0, 700.0)
-    """Range of the time in which the room's sound falls by 60 dB."""
+    """Range of the reverberation time (a decay of 60 dB)."""
     room_db: tuple[float, float] = (0.0, 15.0)
-    """Range of the ratio of direct sound to the room's."""
+    """Range of the ratio of direct to reverberant sound."""
     time_masks: int = 0
-    """Stretches that are blanked in each clip (SpecAugment); networks as small as these learn less
+    """Stretches of time masked in each clip (SpecAugment); networks as small as these learn less
     with them (docs/accuracy.md)."""
     time_mask_ms: float = 160.0
     """Longest such stretch."""
     mel_masks: int = 0
-    """Bands of mel filters that are blanked (SpecAugment)."""
+    """Bands of mel filters masked (SpecAugment)."""
     mel_mask_width: int = 6
     """Widest such band, in filters."""
 
@@ -184,18 +186,18 @@ class AugmentConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
-    """``[training]``: how the weights are found."""
+    """``[training]``: how the network is trained."""
 
     epochs: int = 60
     """Passes over the training set."""
     batch_size: int = 256
-    """Clips for one step of the optimiser."""
+    """Clips per step of the optimiser."""
     learning_rate: float = 5e-3
-    """Highest learning rate, reached after the warm-up; then it falls as a cosine to zero."""
+    """Highest learning rate, reached after the warm-up; from there cosine decay to zero."""
     warmup_epochs: float = 2.0
     """Epochs in which the learning rate rises from zero."""
     optimizer: str = "muon"
-    """``"muon"`` for the matrices of a network with AdamW for the rest, or ``"adamw"`` for all."""
+    """``"muon"`` for the matrices of a network and AdamW for the rest, or ``"adamw"`` for all."""
     weight_decay: float = 1e-2
     """Decoupled weight decay."""
     label_smoothing: float = 0.1
@@ -203,33 +205,33 @@ class TrainingConfig:
     gradient_clip: float = 1.0
     """Largest norm of all gradients together."""
     context_clips: int = 4
-    """Clips in a row that the LSTM hears without a reset, so that it learns to forget. For a
-    network that takes whole clips it is 1, and a recipe that does not say gets that."""
+    """Clips in a row that the LSTM hears without a reset, so that it learns to forget. Networks
+    that take whole clips need 1, which is then the default."""
     average_epochs: float = 0.0
-    """Epochs over which the weights are averaged, as a moving mean over the steps, though over no
-    more than a tenth of the training so far; the result is then this average. 0 for the weights as
-    they are."""
+    """Epochs over which the weights are averaged, as a moving average over the steps, though over
+    at most a tenth of the training so far; the result is then this average. 0: no averaging."""
     teachers: tuple[str, ...] = ()
-    """Networks with the same front end and labels, whose mean answer is learnt beside the right
-    one: folders of finished runs of any architecture, or as for ``start`` files and names of
-    pretrained models."""
+    """Networks with the same front end and labels whose mean output is learnt as well as the right
+    answer (distillation): folders of finished runs of any architecture, or, as for ``start``,
+    files and names of pretrained models."""
     teacher_weight: float = 2.0
-    """How much the teachers' answer counts beside the right one, which counts 1."""
+    """Weight of the teachers' output relative to the right answer, which has weight 1."""
     start: str = ""
-    """The network to start from: a run's folder, a .tflite of this kit or the name of a pretrained
-    model; nothing to start from nothing. It must have the same [front_end] and [model] sizes."""
+    """The network to start from: the folder of a run, a .tflite of this kit or the name of a
+    pretrained model; empty to start from scratch. It must have the same [front_end] and [model]
+    sizes."""
     unfreeze_epochs: float = 0.0
-    """A network that starts from another trains its answers first; each so many epochs the next
-    layer below joins in."""
+    """A network that starts from another trains its output layer first; after every this many
+    epochs the next layer below is unfrozen."""
     stream_weight: float = 0.0
-    """How much it counts that a word is named from its end on, and that nothing is where none
-    ended, each beside the answer at a clip's end, which counts 1. Fewer false accepts in running
-    speech, for some accuracy on clips."""
+    """Weight of reporting a word from its end on, and of reporting nothing elsewhere, each relative
+    to the answer at a clip's end, which has weight 1. Fewer false accepts in running speech at the
+    cost of some accuracy on clips."""
     phone_weight: float = 0.0
-    """How much it counts which sound of speech is heard at each step, beside the answer at a clip's
-    end, which counts 1: learnt from recordings of English whose words are known (``speech`` with
-    transcripts.tsv, and ``clips`` named by what they say). A network that knows the sounds tells
-    words better that it has few examples of. Not for networks that take whole clips."""
+    """Weight of recognising the phoneme at each step, relative to the answer at a clip's end, which
+    has weight 1: learnt from English recordings whose words are known (``speech`` with
+    transcripts.tsv, and ``clips`` labelled with their words). A network that knows phonemes is
+    better at words with few examples. Not for networks that take whole clips."""
 
     def __post_init__(self) -> None:
         _check_ranges(
@@ -262,16 +264,16 @@ class TrainingConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingRecipe:
-    """All that `kws train` needs to know, and all that a model file later says of its making."""
+    """Everything that `kws train` needs."""
 
     name: str
-    """Name of the model, and of its files."""
+    """Name of the model and of its files."""
     license: str = "Apache-2.0"
     """Licence of the resulting model (SPDX)."""
     description: str = ""
-    """A line for the reader."""
+    """One line for the reader."""
     seed: int = 1
-    """Seed of everything random."""
+    """Seed of all random numbers."""
     data: DataConfig = field(default_factory=DataConfig)
     """What it learns from."""
     front_end: FrontEndConfig = field(default_factory=FrontEndConfig)
@@ -281,10 +283,10 @@ class TrainingRecipe:
     augment: AugmentConfig = field(default_factory=AugmentConfig)
     """How clips are varied in training."""
     training: TrainingConfig = field(default_factory=TrainingConfig)
-    """How the weights are found."""
+    """How it is trained."""
     decision: DecisionConfig = field(default_factory=lambda: DecisionConfig(thresholds={}))
-    """How posteriors become events; written into the model file. In the file, ``threshold`` is
-    for all keywords and ``thresholds`` for those that differ."""
+    """How posteriors become events; written into the model file. In a recipe, ``threshold`` is for
+    all keywords and ``thresholds`` for individual ones."""
 
     def __post_init__(self) -> None:
         _check_ranges(self, "", seed=(0, LARGEST_SEED))
@@ -293,7 +295,8 @@ class TrainingRecipe:
                 raise KwsError(f"{what} must be 1 to 200 printable characters. Received: {text!r}")
         if self.name.startswith(".") or any(c in self.name for c in "/\\"):
             raise KwsError(
-                f"name becomes the name of files: no slashes, no dot first. Received: {self.name!r}"
+                "name is used for file names: it must have no slashes and not start with a dot. "
+                f"Received: {self.name!r}"
             )
         if self.front_end.sample_rate_hz != SAMPLE_RATE_HZ:
             raise KwsError(
@@ -304,7 +307,7 @@ class TrainingRecipe:
         heard = sorted(set(self.data.unheard) & set(self.labels.keywords))
         if heard:
             raise KwsError(
-                "[data] unheard names other words; keywords must be heard. "
+                "[data] unheard must not name keywords, which are needed in training. "
                 f"Received: {', '.join(heard)}"
             )
 
@@ -315,7 +318,7 @@ class TrainingRecipe:
         if self.data.head == "sigmoid":
             if isinstance(words, str) or len(words) != 1:
                 raise KwsError(
-                    'A sigmoid head spots one word: write words = ["yourword"], or use '
+                    'A sigmoid head detects one word: write words = ["yourword"], or use '
                     f'head = "softmax". Received: {words!r}'
                 )
             return LabelSet.wake_word(words[0])
@@ -331,7 +334,7 @@ class TrainingRecipe:
 
     @property
     def learns_phones(self) -> bool:
-        """Whether the sounds of speech are learnt beside the words."""
+        """Whether phonemes are learnt as well as the words."""
         return self.training.phone_weight > 0 and not self.model.create().whole_clip
 
     @property
@@ -346,14 +349,14 @@ class TrainingRecipe:
 
     @property
     def receptive_field_frames(self) -> int:
-        """Frames that one step of the network looks at: all of a clip if it takes whole clips."""
+        """Frames that one step of the network looks at: a whole clip if it takes whole clips."""
         network = self.model.create()
         return self.clip_frames if network.whole_clip else network.receptive_field_frames
 
     @property
     def stride_frames(self) -> int:
-        """New frames for each step; for a network that takes whole clips, how far windows lie apart
-        where it is asked about something longer."""
+        """New frames per step; for a network that takes whole clips, the hop between windows of
+        longer audio."""
         network = self.model.create()
         return max(1, self.clip_frames // 10) if network.whole_clip else network.stride_frames
 
@@ -368,7 +371,7 @@ class TrainingRecipe:
         """Build the recipe's network; arguments as in `kws.models.Architecture.build`.
 
         Raises:
-            KwsError: a layer of it is larger than what reaches it.
+            KwsError: a layer is larger than its input.
         """
         network, n_features = self.model.create(), self.front_end.n_features
         try:
@@ -383,7 +386,7 @@ class TrainingRecipe:
             )
         except ValueError as error:
             raise KwsError(
-                f"[model] {network.name} has a layer that is larger than what reaches it. "
+                f"[model] {network.name} has a layer that is larger than its input. "
                 f"Received: clips of {self.clip_frames} frames with {n_features} features. "
                 "Use longer clips, more features or smaller kernels"
             ) from error

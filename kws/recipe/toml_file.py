@@ -1,4 +1,4 @@
-"""Recipes as TOML files: found by name, read and checked, written with nothing left out."""
+"""Recipes as TOML files: found by name, read and checked, written in full."""
 
 from __future__ import annotations
 
@@ -28,15 +28,13 @@ def known_recipes() -> dict[str, Path]:
 
 
 def about_recipe(path: Path) -> str:
-    """Return what a recipe says of itself: its first line, a comment."""
+    """Return the one-line description of a recipe: its first line, a comment."""
     first, _, _ = path.read_text(encoding="utf-8").partition("\n")
     return first.removeprefix("#").strip()
 
 
 def resolve_recipe(recipe: str | Path) -> Path:
     """Return the path of a recipe given as a path or as the name of one that comes with the kit.
-
-    Those of the zoo lie in a folder of their own and are named alike.
 
     Raises:
         KwsError: there is no such recipe.
@@ -58,13 +56,13 @@ def load_recipe(recipe: str | Path) -> TrainingRecipe:
     Args:
         recipe: path of a TOML file, or the name of one in ``kws/recipes``.
 
-    A recipe that begins with ``base = "another recipe"`` says only what is different from that one:
-    keys replace keys, but a ``[model]`` with another architecture replaces all of it, and name and
-    description are never taken over.
+    A recipe with ``base = "another recipe"`` contains only the differences from that one: its keys
+    replace those of the base, but a ``[model]`` with an architecture replaces the whole table, and
+    name and description are never inherited.
 
     Raises:
-        KwsError: no such file, not TOML, an unknown key, a wrong type or an impossible value; the
-            line names the file and the key.
+        KwsError: no such file, not TOML, an unknown key, a wrong type or an invalid value; the
+            message names the file and the key.
     """
     path = resolve_recipe(recipe)
     try:
@@ -99,9 +97,9 @@ def load_recipe(recipe: str | Path) -> TrainingRecipe:
 
 
 def _read_with_base(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
-    """Read a recipe's tables, those that it does not have from the recipe it builds on."""
+    """Read a recipe's tables, merged with those of the recipe it is based on."""
     if path.resolve() in above:
-        raise KwsError(f"base: these recipes build on each other in a circle. Received: {path}")
+        raise KwsError(f"base: these recipes are based on each other in a circle. Received: {path}")
     table = read_toml(path)
     base = _typed(table.pop("base", ""), str, "base")
     if not base:
@@ -121,11 +119,11 @@ def _read_with_base(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
 
 
 def _check(recipe: TrainingRecipe) -> None:
-    """Refuse what each table allows but not both together."""
+    """Refuse values that are valid in their table but contradict another one."""
     network, features = recipe.model.create(), recipe.front_end.features
     if network.features not in ("any", features):
         raise KwsError(
-            f"[model] {recipe.model.architecture} works on [front_end] features = "
+            f"[model] {recipe.model.architecture} needs [front_end] features = "
             f'"{network.features}". Received: {features!r}'
         )
     if network.whole_clip and recipe.training.context_clips != 1:
@@ -143,7 +141,7 @@ def _check(recipe: TrainingRecipe) -> None:
     strangers = sorted(set(recipe.decision.thresholds) - set(recipe.labels.keywords))
     if strangers:
         raise KwsError(
-            f"[decision] has a threshold for {strangers[0]!r}, which is no keyword. "
+            f"[decision] has a threshold for {strangers[0]!r}, which is not a keyword. "
             f"Keywords: {', '.join(recipe.labels.keywords)}"
         )
 
@@ -174,7 +172,7 @@ def _table(value: Any, where: str) -> dict[str, Any]:
 
 
 def _typed(value: Any, hint: Any, name: str) -> Any:
-    """Return `value` as `hint` asks (TOML arrays become tuples, integers become floats)."""
+    """Return `value` converted to the type `hint` (arrays to tuples, integers to floats)."""
     union = typing.get_origin(hint) in (typing.Union, types.UnionType)
     options = typing.get_args(hint) if union else (hint,)
     for option in options:
@@ -196,7 +194,7 @@ def _typed(value: Any, hint: Any, name: str) -> Any:
 
 
 def _in_words(hint: Any) -> str:
-    """Name a type for people who write recipes."""
+    """Return the name of a type for authors of recipes."""
     if typing.get_origin(hint) is tuple:
         inner = typing.get_args(hint)
         return "an array" if inner[-1] is Ellipsis else f"an array of {len(inner)}"
@@ -205,7 +203,7 @@ def _in_words(hint: Any) -> str:
 
 
 def to_toml(recipe: TrainingRecipe) -> str:
-    """Write a recipe with every default spelled out, so that a run can be repeated exactly."""
+    """Return a recipe as TOML with every default, so that a run can be repeated exactly."""
     top: list[str] = []
     tables: list[str] = []
     for f in dataclasses.fields(recipe):
@@ -229,11 +227,11 @@ def to_toml(recipe: TrainingRecipe) -> str:
 
 
 def toml_value(value: Any) -> str:
-    """Write text, a number, a list or a table as TOML has it, in one line."""
+    """Return text, a number, a list or a table as TOML, in one line."""
     if isinstance(value, bool):
         return "true" if value else "false"
     if isinstance(value, str):
-        # JSON's escapes are also TOML's, but for DEL and, which this avoids, pairs of surrogates.
+        # JSON's escapes are valid in TOML, except for DEL and, avoided here, surrogate pairs.
         return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007f")
     if isinstance(value, (tuple, list)):
         return "[" + ", ".join(toml_value(v) for v in value) + "]"

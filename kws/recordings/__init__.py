@@ -1,1 +1,1 @@
-"""Long recordings: what a model answers to them, and what follows from it for other decisions."""
+"""Long recordings: a model's posteriors, and the events that any thresholds give."""

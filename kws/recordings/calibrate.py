@@ -1,15 +1,15 @@
-"""Thresholds for a wanted number of false accepts per hour, found on audio without keywords.
+"""Thresholds for an allowed number of false accepts per hour, chosen on audio without keywords.
 
-Each keyword is first looked at alone: how often it fires falsely at each of many thresholds, and,
-where recordings with keywords are given, how many of its words it misses. A false accept more or
-less is then given to the keyword that gains most words by it: all ways of sharing the allowance
-among the keywords are compared by dynamic programming, as in the multiple-choice knapsack problem.
-Without such recordings the allowance is shared evenly; and where the audio is also too short to
-show the wanted rate (fewer than three false accepts would come in it), thresholds are only raised
-from the model's own, never lowered: that little fires in a few minutes is no reason to lower one.
+For each keyword alone, the false accepts are counted at each of many thresholds, and also the
+missed words if there are recordings with keywords. The allowed false accepts are then divided among
+the keywords so that the fewest words are missed: dynamic programming compares all divisions, as in
+the multiple-choice knapsack problem. Without recordings with keywords they are divided evenly. If
+the audio is then also too short to show the rate (it would have fewer than three false accepts),
+thresholds are only raised from the model's own, never lowered: few false accepts in a few minutes
+are no reason to lower a threshold.
 
-Thresholds that do equally well on the recordings form an interval; its middle is taken, since its
-ends lie as close as possible to a false accept on one side and to a missed word on the other.
+Thresholds that do equally well on the recordings form an interval. Its middle is chosen, as one end
+is next to a false accept and the other next to a missed word.
 """
 
 from __future__ import annotations
@@ -28,45 +28,45 @@ from kws.decide import DecisionConfig
 from kws.errors import KwsError
 from kws.model_file import ModelCard
 from kws.recordings.curve import match_all
-from kws.recordings.hear import Heard
 from kws.recordings.matching import Matches, match_events
+from kws.recordings.posteriors import RecordingPosteriors
 from kws.recordings.replay import Replay
 from kws.wording import counted, duration, two_digits
 
 LOWEST = 0.2
-"""No threshold is set below this, however little fires falsely."""
+"""The lowest threshold, however few the false accepts."""
 _HIGHEST = 0.999
 _SETTINGS = 240
 _MOST_ALLOWED = 5000
 _DIGITS = 4
-"""Thresholds are chosen among numbers with so many decimals: what is stored is what was counted."""
+"""Decimals of the thresholds that are tried, so that the stored one is exactly the one tried."""
 _ENOUGH = 3
-"""Audio can show a rate if so many false accepts come in it at that rate, or more.
+"""Audio can show a rate if it would have at least this many false accepts at that rate.
 
-That tells the rate from its half or its double; and where none came the rate is lower, with 95 %
+This tells the rate from its half or its double; and if there are none, the rate is lower with 95 %
 confidence ("rule of three").
 """
 
 
 @dataclass(frozen=True, kw_only=True)
 class Calibration:
-    """Thresholds, and what they come to on the recordings they were chosen on."""
+    """Thresholds, and their results on the recordings they were chosen on."""
 
     wanted_per_hour: float
     """False accepts per hour that were asked for."""
     before: Mapping[str, float]
-    """For each keyword the threshold that the model had."""
+    """The model's previous threshold of each keyword."""
     decision: DecisionConfig
     """The new settings."""
     negatives: Matches
-    """What the new thresholds do on the audio without keywords."""
+    """Results of the new thresholds on the audio without keywords."""
     positives: Matches | None
-    """And on the recordings with keywords, if there were any."""
+    """Results on the recordings with keywords, if there are any."""
     notes: tuple[str, ...]
-    """What else a reader should know: what so much audio can show, and what it cannot."""
+    """Remarks on what this amount of audio can show."""
 
     def provenance(self) -> dict[str, float]:
-        """Return what a model file says of where its thresholds come from."""
+        """Return the origin of the thresholds, for the model card."""
         return {
             "wanted_false_accepts_per_hour": self.wanted_per_hour,
             "hours": self.negatives.hours,
@@ -98,10 +98,10 @@ class Calibration:
 
 def calibrate(
     card: ModelCard,
-    negatives: Sequence[Heard],
+    negatives: Sequence[RecordingPosteriors],
     per_hour: float,
     *,
-    positives: Sequence[tuple[Heard, Sequence[SpokenWord]]] = (),
+    positives: Sequence[tuple[RecordingPosteriors, Sequence[SpokenWord]]] = (),
     decision: DecisionConfig | None = None,
     lowest: float = LOWEST,
 ) -> Calibration:
@@ -109,23 +109,23 @@ def calibrate(
 
     Args:
         card: the model.
-        negatives: what it answered to audio in which no keyword is spoken.
-        per_hour: false accepts that are wanted in an hour, all keywords together.
-        positives: what it answered to recordings with keywords, and the words in them. Only
-            misses are counted on them. Without any, and with audio too short to show `per_hour`,
-            no threshold is set below the card's.
+        negatives: its posteriors for audio in which no keyword is spoken.
+        per_hour: false accepts allowed per hour, all keywords together.
+        positives: its posteriors for recordings with keywords, and the words in them. Only misses
+            are counted on them. Without any, and with audio too short to show `per_hour`, no
+            threshold is set below the card's.
         decision: settings other than the thresholds, in place of the card's.
-        lowest: no threshold below this.
+        lowest: the lowest threshold allowed.
 
     Raises:
-        KwsError: no audio, or numbers that make no sense.
+        KwsError: no audio, or invalid numbers.
     """
     check_wanted(per_hour, lowest)
     if not negatives:
-        raise KwsError("Thresholds are chosen on audio without keywords. Received: none")
+        raise KwsError("Need audio without keywords to choose thresholds on. Received: none")
     settings = decision or card.decision
-    quiet = [Replay(card, heard, settings) for heard in negatives]
-    spoken = [(Replay(card, heard, settings), list(words)) for heard, words in positives]
+    quiet = [Replay(card, recording, settings) for recording in negatives]
+    spoken = [(Replay(card, recording, settings), list(words)) for recording, words in positives]
     hours = math.fsum(replay.seconds for replay in quiet) / 3600
     allowed = min(math.floor(per_hour * hours + 1e-9), _MOST_ALLOWED)
     before = card.decision.thresholds
@@ -137,7 +137,7 @@ def calibrate(
     missed = {word: _missed(spoken, word, grid) for word, grid in grids.items()} if spoken else {}
     chosen = _shared(false, missed, allowed) if missed else _even(false, allowed)
 
-    # Alone and together are nearly the same: an event silences others for the refractory time.
+    # Together, keywords fire slightly less often: no other can fire in the refractory time.
     silent: list[tuple[Replay, Sequence[SpokenWord]]] = [(replay, ()) for replay in quiet]
     while True:
         thresholds = {word: float(grid[chosen[word]]) for word, grid in grids.items()}
@@ -157,10 +157,10 @@ def calibrate(
 
 
 def check_wanted(per_hour: float, lowest: float = LOWEST) -> None:
-    """Make sure, before long listening, that `calibrate` can work with these numbers.
+    """Check the numbers for `calibrate` before long work.
 
     Raises:
-        KwsError: one of them makes no sense.
+        KwsError: one of them is invalid.
     """
     if not 0 <= per_hour < math.inf:
         raise KwsError(f"False accepts per hour must be 0 or more. Received: {per_hour}")
@@ -171,7 +171,7 @@ def check_wanted(per_hour: float, lowest: float = LOWEST) -> None:
 
 
 def _grid(lowest: float) -> npt.NDArray[np.float64]:
-    """Return thresholds to try, rising from the lowest, evenly spread in log odds [settings]."""
+    """Return the thresholds to try, rising from `lowest`, evenly spaced in log odds [settings]."""
     if lowest >= _HIGHEST:
         return np.array([lowest])
     first, last = (math.log(t / (1 - t)) for t in (lowest, _HIGHEST))
@@ -214,9 +214,9 @@ def _shared(
     missed: Mapping[str, npt.NDArray[np.int64]],
     allowed: int,
 ) -> dict[str, int]:
-    """Return for each keyword the position in the grid with which fewest words are missed.
+    """Return each keyword's position in its grid such that the fewest words are missed in all.
 
-    At most `allowed` false accepts in all, if the grid has such settings.
+    With at most `allowed` false accepts in all, if the grids have such settings.
     """
     words = list(false)
     options: list[list[tuple[int, int, int]]] = []  # (false accepts, missed, position)
@@ -229,7 +229,7 @@ def _shared(
                 best = at[missed[word][at] == fewest]
                 found.append((int(count), int(fewest), int(best[len(best) // 2])))
         options.append(found)
-    # What the strictest settings cost at least is beyond choice.
+    # Even the strictest settings may have more false accepts than allowed.
     room = max(allowed, sum(option[0][0] for option in options))
     # fewest[b]: misses of the keywords so far with at most b false accepts.
     fewest = np.zeros(room + 1)
@@ -256,9 +256,9 @@ def _shared(
 
 
 def _even(false: Mapping[str, npt.NDArray[np.int64]], allowed: int) -> dict[str, int]:
-    """Return for each keyword the lowest setting with at most its share of false accepts.
+    """Return each keyword's lowest setting with at most its even share of false accepts.
 
-    What does not divide goes to the keywords that would need to be lowered least for one more.
+    The remainder goes to the keywords whose thresholds need to be lowered least for one more.
     """
     share = allowed // len(false)
     chosen = {word: _first(counts <= share) for word, counts in false.items()}
@@ -277,7 +277,7 @@ def _even(false: Mapping[str, npt.NDArray[np.int64]], allowed: int) -> dict[str,
 
 
 def _first(good: npt.NDArray[np.bool_]) -> int:
-    """Return the first position from which on all are good; the last where none is."""
+    """Return the first position from which on all are good; the last position if none is."""
     bad = np.flatnonzero(~good)
     return 0 if not len(bad) else min(int(bad[-1]) + 1, len(good) - 1)
 
@@ -295,35 +295,35 @@ def _notes(
     n, hours = len(result.false_accepts), result.hours
     if n > allowed:
         notes.append(
-            f"even the highest thresholds leave {counted(n, 'false accept')}, more than the "
-            f"{allowed:,} allowed: this model needs more training on such audio"
+            f"even the highest thresholds give {counted(n, 'false accept')}, more than the "
+            f"{allowed:,} allowed: train the model on more audio like this"
         )
-    heard, most = duration(result.duration_s), two_digits(poisson_interval(n)[1] / hours)
+    length, most = duration(result.duration_s), two_digits(poisson_interval(n)[1] / hours)
     enough = duration(3600 * _ENOUGH / per_hour) if per_hour else ""
     if not per_hour:
         notes.append(
-            "no recording is long enough to show that a model never fires falsely: after "
-            f"{counted(n, 'false accept')} in {heard} it may still be up to {most} an hour (95 %); "
-            "the longer the audio, the less"
+            "no audio is long enough to verify 0 false accepts per hour: with "
+            f"{counted(n, 'false accept')} in {length}, the rate may be up to {most} per hour "
+            "(95 %); longer audio lowers this limit"
         )
     elif per_hour * hours < _ENOUGH:
         notes.append(
-            f"{heard} cannot show {per_hour:g} false accepts an hour: one is "
-            f"{two_digits(1 / hours)} an hour, and after {n:,} it may still be up to {most} "
-            f"(95 %); {enough} would tell more"
+            f"{length} is too short to verify {per_hour:g} false accepts per hour: a single one is "
+            f"{two_digits(1 / hours)} per hour, and with {n:,} the rate may be up to {most} "
+            f"(95 %); use {enough} or more"
         )
     if only_raised:
         notes.append(
-            "thresholds were only raised, never lowered, as such audio alone cannot show that "
-            f"a lower one is good enough; {f'{enough} of it or ' if enough else ''}recordings with "
-            "keywords (--positives) would allow it"
+            "thresholds were only raised, as this audio alone cannot show that lower ones are good "
+            f"enough; to lower them, add {f'audio up to {enough} or ' if enough else ''}recordings "
+            "with keywords (--positives)"
         )
     if spoken:
         said = {word.keyword for _, words in spoken for word in words}
         unsaid = [word for word in card.keywords if word not in said]
         if unsaid:
             notes.append(
-                f"never spoken in the recordings with keywords: {', '.join(unsaid)}; these got "
-                "thresholds without any false accept"
+                f"never spoken in the recordings with keywords: {', '.join(unsaid)}; their "
+                "thresholds give no false accept"
             )
     return notes

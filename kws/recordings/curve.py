@@ -1,14 +1,13 @@
-"""Misses against false accepts: the detection error trade-off, for all keywords and for each.
+"""Misses over false accepts: the detection error trade-off (DET), for all keywords and for each.
 
 A. Martin et al., "The DET curve in assessment of detection task performance" (Eurospeech 1997),
-with false accepts per hour in place of their share, as there is no number of things that could have
-been accepted. All thresholds move together: by the same amount on the scale of log odds, so that a
-keyword whose threshold is higher than the others' keeps its distance, and the model's own setting
-is a point of the curve.
+with false accepts per hour in place of their share, as continuous audio has no number of trials.
+All thresholds are shifted by the same amount in log odds, so that a keyword with a higher threshold
+than the others keeps its distance; the model's own thresholds are a point of the curve.
 
-A keyword's misses are the words of it that were not reported as such; its false accepts are its
-events that belong to no word. (An event of it in the place of another keyword is that word's
-substitution, as everywhere in `kws.recordings.matching`.)
+A keyword's misses are its spoken words that were not reported as such; its false accepts are its
+events that match no word. (If another keyword was spoken there, the event is a substitution of that
+word, as in `kws.recordings.matching`.)
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from kws.recordings.matching import Matches, join_matches, match_events
 from kws.recordings.replay import Replay
 
 RATES = (10.0, 5.0, 2.0, 1.0, 0.5, 0.2, 0.1)
-"""False accepts per hour that tables ask for."""
+"""False accepts per hour in tables."""
 _POINTS = 160
 _LOWEST, _HIGHEST = 0.05, 0.998
 _CLAMP = 1e-6
@@ -33,18 +32,18 @@ _CLAMP = 1e-6
 
 @dataclass(frozen=True, kw_only=True)
 class Point:
-    """What one setting of the thresholds comes to."""
+    """The result of one setting of the thresholds."""
 
     shift: float
-    """How far all thresholds were moved, in log odds; 0 is the model's own setting."""
+    """How far all thresholds were shifted, in log odds; 0 is the model's own setting."""
     thresholds: Mapping[str, float]
-    """The thresholds of the keywords concerned."""
+    """Thresholds of the curve's keywords."""
     words: int
-    """Keywords spoken."""
+    """Number of words spoken."""
     rejected: int
-    """Of these, how many were not reported as what they are: missed or taken for another."""
+    """How many of these were missed or taken for another."""
     false_accepts: int
-    """Events that belong to no word."""
+    """Events that match no word."""
     hours: float
     """Length of the audio, in hours."""
 
@@ -55,7 +54,7 @@ class Point:
 
     @property
     def false_reject_rate(self) -> float | None:
-        """Share of the words that were not reported as what they are; None without words."""
+        """Share of the words that were missed or taken for another; None without words."""
         return self.rejected / self.words if self.words else None
 
     def to_json(self) -> dict[str, Any]:
@@ -71,26 +70,26 @@ class Point:
 
 @dataclass(frozen=True, kw_only=True)
 class Curve:
-    """What becomes of misses and false accepts as the thresholds rise."""
+    """Misses and false accepts as the thresholds rise."""
 
     name: str
     """The keyword, or ``all``."""
     points: tuple[Point, ...]
     """From low thresholds to high ones."""
     own: Point
-    """The one of the model's own thresholds."""
+    """The point of the model's own thresholds."""
 
     def best(self, per_hour: float) -> Point | None:
-        """Return the point of fewest misses with at most so many false accepts per hour.
+        """Return the point with the fewest misses and at most `per_hour` false accepts per hour.
 
-        Of equal ones that with the fewest false accepts, then the highest thresholds. None where
+        Of equal ones, that with the fewest false accepts, then the highest thresholds. None if
         every setting has more.
         """
         within = [p for p in self.points if p.false_accepts <= per_hour * p.hours + 1e-9]
         return min(within, key=lambda p: (p.rejected, p.false_accepts, -p.shift), default=None)
 
     def resolution(self) -> float:
-        """Return the false accepts per hour that a single one makes in audio of this length."""
+        """Return the rate per hour that a single false accept is in audio of this length."""
         return 1.0 / self.own.hours
 
     def to_json(self, *, points: bool = True) -> dict[str, Any]:
@@ -112,16 +111,16 @@ def trace_curves(
     *,
     points: int = _POINTS,
 ) -> dict[str, Curve]:
-    """Decide with many thresholds and count.
+    """Count misses and false accepts with many sets of thresholds.
 
     Args:
-        recordings: what was heard and what was said. They count together.
+        recordings: posteriors and spoken words of each. They count together.
         thresholds: the model's own, one for each keyword.
-        points: how many settings, evenly spread in log odds, until each keyword's threshold was
-            both low and high.
+        points: number of settings, evenly spaced in log odds, such that each keyword's threshold
+            goes from low to high.
 
     Returns:
-        The curve of ``all``, then one for each keyword; that of a keyword ``all`` is in quotes.
+        The curve of ``all``, then one for each keyword; a keyword named ``all`` is put in quotes.
     """
     names = {word: repr(word) if word == "all" else word for word in thresholds}
     own_odds = [_log_odds(threshold) for threshold in thresholds.values()]
@@ -166,7 +165,7 @@ def trace_curves(
 def match_all(
     recordings: Sequence[tuple[Replay, Sequence[SpokenWord]]], thresholds: Mapping[str, float]
 ) -> Matches:
-    """Decide all recordings with these thresholds and match the events with what was said."""
+    """Match the events that these thresholds give with the spoken words, over all recordings."""
     return join_matches(
         match_events(truth, replay.events(thresholds), duration_s=replay.seconds)
         for replay, truth in recordings
@@ -174,7 +173,7 @@ def match_all(
 
 
 def shifted(thresholds: Mapping[str, float], shift: float) -> dict[str, float]:
-    """Move thresholds by so much in log odds: up when above 0, and never out of 0 to 1."""
+    """Return the thresholds shifted in log odds, up if `shift` is above 0; they stay in 0 to 1."""
     return {
         keyword: 1.0 / (1.0 + math.exp(-(_log_odds(threshold) + shift)))
         for keyword, threshold in thresholds.items()
@@ -182,6 +181,6 @@ def shifted(thresholds: Mapping[str, float], shift: float) -> dict[str, float]:
 
 
 def _log_odds(share: float) -> float:
-    # A threshold of 1 has no log odds; it is taken for the highest below.
+    # The log odds of 1 are infinite.
     share = min(max(share, _CLAMP), 1.0 - _CLAMP)
     return math.log(share / (1.0 - share))

@@ -1,13 +1,13 @@
-"""What was said against what was heard: words with their times on one side, events on the other.
+"""Matching of spoken words with the events of a model.
 
-The rule is the one of MLPerf Tiny's streaming wake-word task: an event counts for a word when it
-comes between the word's start and half a second after its end. One event serves one word and one
-word takes one event:
+The rule is that of MLPerf Tiny's streaming wake-word task: an event matches a word if it comes
+between the word's start and half a second after its end. Each event matches at most one word, and
+each word one event:
 
 - **hit**: a word whose own keyword was reported in its window;
 - **substitution**: a word without a hit, in whose window another keyword was reported;
 - **miss**: a word with neither;
-- **false accept**: every event that is left over, a second report of the same word included.
+- **false accept**: every other event, including a second report of the same word.
 
 So ``hits + substitutions + misses`` is the number of words, and
 ``hits + substitutions + false accepts`` the number of events.
@@ -30,10 +30,9 @@ from kws.decide import Event
 from kws.errors import KwsError
 
 TOLERANCE_S = 0.5
-"""An event may come this long after the word's end and still count for it."""
+"""An event may come this long after the word's end and still match it."""
 
-
-# Times are read from text and added up from samples; a rounding error is no lateness.
+# Times are read from text and computed from samples: tolerance for rounding.
 _EPSILON_S = 1e-6
 
 _T = TypeVar("_T")
@@ -41,18 +40,18 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, kw_only=True)
 class Matches:
-    """How the events of a stream fit what was said in it."""
+    """Spoken words of a stream, matched with its events."""
 
     duration_s: float
     """Length of the audio, in seconds."""
     hits: tuple[tuple[SpokenWord, Event], ...]
-    """Words that were heard, each with its event, by the word's start."""
+    """Detected words, each with its event, by the word's start."""
     substitutions: tuple[tuple[SpokenWord, Event], ...]
     """Words for which another keyword was reported, each with that event, by the word's start."""
     misses: tuple[SpokenWord, ...]
-    """Words in whose window nothing was reported, by start."""
+    """Words without an event in their window, by start."""
     false_accepts: tuple[Event, ...]
-    """Events that belong to no word, by time."""
+    """Events that match no word, by time."""
 
     @property
     def spoken(self) -> tuple[SpokenWord, ...]:
@@ -73,12 +72,12 @@ class Matches:
 
     @property
     def words(self) -> int:
-        """Keywords that were spoken."""
+        """Number of spoken words."""
         return len(self.hits) + len(self.substitutions) + len(self.misses)
 
     @property
     def events(self) -> int:
-        """Events that were reported."""
+        """Number of events."""
         return len(self.hits) + len(self.substitutions) + len(self.false_accepts)
 
     @property
@@ -88,10 +87,7 @@ class Matches:
 
     @property
     def false_reject_rate(self) -> float | None:
-        """Share of the words that were not reported as what they are: missed or taken for another.
-
-        None when no word was spoken.
-        """
+        """Share of the words that were missed or taken for another; None without words."""
         if not self.words:
             return None
         return (len(self.misses) + len(self.substitutions)) / self.words
@@ -100,7 +96,7 @@ class Matches:
     def command_error_rate(self) -> float | None:
         """(Substitutions + misses + false accepts) / words, as in word error rate; may exceed 1.
 
-        None when no word was spoken.
+        None without words.
         """
         if not self.words:
             return None
@@ -119,7 +115,7 @@ class Matches:
         return float(np.percentile(self.latencies_s, percentile)) * 1000.0
 
     def to_json(self) -> dict[str, Any]:
-        """Return counts and rates as a dictionary that `json` can write; None where undefined."""
+        """Return counts and rates as a dictionary that `json` can write; None if undefined."""
         return {
             "hours": self.hours,
             "words": self.words,
@@ -172,14 +168,14 @@ def match_events(
 ) -> Matches:
     """Match the events of a stream with the words spoken in it.
 
-    As many words as possible become hits; of the rest as many as possible become substitutions.
-    Where windows overlap, an event goes to the word whose window closes first.
+    As many words as possible become hits; of the rest, as many as possible become substitutions.
+    If windows overlap, an event goes to the word whose window closes first.
 
     Args:
         truth: the keywords spoken, in any order.
         events: the events reported, in any order.
         duration_s: length of the audio, in seconds.
-        tolerance_s: how long after a word's end an event still counts for it, in seconds.
+        tolerance_s: how long after a word's end an event still matches it, in seconds.
 
     Raises:
         KwsError: no audio, or a negative tolerance.
@@ -189,44 +185,46 @@ def match_events(
     if not tolerance_s >= 0:
         raise KwsError(f"The tolerance must be 0 s or more. Received: {tolerance_s} s")
     words = sorted(truth, key=lambda word: (word.start_s, word.end_s, word.keyword))
-    heard = sorted(events, key=lambda event: (event.time_s, event.keyword))
+    reported = sorted(events, key=lambda event: (event.time_s, event.keyword))
 
     hits: list[tuple[int, int]] = []
     for keyword in {word.keyword for word in words}:
         hits += _pair(
             [i for i, word in enumerate(words) if word.keyword == keyword],
-            [j for j, event in enumerate(heard) if event.keyword == keyword],
+            [j for j, event in enumerate(reported) if event.keyword == keyword],
             words,
-            heard,
+            reported,
             tolerance_s,
         )
-    # As the hits are as many as possible, what is left can only pair with another keyword.
+    # The hits are as many as possible, so the rest can only pair with another keyword.
     substitutions = _pair(
         _without(range(len(words)), {i for i, _ in hits}),
-        _without(range(len(heard)), {j for _, j in hits}),
+        _without(range(len(reported)), {j for _, j in hits}),
         words,
-        heard,
+        reported,
         tolerance_s,
     )
     matched = hits + substitutions
     return Matches(
         duration_s=duration_s,
-        hits=tuple((words[i], heard[j]) for i, j in sorted(hits)),
-        substitutions=tuple((words[i], heard[j]) for i, j in sorted(substitutions)),
+        hits=tuple((words[i], reported[j]) for i, j in sorted(hits)),
+        substitutions=tuple((words[i], reported[j]) for i, j in sorted(substitutions)),
         misses=tuple(words[i] for i in _without(range(len(words)), {i for i, _ in matched})),
-        false_accepts=tuple(heard[j] for j in _without(range(len(heard)), {j for _, j in matched})),
+        false_accepts=tuple(
+            reported[j] for j in _without(range(len(reported)), {j for _, j in matched})
+        ),
     )
 
 
 def join_matches(parts: Iterable[Matches]) -> Matches:
-    """Count several recordings together; times stay those in their own recording.
+    """Count several recordings together; times still count from the start of each recording.
 
     Raises:
         KwsError: no recording.
     """
     parts = list(parts)
     if not parts:
-        raise KwsError("There is no recording to count. Received: none")
+        raise KwsError("Need at least one recording. Received: none")
     return Matches(
         duration_s=math.fsum(part.duration_s for part in parts),
         hits=tuple(pair for part in parts for pair in part.hits),

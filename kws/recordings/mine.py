@@ -1,14 +1,13 @@
-"""Learning from false alarms: what a model wrongly fires on, saved as clips to train against.
+"""False activations of a model, saved as clips for training.
 
-A clip ends at the event and is as long as those that the network learnt from, so it is what the
-network had just heard. Clips go to ``DIR/_unknown_/``, which `kws train` takes for examples of
-"none of the keywords" wherever the folder lies among the others of a data set. Their names begin
-with a speaker, as those of Speech Commands do, chosen so that the clips of a recording fall to the
-training part.
+A clip ends at the event and is as long as the training clips, so it contains what set off the
+network. Clips go to ``DIR/_unknown_/``, which `kws train` uses as examples of "none of the
+keywords" if it is among the folders of a data set. As in Speech Commands, their names begin with a
+speaker, chosen such that the clips of a recording belong to the training part.
 
-What was done is recorded for each recording after its last clip, under ``DIR/.mined/``; with the
-same model, settings, labels and recording it is not done again. Clips are written whole or not at
-all. A recording that cannot be used does not keep the others from being heard.
+When all clips of a recording are written, this is recorded in ``DIR/.mined/``; the same recording
+is then not processed again with the same model, settings and labels. Clips are written whole or not
+at all. A recording that cannot be used does not stop the others.
 """
 
 from __future__ import annotations
@@ -16,7 +15,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import asdict, dataclass, replace
@@ -33,33 +31,33 @@ from kws.decide import Event
 from kws.errors import KwsError
 from kws.labels import UNKNOWN
 from kws.model_file import ModelCard, load_model, resolve_model
-from kws.recordings.hear import Heard, hear_each
 from kws.recordings.matching import match_events
+from kws.recordings.posteriors import RecordingPosteriors, run_each
 from kws.recordings.replay import Replay
 from kws.recordings.truth import check_fits, own_words
-from kws.system.files import atomic_write
+from kws.system.files import atomic_write, plain_name, recording_name
 
 RECORDS = ".mined"
-"""Folder of the records of what was done."""
+"""Folder of the records of finished recordings."""
 _FORMAT = 1
 
 
 @dataclass(frozen=True, kw_only=True)
 class Mined:
-    """What was found in one recording."""
+    """The false activations of one recording."""
 
     audio: str
     """The recording."""
     seconds: float
     """Its length."""
     clips: tuple[str, ...]
-    """The false activations, relative to the folder."""
+    """The clips, relative to the folder."""
     done_before: bool = False
-    """Whether this was known from an earlier run."""
+    """Whether an earlier run processed the recording."""
     removed: int = 0
-    """How many clips of that run are not in the folder any more."""
+    """How many clips of that run have been removed from the folder since."""
     fault: str | None = None
-    """Why the recording cannot be used, in a line; then nothing was found."""
+    """Why the recording cannot be used, in one line; None if it can."""
 
 
 def mine(
@@ -77,18 +75,17 @@ def mine(
 
     Args:
         model: a model file in stream form, or the name of a pretrained one.
-        recordings: each a sound file and the keywords that are spoken in it (none: whatever fires
-            is false).
+        recordings: pairs of a sound file and the keywords spoken in it (none: every event is
+            false).
         folder: where the clips go.
         thresholds: one for all keywords, in place of the model's own; a lower one finds more.
-        before_s: how much a clip holds before the event, in s; by default as much as the clips that
-            the model learnt from.
-        after_s: and after it.
-        workers: processes to use, as far as there are recordings for them.
+        before_s: length of a clip before the event, in s; by default that of the training clips.
+        after_s: length after it, in s.
+        workers: processes to use, at most one for each recording.
         progress: report on stderr.
 
     Yields:
-        What was found, recording by recording, in the order in which they are done.
+        The result for each recording, in the order in which they are finished.
 
     Raises:
         KwsError: no such model, the labels name none of its keywords, or a worker process died.
@@ -98,7 +95,7 @@ def mine(
         before_s = card.clip_s
     if not (0 <= after_s <= 60 and 0 <= before_s <= 60 and before_s + after_s >= 0.1):
         raise KwsError(
-            "A clip lasts 0.1 s or more, up to 60 s before and after the event. Received: "
+            "A clip must last at least 0.1 s, up to 60 s before and after the event. Received: "
             f"{before_s:g} s before, {after_s:g} s after"
         )
     target = Path(folder)
@@ -123,46 +120,46 @@ def mine(
             todo.append(i)
         else:
             yield known
-    hearing = hear_each(model, [paths[i] for i in todo], workers=workers, progress=progress)
-    with closing(hearing):
-        for position, heard in hearing:
+    running = run_each(model, [paths[i] for i in todo], workers=workers, progress=progress)
+    with closing(running):
+        for position, result in running:
             i = todo[position]
             try:
-                if isinstance(heard, KwsError):
-                    raise heard
-                check_fits(heard, truths[i])
-                found = _save(card, heard, truths[i], target, records[i], before_s, after_s)
+                if isinstance(result, KwsError):
+                    raise result
+                check_fits(result, truths[i])
+                mined = _save(card, result, truths[i], target, records[i], before_s, after_s)
             except KwsError as error:
-                found = Mined(audio=str(paths[i]), seconds=0.0, clips=(), fault=str(error))
-            yield found
+                mined = Mined(audio=str(paths[i]), seconds=0.0, clips=(), fault=str(error))
+            yield mined
 
 
 def _save(
     card: ModelCard,
-    heard: Heard,
+    recording: RecordingPosteriors,
     truth: Sequence[SpokenWord],
     folder: Path,
     record: Path,
     before_s: float,
     after_s: float,
 ) -> Mined:
-    """Cut the false activations of one recording, then record that it is done."""
-    events = Replay(card, heard).events()
-    wrong = match_events(truth, events, duration_s=heard.seconds).false_accepts
+    """Save the false activations of one recording, then record that it is done."""
+    events = Replay(card, recording).events()
+    wrong = match_events(truth, events, duration_s=recording.seconds).false_accepts
     rate = card.front_end.sample_rate_hz
     names = []
     spans = [
         (round((event.time_s - before_s) * rate), round((event.time_s + after_s) * rate))
         for event in wrong
     ]
-    for event, pcm in zip(wrong, _cuts(heard.audio, spans, rate), strict=True):
-        name = clip_name(heard.audio, event)
+    for event, pcm in zip(wrong, _cuts(recording.audio, spans, rate), strict=True):
+        name = clip_name(recording.audio, event)
         write_wav(folder / UNKNOWN / name, pcm, rate)
         names.append(f"{UNKNOWN}/{name}")
-    facts: dict[str, Any] = {"seconds": heard.seconds, "clips": names}
+    content = {"audio": recording.audio, "seconds": recording.seconds, "clips": names}
     with atomic_write(record, "w") as file:
-        json.dump({"audio": os.fspath(heard.audio), **facts}, file, indent=1)
-    return Mined(audio=heard.audio, seconds=heard.seconds, clips=tuple(names))
+        json.dump(content, file, indent=1)
+    return Mined(audio=recording.audio, seconds=recording.seconds, clips=tuple(names))
 
 
 def clip_name(audio: str | Path, event: Event) -> str:
@@ -170,19 +167,14 @@ def clip_name(audio: str | Path, event: Event) -> str:
 
     Example: ``radio-1f3a_nohash_0012345-yes.wav``.
     """
-    path = Path(audio)
-    stem = re.sub(r"[^\w.+-]", "_", path.stem).strip("._") or "recording"
-    where = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:4]
-    speaker = training_speaker(f"{stem}-{where}")
-    keyword = re.sub(r"[^\w.+-]", "_", event.keyword)
+    speaker, keyword = training_speaker(recording_name(audio)), plain_name(event.keyword)
     return f"{speaker}_nohash_{round(1000 * event.time_s):07}-{keyword}.wav"
 
 
 def _cuts(audio: str, spans: Sequence[tuple[int, int]], rate: int) -> Iterator[Pcm]:
-    """Yield stretches of a recording, sorted by their ends, as int16 [n].
+    """Yield parts of a recording, sorted by their ends, as int16 [n].
 
-    What would lie before its beginning is zeros, as the network had heard nothing yet; what would
-    lie behind its end is left out.
+    A part that begins before the recording is padded with zeros; one that ends after it is cut off.
     """
     if not spans:
         return
@@ -196,19 +188,19 @@ def _cuts(audio: str, spans: Sequence[tuple[int, int]], rate: int) -> Iterator[P
                 break
             keep = max(0, len(held) - longest)
             held, start = np.concatenate([held[keep:], block]), start + keep
-        # Spans overlap, so what is before this one may be needed again.
+        # Spans overlap, so earlier samples may be needed again.
         yield held[first - start : last - start]
 
 
 def _record_of(
     folder: Path, audio: Path, truth: Sequence[SpokenWord], settings: Sequence[Any]
 ) -> Path:
-    """Return where it is recorded that this work is done; other settings, another place."""
+    """Return the record of this work; it depends on the recording, labels and settings."""
     try:
         info = audio.stat()
         version = [info.st_size, info.st_mtime_ns]
     except OSError:
-        version = []  # reading says what is wrong
+        version = []  # reading it reports the error
     content = [*settings, os.fspath(audio.resolve()), version, [asdict(word) for word in truth]]
     return (
         folder / RECORDS / f"{hashlib.sha256(json.dumps(content).encode()).hexdigest()[:32]}.json"
@@ -216,9 +208,9 @@ def _record_of(
 
 
 def _known(audio: str, folder: Path, record: Path) -> Mined | None:
-    """Return what is left of what an earlier run found; None if there was none.
+    """Return the result of an earlier run, as far as its clips are still there; None without any.
 
-    Clips that were removed since stay removed: somebody found that they hold the keyword.
+    Clips that were removed since stay removed: the user found the keyword in them.
     """
     try:
         stored = json.loads(record.read_text(encoding="utf-8"))

@@ -1,8 +1,8 @@
-"""The decision of `kws.decide` over posteriors that are all there: again and again, fast.
+"""The decision of `kws.decide` over stored posteriors, fast, for many sets of thresholds.
 
-`Decider` is the definition; this is the same rule with the waiting left out. Between events nothing
-changes but sums of posteriors, which do not depend on thresholds: they are made once, and for each
-set of thresholds the steps at which something can happen are looked up.
+`Decider` is the definition; this gives the same events. The moving sums do not depend on
+thresholds: they are computed once, and for each set of thresholds only the steps at which a keyword
+may fire or be released are looked at.
 """
 
 from __future__ import annotations
@@ -12,57 +12,59 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 import numpy as np
-import numpy.typing as npt
 
-from kws.decide import DecisionConfig, Event, decision_limits
+from kws.decide import DecisionConfig, Event, decision_limits, moving_sums
 from kws.errors import KwsError
 from kws.model_file import ModelCard
-from kws.recordings.hear import Heard
+from kws.recordings.posteriors import RecordingPosteriors
 
 
 class Replay:
-    """One recording's posteriors, to be decided with many thresholds.
+    """One recording's posteriors, for decisions with many sets of thresholds.
 
     Example::
 
-        replay = Replay(card, heard)
+        replay = Replay(card, recording)
         for threshold in (0.6, 0.7, 0.8):
             events = replay.events(dict.fromkeys(card.keywords, threshold))
     """
 
     def __init__(
-        self, card: ModelCard, heard: Heard, decision: DecisionConfig | None = None
+        self,
+        card: ModelCard,
+        recording: RecordingPosteriors,
+        decision: DecisionConfig | None = None,
     ) -> None:
-        """Sum the posteriors.
+        """Compute the moving sums.
 
         Args:
-            card: the model that answered.
-            heard: its answers.
+            card: the model.
+            recording: its posteriors.
             decision: in place of the card's own.
 
         Raises:
             KwsError: posteriors of another model.
         """
-        posteriors = np.asarray(heard.posteriors)
+        posteriors = np.asarray(recording.posteriors)
         if posteriors.ndim != 2 or posteriors.shape[1] != len(card.labels):
             raise KwsError(
                 f"Need posteriors of {len(card.labels)} labels. "
                 f"Received: an array of shape {posteriors.shape}"
             )
-        self.seconds = heard.seconds
+        self.seconds = recording.seconds
         """Length of the recording, in s."""
         self._decision = decision or card.decision
         self._card = card
-        self._times = heard.step_times_s(card)
-        # In label order, which decides between equal sums.
+        self._times = recording.step_times_s(card)
+        # Label order decides between equal sums.
         self._keywords = tuple(label for label in card.labels if label in card.keywords)
         columns = [card.labels.index(keyword) for keyword in self._keywords]
         limits = decision_limits(self._decision, card.keywords, card.step_ms)
         self._window = limits.window_steps
-        self._sums = _moving_sums(posteriors[:, columns].astype(np.float64), self._window)
+        self._sums = moving_sums(posteriors[:, columns].astype(np.float64), self._window)
 
     def peaks(self) -> dict[str, float]:
-        """Return for each keyword the largest smoothed posterior of all, 0 to 1."""
+        """Return the largest smoothed posterior of each keyword, 0 to 1."""
         largest = self._sums.max(axis=0, initial=0.0) / self._window
         return dict(zip(self._keywords, largest.tolist(), strict=True))
 
@@ -79,14 +81,14 @@ class Replay:
     def events(
         self, thresholds: Mapping[str, float] | None = None, *, only: str | None = None
     ) -> list[Event]:
-        """Return what `Decider` reports.
+        """Return the events that `Decider` reports.
 
         Args:
             thresholds: one for each keyword; by default those of the decision.
-            only: pay attention to this keyword alone, as if the others were never fired.
+            only: of this keyword alone, as if the others never fired.
 
         Raises:
-            KwsError: thresholds that do not fit the keywords.
+            KwsError: thresholds that do not match the keywords.
         """
         config = self._decision
         if thresholds is not None:
@@ -102,8 +104,7 @@ class Replay:
             for k, limit in enumerate(limits.fire)
         ]
         waiting = [k for k, steps in enumerate(high) if steps]
-        # The position in each list from which on it matters, and the step since which the keyword
-        # is armed.
+        # For each keyword, where its list is still ahead, and the step since which it is armed.
         position = [0] * len(high)
         armed_from = [0] * len(high)
         found: list[Event] = []
@@ -142,25 +143,3 @@ class Replay:
             step += length
             length *= 2
         return len(self._sums)
-
-
-def decide_all(card: ModelCard, heard: Heard) -> list[Event]:
-    """Return the events that a model reports in a recording, with its own decision settings."""
-    return Replay(card, heard).events()
-
-
-def _moving_sums(posteriors: npt.NDArray[np.float64], window: int) -> npt.NDArray[np.float64]:
-    """Sum the last `window` rows at each step, in the order in which `Decider` adds them.
-
-    `Decider` keeps the rows in a ring and adds from its first place on; with the same order a
-    float model's sums, which are rounded, are the same to the last bit.
-    """
-    n = len(posteriors)
-    padded = np.concatenate([np.zeros((window, posteriors.shape[1])), posteriors])
-    steps = np.arange(n)
-    sums = np.zeros_like(posteriors)
-    for place in range(window):
-        # The latest step up to this one that was stored in this place of the ring.
-        latest = steps - (steps - place) % window
-        sums += padded[latest + window]
-    return sums

@@ -1,4 +1,4 @@
-"""What was said in recordings, as far as a model listens for it."""
+"""The labelled words of recordings that are keywords of a model."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from kws.data.label_file import SpokenWord
 from kws.errors import KwsError, some
 from kws.labels import folded
 from kws.model_file import ModelCard
-from kws.recordings.hear import Heard
+from kws.recordings.posteriors import RecordingPosteriors
 
 
 def own_words(
@@ -17,7 +17,8 @@ def own_words(
 ) -> tuple[list[list[SpokenWord]], list[str]]:
     """Return the words of each recording that are keywords of the model, and a note on others.
 
-    A word is a keyword in any case (`kws.labels.folded`), and returned as the model writes it.
+    Upper and lower case do not matter (`kws.labels.folded`); words are returned as the model spells
+    them.
 
     Raises:
         KwsError: there are words, but none is a keyword.
@@ -39,25 +40,25 @@ def own_words(
     if n == len(everything):
         raise KwsError(
             "None of the labelled words is a keyword of this model. Received: "
-            f"{some(others)}; keywords: {some(card.keywords)}. Give the label file of this "
+            f"{some(others)}; keywords: {some(card.keywords)}. Use the label file of this "
             "recording, or another model"
         )
     note = (
-        f"{n} of {len(everything)} labelled words are no keywords of this model and are left out: "
+        f"{n} of {len(everything)} labelled words are not keywords of this model and are ignored: "
         f"{some(others)}"
     )
     return ours, [note]
 
 
-def check_fits(heard: Heard, truth: Iterable[SpokenWord]) -> None:
-    """Make sure that a label file may be that of a recording.
+def check_fits(recording: RecordingPosteriors, truth: Iterable[SpokenWord]) -> None:
+    """Check that a label file can belong to a recording.
 
     Raises:
         KwsError: a word begins after the recording's end.
     """
-    late = next((word for word in truth if word.start_s >= heard.seconds), None)
+    late = next((word for word in truth if word.start_s >= recording.seconds), None)
     if late is not None:
         raise KwsError(
-            f"{heard.audio} lasts {heard.seconds:.2f} s, but {late.keyword!r} is labelled at "
-            f"{late.start_s:.2f} s. Give the label file of this recording"
+            f"{recording.audio} lasts {recording.seconds:.2f} s, but {late.keyword!r} is labelled "
+            f"at {late.start_s:.2f} s. Use the label file of this recording"
         )

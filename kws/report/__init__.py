@@ -1,1 +1,1 @@
-"""Pictures (PNG, PDF, SVG) of everything that is measured: a file for each kind, one style."""
+"""Pictures (PNG, PDF, SVG) of all measurements: one module for each kind, in one style."""

@@ -1,4 +1,4 @@
-"""Pictures of an evaluation on clips: what was taken for what, and how noise changes it."""
+"""Pictures of an evaluation on clips: the confusion matrix, and accuracy in noise."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 def plot_confusion(evaluation: Evaluation, path: str | Path) -> None:
     """Draw the confusion matrix of an evaluation.
 
-    Rows are what was said, columns what was heard; the colour is the share of the row, the number
-    counts clips. Recall stands at the end of each row, precision under each column.
+    Rows are the right labels, columns the answers; the colour is the share of the row, the number
+    counts clips. Recall is at the end of each row, precision below each column.
 
     Args:
         evaluation: the result to draw.
@@ -50,7 +50,7 @@ def plot_confusion(evaluation: Evaluation, path: str | Path) -> None:
         axes.set_yticks(range(n), labels)
         axes.xaxis.tick_top()
         axes.tick_params(length=0, labelsize=size + 0.5)
-        axes.set_xlabel("heard", labelpad=8)
+        axes.set_xlabel("detected", labelpad=8)
         axes.xaxis.set_label_position("top")
         axes.set_ylabel("said")
         for i, j in zip(*np.nonzero(counts), strict=True):
@@ -79,21 +79,21 @@ def plot_confusion(evaluation: Evaluation, path: str | Path) -> None:
 def plot_in_noise(evaluation: Evaluation, path: str | Path) -> None:
     """Draw accuracy over the ratio of speech to noise, with its 95 % confidence interval.
 
-    Noise grows to the right. The clips as they are stand at the left, apart from the scale, and
-    a dashed line goes on at their accuracy.
+    Noise increases to the right. The accuracy without noise is at the left, beside the scale, and
+    continues as a dashed line.
 
     Args:
         evaluation: the result to draw, with `in_noise`.
         path: .png, .pdf or .svg; written whole or not at all.
 
     Raises:
-        KwsError: matplotlib is missing, an unknown suffix, or nothing was heard in noise.
+        KwsError: matplotlib is missing, an unknown suffix, or no results in noise.
     """
     noisy = evaluation.in_noise
     if not noisy:
-        raise KwsError("Nothing was heard in noise. Received: clips as they are. Use --noise NOISE")
+        raise KwsError("There are no results in noise. Received: clean clips. Use --noise NOISE")
     ratios = [float(one.snr_db or 0.0) for one in noisy]
-    # Apart from the first ratio as the ratios are from each other.
+    # As far from the first ratio as the ratios are from each other.
     step = float(np.median(-np.diff(ratios))) if len(ratios) > 1 else 10.0
     clean_at = ratios[0] + step
     low, high = (100 * np.array([one.interval[end] for one in noisy]) for end in (0, 1))
@@ -116,7 +116,7 @@ def plot_in_noise(evaluation: Evaluation, path: str | Path) -> None:
             )  # fmt: skip
         axes.set_xlim(clean_at + step / 2, ratios[-1] - step / 2)
         axes.set_xticks([clean_at, *ratios], ["clean", *(f"{ratio:g}" for ratio in ratios)])
-        # Room for the numbers below the lowest band.
+        # Leaves room for the numbers below the lowest band.
         axes.set_ylim(max(0.0, 10 * math.floor((min(low.min(), clean_low) - 2) / 10)), 100.0)
         axes.yaxis.get_major_locator().set_params(steps=[1, 2, 5, 10])
         axes.set_xlabel("speech to noise over the clip, dB")

@@ -1,4 +1,4 @@
-"""The picture of what was cut out of recordings of one's own words."""
+"""A picture of the clips cut out of recordings of your own words."""
 
 from __future__ import annotations
 
@@ -21,28 +21,28 @@ _STRETCHES = {
     "word": {"color": ORANGE, "alpha": 0.45, "lw": 0},
     "found, not taken": {"color": VERMILLION, "lw": 0},
 }
-"""How `plot_cuts` marks stretches of a recording."""
+"""How `plot_cuts` marks parts of a recording."""
 
 MOST_CUT_RECORDINGS = 24
-"""More recordings than this are not drawn by `plot_cuts`."""
+"""`plot_cuts` draws at most this many recordings."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class CutRecording:
-    """A recording and what was cut out of it, for `plot_cuts`."""
+    """A recording and the clips cut out of it, for `plot_cuts`."""
 
     name: str
-    """How it is called in the picture."""
+    """Its name in the picture."""
     pcm: npt.NDArray[np.int16]
     """Its samples at 16 kHz [n]."""
     found: Sequence[Utterance]
-    """All that stands out in it."""
+    """All utterances found in it."""
     cuts: Sequence[Cut]
-    """What was cut."""
+    """The clips."""
 
 
 def plot_cuts(recordings: Sequence[CutRecording], path: str | Path) -> None:
-    """Draw recordings one below the other: level, cuts, the words in them, and what was not taken.
+    """Draw recordings below each other: level, clips, the words in them, and unused utterances.
 
     Args:
         recordings: the first `MOST_CUT_RECORDINGS` are drawn.
@@ -63,7 +63,7 @@ def plot_cuts(recordings: Sequence[CutRecording], path: str | Path) -> None:
         more = len(recordings) - len(shown)
         title(
             figure,
-            "What was cut",
+            "Clips cut out of recordings",
             "level in dBFS over time in s"
             + (f"   ({more} more recordings are not drawn)" if more else ""),
         )
@@ -76,7 +76,7 @@ def plot_cuts(recordings: Sequence[CutRecording], path: str | Path) -> None:
 
 def _cut_panel(axes: Any, one: CutRecording) -> None:
     level = levels_dbfs(one.pcm)
-    # As many points as can be told apart, each the highest of its stretch.
+    # No more points than the picture resolves, each a maximum.
     width = max(1, len(level) // 2000)
     kept = len(level) // width * width
     level = level[:kept].reshape(-1, width).max(axis=1)

@@ -16,7 +16,7 @@ _BESIDE = (
     *((-6, 0, "right"), (-5, 4, "right"), (-5, -10, "right")),
     *((0, 7, "center"), (0, -13, "center")),
 )
-"""Where a name may stand: offset from its point in 1/72 inch, and which of its sides is there."""
+"""Possible places of a name: offset from its point in 1/72 inch, and the side at that offset."""
 
 
 def plot_sizes(points: Sequence[tuple[str, float, float, bool]], path: str | Path) -> None:
@@ -53,12 +53,12 @@ def plot_sizes(points: Sequence[tuple[str, float, float, bool]], path: str | Pat
         grid(axes)
         figure.legend(loc="outside right upper", fontsize=8.5)
         title(figure, "leaderboard", f"{len(points)} models, int8")
-        figure.draw_without_rendering()  # only now is it known where on the paper the points are
+        figure.draw_without_rendering()  # this computes where the points are on the page
         _place_beside(notes, axes.transData.transform([point[1:3] for point in points]))
 
 
 def _place_beside(notes: Sequence[Any], points: Iterable[tuple[float, float]]) -> None:
-    """Put each note beside its point where it covers neither a point nor a note before it.
+    """Put each note beside its point, where it covers no point and no earlier note.
 
     Args:
         notes: annotations with an offset in points of 1/72 inch.

@@ -1,7 +1,7 @@
-"""What all pictures have in common: type, colours, file formats, and how one is stored.
+"""Common parts of all pictures: fonts, colours, file formats, and storing.
 
-Colours are those of M. Okabe and K. Ito, "Color Universal Design" (2008), which people with any
-kind of colour vision can tell apart; right and wrong differ in shape as well.
+The colours are those of M. Okabe and K. Ito, "Color Universal Design" (2008), which can be told
+apart with any kind of colour vision; right and wrong also differ in shape.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _STYLE = {
     "figure.facecolor": "white",
     "svg.hashsalt": "kws",
     "svg.fonttype": "none",
-    # A dollar sign in a name is a dollar sign, not the beginning of a formula.
+    # A dollar sign in a name does not begin a formula.
     "text.parse_math": False,
 }
 _OTHER_SCRIPTS = (
@@ -46,17 +46,17 @@ _OTHER_SCRIPTS = (
     "Yu Gothic", "Malgun Gothic", "Apple SD Gothic Neo", "WenQuanYi Zen Hei", "Arial Unicode MS",
     "Noto Sans Devanagari", "Noto Sans Bengali", "Noto Sans Tamil", "Noto Sans Thai", "Nirmala UI",
 )  # fmt: skip
-"""Fonts for what Matplotlib's own lacks; those that are installed are used."""
+"""Fonts for characters that Matplotlib's own font lacks; used if installed."""
 _NO_GLYPH = re.compile(r"Glyph (\d+) .*missing from")
 _CHARACTER_INCHES = 0.08
-"""Width of a character of a picture's title, at most of what names consist of."""
+"""Width of a character of a picture's title; most characters are narrower."""
 
 
 def check_picture(path: str | Path) -> None:
-    """Make sure, before long work, that a picture can be drawn and stored under this name.
+    """Check before long work that a picture can be drawn and stored under this name.
 
     Raises:
-        KwsError: matplotlib is missing, or the suffix is none of .png, .pdf, .svg.
+        KwsError: matplotlib is missing, or the suffix is not .png, .pdf or .svg.
     """
     if Path(path).suffix.lower() not in _SUFFIXES:
         raise KwsError(
@@ -67,12 +67,12 @@ def check_picture(path: str | Path) -> None:
 
 @contextmanager
 def picture(path: str | Path, size_inches: tuple[float, float]) -> Iterator[Any]:
-    """Give a figure to draw on; store it when the block ends well."""
+    """Give a figure to draw on, and store it if the block ends without an error."""
     check_picture(path)
     matplotlib = require("matplotlib", extra="plot")
     figures = require("matplotlib.figure", extra="plot")
     with matplotlib.rc_context({**_STYLE, "font.family": _fonts()}), _one_line_on_glyphs():
-        # No pyplot: it would choose a window system and keep every figure.
+        # Not pyplot: it would choose a window system and keep every figure.
         figure = figures.Figure(figsize=size_inches, dpi=_DPI, layout="constrained")
         figure.get_layout_engine().set(w_pad=0.1, h_pad=0.08)
         yield figure
@@ -81,7 +81,7 @@ def picture(path: str | Path, size_inches: tuple[float, float]) -> Iterator[Any]
 
 
 def _fonts() -> list[str]:
-    """Return Matplotlib's own font, and those of `_OTHER_SCRIPTS` that are installed."""
+    """Return Matplotlib's own font and the installed ones of `_OTHER_SCRIPTS`."""
     manager = require("matplotlib.font_manager", extra="plot").fontManager
     installed = {font.name for font in manager.ttflist}
     return ["DejaVu Sans", *(name for name in _OTHER_SCRIPTS if name in installed)]
@@ -89,7 +89,7 @@ def _fonts() -> list[str]:
 
 @contextmanager
 def _one_line_on_glyphs() -> Iterator[None]:
-    """Say once which characters no font has, instead of a warning for each time they are drawn."""
+    """Report once which characters no font has, instead of a warning each time they are drawn."""
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         yield
@@ -103,15 +103,15 @@ def _one_line_on_glyphs() -> Iterator[None]:
             )
     if missing:
         tell(
-            f"no font here has {some(sorted(missing))}: boxes stand for them in the picture. "
+            f"no installed font has {some(sorted(missing))}: the picture shows boxes instead. "
             f"Install a font such as {_OTHER_SCRIPTS[0]}"
         )
 
 
 def title(figure: Any, name: str, text: str) -> None:
-    """Write what a picture is of, and below it what it shows, at the top left.
+    """Write the name of what is shown and a line of text at the top left.
 
-    Of a name that is too long for the picture the middle is left out.
+    The middle of a name that is too long for the picture is left out.
     """
     room = int(figure.get_figwidth() / _CHARACTER_INCHES)
     if len(name) > room:
@@ -120,7 +120,7 @@ def title(figure: Any, name: str, text: str) -> None:
 
 
 def legend_below(figure: Any, entries: dict[str, Any]) -> None:
-    """Explain lines and colours in one row below the picture."""
+    """Add a legend in one row below the picture."""
     figure.legend(
         list(entries.values()), list(entries), loc="outside lower center", ncols=len(entries),
         fontsize=8, handlelength=1.4, handleheight=0.8, columnspacing=1.6,
@@ -128,6 +128,6 @@ def legend_below(figure: Any, entries: dict[str, Any]) -> None:
 
 
 def grid(axes: Any, axis: str = "both") -> None:
-    """Draw faint lines behind everything, for reading values off."""
+    """Draw faint grid lines behind everything."""
     axes.grid(axis=axis, color="#EAEAEA", linewidth=0.8)
     axes.set_axisbelow(True)

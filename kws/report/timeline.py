@@ -1,4 +1,4 @@
-"""The time line of a stream: what it sounds like, what was said, heard, and why."""
+"""The timeline of a stream: log-mel energies, spoken words, events and posteriors."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 
 from kws.data.label_file import SpokenWord
-from kws.decide import Event, decision_limits
+from kws.decide import Event, decision_limits, moving_sums
 from kws.errors import KwsError, require
-from kws.frontend import log_mel, mel_energies, spectrum, split
+from kws.frontend import log_mel, mel_corners_hz, mel_energies, spectrum, split
 from kws.model_file import ModelCard
 from kws.recordings.matching import Matches, match_events
 from kws.report.style import BLUE, INK, PALE, VERMILLION, legend_below, picture, title
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from kws.evaluate.streams import StreamEvaluation
 
 _CHARACTERS = 1 / 170
-"""Width of a character in the time line, as a share of the picture's width."""
+"""Width of a character in the timeline, as a share of the picture's width."""
 
 
 def plot_timeline(
@@ -38,24 +38,24 @@ def plot_timeline(
     end_s: float | None = None,
     offset_s: float = 0.0,
 ) -> None:
-    """Draw a stretch of a stream: what it sounds like, what was said, heard, and why.
+    """Draw part of a stream as a timeline.
 
-    From the top: log-mel energies; the words said and the events; for each keyword its posteriors
-    (grey), their moving mean (blue), and the threshold (dashed) that fires it.
+    From the top: log-mel energies; the spoken words and the events; for each keyword its posteriors
+    (grey), their moving mean (blue), and its threshold (dashed).
 
     Args:
-        pcm: int16 [n], audio that holds the stretch.
-        posteriors: every step from the start of the stream on [steps, labels].
-        card: the model that gave them.
+        pcm: int16 [n], audio that includes the part.
+        posteriors: of every step from the start of the stream [steps, labels].
+        card: the model.
         path: .png, .pdf or .svg; written whole or not at all.
-        truth: the words said.
-        events: the events reported.
-        start_s: where the stretch begins, in seconds of the stream.
-        end_s: where it ends; by default with `pcm`.
-        offset_s: where in the stream `pcm` begins, in seconds.
+        truth: the spoken words.
+        events: the events.
+        start_s: start of the part, in s of the stream.
+        end_s: end of the part; by default that of `pcm`.
+        offset_s: start of `pcm`, in s of the stream.
 
     Raises:
-        KwsError: matplotlib is missing, an unknown suffix, or a stretch outside the audio.
+        KwsError: matplotlib is missing, an unknown suffix, or a part outside the audio.
     """
     rate = card.front_end.sample_rate_hz
     audio_end_s = offset_s + len(pcm) / rate
@@ -76,11 +76,11 @@ def plot_timeline(
             gridspec_kw={"hspace": 0.12},
         )[:, 0]  # fmt: skip
         first = round((start_s - offset_s) * rate)
-        stretch = pcm[first : round((end_s - offset_s) * rate)]
-        _mel_panel(rows[0], stretch, card, start_s, end_s)
+        part = pcm[first : round((end_s - offset_s) * rate)]
+        _mel_panel(rows[0], part, card, start_s, end_s)
         _word_panel(rows[1], matches, start_s, end_s)
         limits = decision_limits(card.decision, card.keywords, card.step_ms)
-        means = _moving_mean(scores, limits.window_steps)
+        means = moving_sums(scores, limits.window_steps) / limits.window_steps
         right = {id(event) for _, event in matches.hits}
         for axes, keyword in zip(rows[2:], lanes, strict=True):
             column = card.labels.index(keyword)
@@ -110,14 +110,14 @@ def plot_stretch(
     end_s: float,
     recording: int = 0,
 ) -> None:
-    """Draw a stretch of a recording that was evaluated (see `plot_timeline`).
+    """Draw part of an evaluated recording (see `plot_timeline`).
 
     Args:
         evaluation: the result.
         path: .png, .pdf or .svg; written whole or not at all.
-        start_s: where the stretch begins, in seconds.
-        end_s: where it ends.
-        recording: which one of those evaluated, from 0 on.
+        start_s: start of the part, in s.
+        end_s: its end.
+        recording: position of the recording in `evaluation`, from 0.
 
     Raises:
         KwsError: as `plot_timeline`, or the recording can no longer be read.
@@ -126,10 +126,10 @@ def plot_stretch(
 
     result = evaluation.recordings[recording]
     rate = evaluation.card.front_end.sample_rate_hz
-    start_s, end_s = _within(start_s, end_s, 0.0, result.heard.seconds, evaluation.card)
+    start_s, end_s = _within(start_s, end_s, 0.0, result.recording.seconds, evaluation.card)
     first, last = round(start_s * rate), round(end_s * rate)
     parts, at = [], 0
-    for block in iter_audio(result.heard.audio, rate, rate):
+    for block in iter_audio(result.recording.audio, rate, rate):
         if at + len(block) > first:
             parts.append(block[max(0, first - at) : last - at])
         at += len(block)
@@ -137,7 +137,7 @@ def plot_stretch(
             break
     plot_timeline(
         np.concatenate(parts) if parts else np.zeros(0, np.int16),
-        result.heard.posteriors,
+        result.recording.posteriors,
         evaluation.card,
         path,
         truth=result.truth,
@@ -151,15 +151,15 @@ def plot_stretch(
 def _within(
     start_s: float, end_s: float, audio_start_s: float, audio_end_s: float, card: ModelCard
 ) -> tuple[float, float]:
-    """Return what of a stretch lies in the audio.
+    """Return the part limited to the audio.
 
     Raises:
-        KwsError: not even one frame of it.
+        KwsError: less than a frame of it is left.
     """
     first_s, last_s = max(start_s, audio_start_s), min(end_s, audio_end_s)
     if last_s - first_s < card.front_end.frame_length / card.front_end.sample_rate_hz:
         raise KwsError(
-            f"The time line would show {start_s:.2f} to {end_s:.2f} s, where there is no audio. "
+            f"The timeline would show {start_s:.2f} to {end_s:.2f} s, where there is no audio. "
             f"The audio is {audio_start_s:.2f} to {audio_end_s:.2f} s"
         )
     return first_s, last_s
@@ -172,7 +172,7 @@ def _mel_panel(
     floor = math.log(config.log_floor)
     energies = log_mel(mel_energies(spectrum(split(pcm, config)), config), config)
     if len(energies):  # [frames, n_mels]
-        # Each frame stands for one hop around its middle.
+        # Each frame is drawn one hop wide around its middle.
         hop_s = config.hop_length / config.sample_rate_hz
         left = start_s + config.frame_length / 2 / config.sample_rate_hz - hop_s / 2
         axes.imshow(
@@ -189,13 +189,9 @@ def _mel_panel(
 
 def _mel_band(hz: float, card: ModelCard) -> float:
     """Return where a frequency lies among the mel bands, in bands from the lowest."""
-
-    def mel(frequency: float) -> float:
-        return 2595.0 * math.log10(1.0 + frequency / 700.0)
-
-    low, high = mel(card.front_end.mel_low_hz), mel(card.front_end.mel_high_hz)
-    # n triangles have n + 2 corners; the middle of band k (drawn from k to k + 1) is corner k + 1.
-    return (mel(hz) - low) / (high - low) * (card.front_end.n_mels + 1) - 0.5
+    corners_hz = mel_corners_hz(card.front_end)
+    # The middle of band k (drawn from k to k + 1) is corner k + 1.
+    return float(np.interp(hz, corners_hz, np.arange(len(corners_hz)) - 0.5))
 
 
 def _hertz(hz: float) -> str:
@@ -203,12 +199,12 @@ def _hertz(hz: float) -> str:
 
 
 def _word_panel(axes: Any, matches: Matches, start_s: float, end_s: float) -> None:
-    """Words as bars, events as marks; blue and filled is right, vermillion and hollow is wrong.
+    """Draw words as bars and events as marks: right ones blue, wrong ones vermillion.
 
-    In a long stretch not every word has room for its name; mistakes have it first.
+    A long part has no room for all names; those of mistakes come first.
     """
     axes.set_ylim(0, 2.1)
-    axes.set_yticks([1.45, 0.45], ["said", "heard"])
+    axes.set_yticks([1.45, 0.45], ["said", "detected"])
     axes.tick_params(axis="y", length=0)
     right = {id(word) for word, _ in matches.hits} | {id(event) for _, event in matches.hits}
     said = [w for w in matches.spoken if w.end_s > start_s and w.start_s < end_s]
@@ -223,8 +219,8 @@ def _word_panel(axes: Any, matches: Matches, start_s: float, end_s: float) -> No
         )  # fmt: skip
         if row is not None:
             _note(axes, at, 1.36 + 0.28 * row, text, good, start_s, end_s)
-    heard = [e for e in matches.reported if start_s <= e.time_s <= end_s]
-    notes = [(e.time_s, f"{e.keyword} {e.score:.2f}", id(e) in right) for e in heard]
+    reported = [e for e in matches.reported if start_s <= e.time_s <= end_s]
+    notes = [(e.time_s, f"{e.keyword} {e.score:.2f}", id(e) in right) for e in reported]
     for (at, text, good), row in zip(notes, _rows(notes, start_s, end_s), strict=True):
         _mark(axes, at, 0.18, good)
         if row is not None:
@@ -235,9 +231,9 @@ def _word_panel(axes: Any, matches: Matches, start_s: float, end_s: float) -> No
 def _rows(
     notes: Sequence[tuple[float, str, bool]], start_s: float, end_s: float
 ) -> list[int | None]:
-    """Put notes (at, text, right) that would run into each other on two rows.
+    """Return a row, 0 or 1, for each note (at, text, right) such that none overlap.
 
-    Where these are full, notes on what is right are left out (None); what is wrong is noted first.
+    Notes for which there is no room get None; those on mistakes come first.
     """
     character_s = (end_s - start_s) * _CHARACTERS
     taken: list[list[tuple[float, float]]] = [[], []]
@@ -257,7 +253,7 @@ def _rows(
 def _note(
     axes: Any, x: float, y: float, text: str, good: bool, start_s: float, end_s: float
 ) -> None:
-    """Write a text that begins at x, or that ends at the edge where it would run over it."""
+    """Write a text that begins at x, or ends at the right edge if it would not fit."""
     width_s = (len(text) + 1) * _CHARACTERS * (end_s - start_s)
     over = x + width_s > end_s
     axes.text(
@@ -283,7 +279,7 @@ def _lanes(
     start_s: float,
     end_s: float,
 ) -> list[str]:
-    """Return the keywords worth a lane, in the model's order; at most twelve."""
+    """Return the keywords that get a lane, at most twelve, in the model's order."""
     if len(card.keywords) <= 12:
         return list(card.keywords)
     named = {w.keyword for w in truth if w.end_s > start_s and w.start_s < end_s}
@@ -317,22 +313,16 @@ def _lane(
         axes.spines[name].set_visible(False)
 
 
-def _moving_mean(scores: npt.NDArray[np.float64], steps: int) -> npt.NDArray[np.float64]:
-    """Mean of the last `steps` rows; rows before the first count as zero, as in the decision."""
-    sums = np.cumsum(np.pad(scores, ((steps, 0), (0, 0))), axis=0)
-    return (sums[steps:] - sums[:-steps]) / steps
-
-
 def _counted(matches: Matches, start_s: float, end_s: float) -> str:
-    """Say in words what a stretch shows."""
+    """Return a summary of the part shown."""
     words = [w for w in matches.spoken if w.end_s > start_s and w.start_s < end_s]
     events = [e for e in matches.reported if start_s <= e.time_s <= end_s]
     hits = {id(x) for pair in matches.hits for x in pair}
-    heard = sum(id(word) in hits for word in words)
+    detected = sum(id(word) in hits for word in words)
     wrong = sum(id(event) not in hits for event in events)
     return (
-        f"{round(start_s, 2):g} to {round(end_s, 2):g} s: {heard} of "
-        f"{counted(len(words), 'word')} heard, {wrong} of {counted(len(events), 'event')} wrong"
+        f"{round(start_s, 2):g} to {round(end_s, 2):g} s: {detected} of "
+        f"{counted(len(words), 'word')} detected, {wrong} of {counted(len(events), 'event')} wrong"
     )
 
 
@@ -344,8 +334,8 @@ def _timeline_legend(figure: Any) -> None:
         return lines.Line2D([], [], marker=shape, color=colour, linestyle="none", markersize=7)
 
     entries = {
-        "word that was heard": patches.Patch(facecolor=BLUE, edgecolor=BLUE),
-        "not heard": patches.Patch(facecolor="white", edgecolor=VERMILLION, linewidth=1.2),
+        "detected word": patches.Patch(facecolor=BLUE, edgecolor=BLUE),
+        "missed word": patches.Patch(facecolor="white", edgecolor=VERMILLION, linewidth=1.2),
         "right event": mark("^", BLUE),
         "wrong event": mark("X", VERMILLION),
         "posterior": patches.Patch(facecolor=PALE),

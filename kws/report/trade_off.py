@@ -1,4 +1,4 @@
-"""The picture of what thresholds trade: misses over false accepts per hour."""
+"""A picture of misses over false accepts per hour (DET curve)."""
 
 from __future__ import annotations
 
@@ -21,15 +21,14 @@ _KEYWORD_LINES = [
     for dashes in ("-", (0, (4, 2)), (0, (1, 1)))
     for colour in (BLUE, ORANGE, "#009E73", "#CC79A7", "#56B4E9")
 ]
-"""One for each keyword; of more than can be told apart those are drawn that are missed most."""
+"""One for each keyword; if there are more keywords, those missed most are drawn."""
 
 
 def plot_trade_off(curves: Mapping[str, Curve], name: str, path: str | Path) -> None:
-    """Draw misses over false accepts per hour: all keywords in bold, each in a line of its own.
+    """Draw misses over false accepts per hour, in bold for all keywords and a line for each.
 
-    A keyword's line is over its own false accepts. Their scale is one of powers of ten, down to
-    0.1. The shaded part is less than one false accept in all of the audio: what is there rests on
-    none at all.
+    A keyword's line is over its own false accepts. The scale is logarithmic, down to 0.1. The
+    shaded part is below one false accept in all of the audio.
 
     Args:
         curves: from `kws.recordings.curve.trace_curves`.
@@ -42,8 +41,8 @@ def plot_trade_off(curves: Mapping[str, Curve], name: str, path: str | Path) -> 
     whole = curves["all"]
     if not whole.own.words:
         raise KwsError(
-            "No word is spoken in these recordings, so nothing can be missed. Give a recording "
-            "with keywords, too"
+            "No word is spoken in these recordings, so there are no misses to draw. Add one that "
+            "has keywords"
         )
     hours, words = whole.own.hours, whole.own.words
     lowest = min(0.1, 0.5 / hours)

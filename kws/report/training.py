@@ -1,4 +1,4 @@
-"""The picture of a training run, and which of its epochs is the best."""
+"""The curves of a training run."""
 
 from __future__ import annotations
 
@@ -13,22 +13,16 @@ from kws.errors import KwsError
 from kws.report.style import BLUE, GREY, INK, ORANGE, grid, picture
 
 
-def best_epoch(accuracies: Sequence[float]) -> int:
-    """Return the epoch whose weights training keeps, from 1: the last of equally good ones.
-
-    Args:
-        accuracies: on validation clips, one an epoch; not empty.
-    """
-    return len(accuracies) - int(np.argmax(accuracies[::-1]))
-
-
-def plot_curves(history: Mapping[str, Sequence[float]], path: str | Path) -> None:
+def plot_curves(
+    history: Mapping[str, Sequence[float]], path: str | Path, *, best_epoch: int | None = None
+) -> None:
     """Draw loss, accuracy and learning rate of a training run over its epochs.
 
     Args:
-        history: lists of the same length, an entry an epoch, under ``loss``, ``accuracy``,
-            ``val_loss``, ``val_accuracy`` and ``learning_rate``; what is missing is left out.
+        history: lists of the same length, one entry per epoch, under ``loss``, ``accuracy``,
+            ``val_loss``, ``val_accuracy`` and ``learning_rate``; missing ones are left out.
         path: .png, .pdf or .svg; written whole or not at all.
+        best_epoch: the epoch to mark, from 1.
 
     Raises:
         KwsError: matplotlib is missing, an unknown suffix, or nothing to draw.
@@ -36,8 +30,7 @@ def plot_curves(history: Mapping[str, Sequence[float]], path: str | Path) -> Non
     panels = [name for name in ("loss", "accuracy", "learning_rate") if history.get(name)]
     if not panels:
         raise KwsError(f"No curves to draw. Received: {', '.join(history) or 'an empty history'}")
-    validation = history.get("val_accuracy")
-    best = best_epoch(validation) - 1 if validation else None
+    best = None if best_epoch is None else best_epoch - 1
     heights = [1.0 if name == "learning_rate" else 2.0 for name in panels]
     with picture(path, (7.5, 1.4 * sum(heights) + 0.8)) as figure:
         rows = figure.subplots(len(panels), 1, sharex=True, height_ratios=heights, squeeze=False)
@@ -79,7 +72,7 @@ def _curve_panel(
         if name == "accuracy":
             axes.set_ylim(top=100.0)
         if name == "accuracy" and len(values) >= 20:
-            # The steep beginning would leave no room for what tells good epochs from better ones.
+            # Leaves out the steep beginning, to show the differences between good epochs.
             everything = np.concatenate([values, np.asarray(validation or values, float)]) * scale
             axes.set_ylim(bottom=min(99.0, math.floor(np.percentile(everything, 10))))
         axes.legend(loc="lower right" if name == "accuracy" else "upper right")

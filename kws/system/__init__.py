@@ -1,1 +1,1 @@
-"""What the operating system gives: files, caches, processes, native libraries, the terminal."""
+"""What the operating system provides: files, caches, processes, native libraries, the terminal."""

@@ -1,4 +1,4 @@
-"""Where things that can be made again are kept between runs."""
+"""The cache folder, for files that can be recreated."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ from typing import Any
 from kws.errors import KwsError
 
 CACHE_LIMIT_BYTES = 16 * 1024**3
-"""`make_room` removes what was not used for longest when a cache room would grow past this."""
+"""`make_room` removes the least recently used files when a folder would exceed this."""
 
 
 def cache_folder(room: str = "") -> Path:
-    """Return the folder for cached files, made if need be.
+    """Return the folder for cached files; created if missing.
 
-    It is ``$KWS_CACHE`` where that is set, else the platform's user cache folder:
+    It is ``$KWS_CACHE`` if set, else the platform's user cache folder:
     ``$XDG_CACHE_HOME/kws`` or ``~/.cache/kws``, ``~/Library/Caches/kws`` on macOS,
     ``%LOCALAPPDATA%\\kws\\Cache`` on Windows.
 
     Args:
-        room: name of a folder inside it, for one kind of files.
+        room: name of a folder inside it, for one kind of file.
 
     Raises:
-        KwsError: the folder cannot be made or written.
+        KwsError: the folder cannot be created or written to.
     """
     folder = _base() / room
     try:
@@ -38,8 +38,8 @@ def cache_folder(room: str = "") -> Path:
         writable = False
     if not writable:
         raise KwsError(
-            f"The cache folder cannot be written. Received: {folder}. "
-            "Set the environment variable KWS_CACHE to a folder that can"
+            f"The cache folder is not writable. Received: {folder}. "
+            "Set the environment variable KWS_CACHE to a folder that is"
         )
     return folder
 
@@ -58,34 +58,34 @@ def _base() -> Path:
 
 
 def files_key(kind: str, root: Path, paths: Iterable[str], settings: Sequence[Any]) -> str:
-    """Return a name for what is made of files: another one as soon as a file changes.
+    """Return a cache key for something made from files; it changes when a file changes.
 
     Args:
-        kind: what is made of them.
+        kind: what is made from them.
         root: the folder that the paths are relative to, or a link to it.
-        paths: the files; they count by their paths, sizes and modification times.
-        settings: whatever else it depends on, as JSON has it.
+        paths: the files, identified by path, size and modification time.
+        settings: everything else that it depends on; must be valid JSON.
 
     Returns:
         32 characters.
     """
-    # Two links to one folder have the same files.
+    # Two links to one folder lead to the same files.
     digest = hashlib.sha256(json.dumps([kind, os.path.realpath(root), settings]).encode())
     for path in paths:
         try:
             info = os.stat(f"{root}/{path}")  # noqa: PTH116 (a Path for each of 100,000 is slow)
             version = f"{info.st_size}\0{info.st_mtime_ns}"
         except OSError:
-            version = "missing"  # whoever reads it says so
+            version = "missing"  # reported when it is read
         digest.update(os.fsencode(f"{path}\0{version}\0"))
     return digest.hexdigest()[:32]
 
 
 def make_room(folder: Path, n_bytes: int, *, limit_bytes: int = CACHE_LIMIT_BYTES) -> None:
-    """Remove the files of `folder` that were used longest ago until `n_bytes` more fit.
+    """Remove the least recently used files of `folder` until `n_bytes` more fit.
 
-    What is in use elsewhere stays readable there (or, on Windows, stays). A file's modification
-    time counts as its last use: readers of the cache touch what they read.
+    Files in use elsewhere stay readable there (on Windows they are not removed). A file's
+    modification time counts as its last use: readers of the cache touch what they read.
     """
     entries = []
     for path in folder.iterdir():

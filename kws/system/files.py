@@ -1,10 +1,12 @@
-"""Files written so that a reader sees the old content or the whole new one; files of settings."""
+"""Files written atomically, names for files, and TOML files."""
 
 from __future__ import annotations
 
 import contextlib
 import errno
+import hashlib
 import os
+import re
 import secrets
 import sys
 from collections.abc import Iterator
@@ -14,16 +16,16 @@ from typing import IO, Any
 from kws.errors import KwsError
 
 FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
-"""Error numbers that mean that there is no more room (for this user)."""
+"""Error numbers for a full disk or an exhausted quota."""
 
 
 @contextlib.contextmanager
 def atomic_write(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[Any]]:
-    """Open a temporary file beside `path` and rename it to `path` when the block ends well.
+    """Open a temporary file next to `path` and rename it to `path` if the block succeeds.
 
     If the block raises (a full disk, Ctrl-C, anything), the temporary file is removed and
-    `path` is left as it was. Parent folders are made. A device or a pipe, such as ``/dev/null``,
-    is written to and not replaced. Use as::
+    `path` is left as it was. Parent folders are created. A device or a pipe, such as
+    ``/dev/null``, is written to and not replaced. Use as::
 
         with atomic_write("model.tflite") as file:
             file.write(content)
@@ -33,7 +35,7 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[
         mode: ``"wb"`` or ``"w"`` (text is UTF-8).
 
     Raises:
-        OSError: as the file system has it, but it names `path`, not the temporary file.
+        OSError: from the file system, but naming `path`, not the temporary file.
     """
     target = Path(path)
     encoding = None if "b" in mode else "utf-8"
@@ -42,7 +44,7 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[
             yield file
         return
     target.parent.mkdir(parents=True, exist_ok=True)
-    # The name is chosen before the file is made, so that Ctrl-C between the two leaves nothing.
+    # The name is chosen before the file is created, so that Ctrl-C in between leaves nothing.
     temporary = target.parent / f".{target.name}.{secrets.token_hex(4)}.part"
     try:
         with temporary.open(mode.replace("w", "x"), encoding=encoding) as file:
@@ -53,8 +55,7 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[
     except BaseException as error:
         with contextlib.suppress(OSError):
             temporary.unlink()
-        # A failed write does not say what was written, and nobody knows the temporary file; whoever
-        # reads the message wants to know.
+        # A failed write names no file, and users do not know the temporary one.
         if isinstance(error, OSError) and (
             str(error.filename) == str(temporary)
             or (error.filename is None and error.errno in FULL_DISK)
@@ -64,24 +65,39 @@ def atomic_write(path: str | os.PathLike[str], mode: str = "wb") -> Iterator[IO[
 
 
 def check_output(path: Path) -> None:
-    """Make sure, before long work, that a file can be written; missing folders are made then.
+    """Make sure, before long work, that a file can be written; its folders need not exist yet.
 
     Raises:
-        KwsError: it is a folder, or where it is to lie nothing can be written.
+        KwsError: it is a folder, or its place is not writable.
     """
     if path.is_dir():
         raise KwsError(f"The output must be a file. Received: {path}, which is a folder")
     above = next(folder for folder in path.absolute().parents if folder.exists())
     if not _is_device(path) and (not above.is_dir() or not os.access(above, os.W_OK)):
-        what = "may not be written to" if above.is_dir() else "is a file"
+        what = "is not writable" if above.is_dir() else "is a file"
         raise KwsError(
             f"The output needs a folder. Received: {path}, where {above} {what}. Choose another "
             "place"
         )
 
 
+def plain_name(name: str) -> str:
+    """Return a name that is valid in every file system: other characters become ``_``."""
+    return re.sub(r"[^\w.+-]", "_", name).strip("._")
+
+
+def recording_name(path: str | os.PathLike[str]) -> str:
+    """Return a name for what comes from a recording, such as ``radio-1f3a``.
+
+    The hash of its whole path tells it from recordings of the same name in other folders.
+    """
+    source = Path(path)
+    digest = hashlib.sha256(os.fsencode(source.resolve())).hexdigest()[:4]
+    return f"{plain_name(source.stem) or 'recording'}-{digest}"
+
+
 def _is_device(path: Path) -> bool:
-    """Tell whether a path is that of a device or a pipe, which no file may take the place of."""
+    """Whether a path is a device or a pipe, which must not be replaced by a file."""
     return path.exists() and not path.is_file() and not path.is_dir()
 
 
@@ -89,15 +105,15 @@ def read_toml(path: Path) -> dict[str, Any]:
     """Read a TOML file.
 
     Raises:
-        KwsError: it cannot be read, or is no TOML; names the file and the line.
+        KwsError: it cannot be read or is not valid TOML; names the file and the line.
     """
-    # Here, because the runner reads no settings.
+    # Imported here because the runner reads no TOML.
     if sys.version_info >= (3, 11):
         import tomllib
     else:
         import tomli as tomllib
     try:
-        # Some editors begin a file with a byte order mark, which TOML does not know.
+        # Some editors write a byte order mark, which TOML does not allow.
         return tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise KwsError(f"{path}: cannot be read: {error.strerror}") from error
@@ -106,8 +122,8 @@ def read_toml(path: Path) -> dict[str, Any]:
 
 
 def hidden_folder(target: Path) -> Path:
-    """Return a name beside `target` that nobody uses, to fill and then to rename to `target`.
+    """Return an unused name next to `target`, for a folder to fill and rename to `target`.
 
-    Only the name: who makes the folder inside a ``try`` can remove it whenever Ctrl-C comes.
+    Only the name: create the folder inside a ``try``, so that it is removed after Ctrl-C.
     """
     return target.with_name(f".{target.name}.{secrets.token_hex(6)}.part")

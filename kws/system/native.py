@@ -1,4 +1,4 @@
-"""Living with native libraries: they write to stderr, and they swallow Ctrl-C."""
+"""Workarounds for native libraries, which write to stderr and swallow Ctrl-C."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from kws.errors import KwsError
 
 @contextlib.contextmanager
 def quiet_stderr() -> Iterator[None]:
-    """Hold back what this process writes to stderr; show it after all if the block fails.
+    """Hold back what this process writes to stderr; show it only if the block fails.
 
-    TensorFlow's converter writes from C++ past `sys.stderr`, so the file descriptor itself leads
-    elsewhere meanwhile. A KwsError explains itself, and Ctrl-C is no failure: they show nothing.
+    TensorFlow's converter writes from C++, bypassing `sys.stderr`, so the file descriptor itself is
+    redirected. A KwsError explains itself, and Ctrl-C is not a failure: they show nothing.
     """
     sys.stderr.flush()
     try:
@@ -46,18 +46,18 @@ def quiet_stderr() -> Iterator[None]:
 
 @contextlib.contextmanager
 def heed_interrupts() -> Iterator[None]:
-    """Make sure that a Ctrl-C inside the block ends it, at the latest where it ends anyway.
+    """Make sure that Ctrl-C inside the block is not lost: it takes effect at its end at the latest.
 
-    A KeyboardInterrupt that is raised while TensorFlow calls back into Python, or in a destructor,
-    is lost on its way, or arrives as another error. This remembers it, and raises it again at the
-    end of the block; Python's complaint about the one that it had to ignore is not printed.
+    A KeyboardInterrupt raised while TensorFlow calls back into Python, or in a destructor, is lost
+    or arrives as another error. It is remembered and raised again at the end of the block; Python's
+    message about the ignored one is not printed.
 
     Raises:
         KeyboardInterrupt: Ctrl-C was pressed.
     """
     before, complain = signal.getsignal(signal.SIGINT), sys.unraisablehook
     if threading.current_thread() is not threading.main_thread() or not callable(before):
-        yield  # signals are not ours to handle, or Ctrl-C is ignored on purpose
+        yield  # signals cannot be handled here, or Ctrl-C is deliberately ignored
         return
     pressed = False
 
@@ -66,16 +66,16 @@ def heed_interrupts() -> Iterator[None]:
         pressed = True
         before(number, frame)
 
-    def pass_over(unraisable: sys.UnraisableHookArgs) -> None:
+    def ignore_interrupts(unraisable: sys.UnraisableHookArgs) -> None:
         if not issubclass(unraisable.exc_type, KeyboardInterrupt):
             complain(unraisable)
 
     signal.signal(signal.SIGINT, remember)
-    sys.unraisablehook = pass_over
+    sys.unraisablehook = ignore_interrupts
     try:
         yield
     except Exception:
-        # It may well be what the native library made of the KeyboardInterrupt.
+        # The native library may have turned the KeyboardInterrupt into this.
         if not pressed:
             raise
     finally:

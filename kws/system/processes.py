@@ -1,7 +1,8 @@
-"""Processor cores, and threads and Python processes of our own to use them all."""
+"""Processor cores, and the threads and Python processes that use them."""
 
 from __future__ import annotations
 
+import json
 import os
 import queue
 import subprocess
@@ -11,7 +12,9 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import IO, TYPE_CHECKING, Any, TypeVar
+
+from kws.errors import KwsError
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -22,18 +25,18 @@ _Answer = TypeVar("_Answer")
 
 
 def usable_cores() -> int:
-    """Return how many cores this process may use; in a container fewer than the machine has."""
+    """Return how many cores this process may use; fewer than the machine has in a container."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def in_threads(work: Callable[[_Item], _Answer], items: Sequence[_Item]) -> Iterator[_Answer]:
-    """Yield `work(item)` in the order of the items, from threads, never far ahead of the reader.
+    """Yield `work(item)` for each item in order, from threads, never far ahead of the consumer.
 
-    Threads do: decoding releases the interpreter's lock, and reading small WAV files is I/O.
+    Threads are enough: decoding releases the interpreter lock, and reading small WAV files is I/O.
     """
-    # Loaded here, since it loads `logging`, and many who use this file share nothing among threads.
+    # Imported here because it loads `logging`, which many users of this module do not need.
     from concurrent.futures import ThreadPoolExecutor
 
     workers = usable_cores()
@@ -51,12 +54,12 @@ def in_threads(work: Callable[[_Item], _Answer], items: Sequence[_Item]) -> Iter
 
 
 def child_environment() -> dict[str, str]:
-    """Return the environment in which a Python process finds this package, and no impostors."""
+    """Return an environment in which a Python process finds this package and no other numpy.py."""
     environment = dict(os.environ)
     home = str(Path(__file__).resolve().parents[2])
     paths = [home, *environment.get("PYTHONPATH", "").split(os.pathsep)]
     environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
-    # Else a numpy.py in the folder where somebody stands would be taken for NumPy (Python 3.11+).
+    # Otherwise a numpy.py in the current folder would shadow NumPy (Python 3.11+).
     environment["PYTHONSAFEPATH"] = "1"
     return environment
 
@@ -64,9 +67,9 @@ def child_environment() -> dict[str, str]:
 def start_worker(code: str, *arguments: str) -> subprocess.Popen[bytes]:
     """Start a Python process that finds this package, with pipes for its input and output.
 
-    A plain child instead of `multiprocessing`: it needs no guard in the caller's main module,
-    copies no threads of TensorFlow, prints no traceback when Ctrl-C comes while it starts, and a
-    crash in a C library is seen as one. Ctrl-C reaches the caller alone, which ends its workers.
+    A plain child process instead of `multiprocessing`: it needs no guard in the caller's main
+    module, copies no TensorFlow threads, prints no traceback if Ctrl-C arrives while it starts, and
+    a crash in a C library is noticed. Only the caller receives Ctrl-C; it ends its workers.
 
     Args:
         code: what the process runs, as for ``python -c``.
@@ -82,6 +85,45 @@ def start_worker(code: str, *arguments: str) -> subprocess.Popen[bytes]:
     )
 
 
+def take_stdout() -> IO[bytes]:
+    """Return the pipe to the caller of a worker; from now on, its other output goes to stderr.
+
+    What a library prints must not end up among the worker's answers.
+    """
+    answers = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)
+    return answers
+
+
+def send_task(process: subprocess.Popen[bytes], task: Any) -> None:
+    """Send a worker a task as a line of JSON; `receive` reports one that has died."""
+    assert process.stdin is not None
+    with suppress(BrokenPipeError):
+        process.stdin.write(json.dumps(task).encode() + b"\n")
+        process.stdin.flush()
+
+
+def receive(process: subprocess.Popen[bytes], *, size: int | None = None, hint: str) -> bytes:
+    """Return a line from a worker, or `size` bytes.
+
+    Raises:
+        KwsError: the worker died before (`worker_died`).
+    """
+    assert process.stdout is not None
+    data = process.stdout.readline() if size is None else process.stdout.read(size)
+    if data.endswith(b"\n") if size is None else len(data) == size:
+        return data
+    raise worker_died(process, hint)
+
+
+def worker_died(process: subprocess.Popen[bytes], hint: str) -> KwsError:
+    """Return the error for a worker that ended without an answer; `hint` says what to do."""
+    return KwsError(
+        "A worker process died, perhaps for lack of memory. "
+        f"Received: exit status {process.wait()}. {hint}"
+    )
+
+
 def share_out(
     order: Sequence[int],
     ask: Callable[[subprocess.Popen[bytes], int], _Answer],
@@ -90,20 +132,20 @@ def share_out(
     code: str,
     arguments: Sequence[str],
 ) -> Generator[tuple[int, _Answer], None, None]:
-    """Have tasks done by worker processes; a thread for each hands them over and takes answers.
+    """Let worker processes do tasks; a thread for each sends tasks and receives answers.
 
     Args:
-        order: the tasks' numbers, in the order in which they are begun.
-        ask: gives a worker the task of this number and returns its answer.
-        workers: how many processes.
+        order: the tasks' numbers, in the order in which they are started.
+        ask: gives a worker the task with this number and returns its answer.
+        workers: number of processes.
         code: what each runs, as for `start_worker`.
         arguments: its ``sys.argv[1:]``.
 
     Yields:
-        A task's number and its answer, as they become ready.
+        A task's number and its answer, as each is completed.
 
     Raises:
-        Whatever `ask` raises; the workers are gone by then, as they are when the caller stops.
+        Any exception from `ask`; the workers have ended by then, as they do when the caller stops.
     """
     waiting: queue.SimpleQueue[int] = queue.SimpleQueue()
     for number in order:
@@ -125,7 +167,7 @@ def share_out(
                     pass
                 finally:
                     process.kill()
-                    # What a worker that died never took would else be written once more.
+                    # Closing would write again what a worker that died never read.
                     with suppress(BrokenPipeError):
                         process.stdin.close()
         except BaseException as error:
@@ -150,7 +192,7 @@ def share_out(
 
 
 def wait_for(waiting: queue.Queue[_T] | queue.SimpleQueue[_T]) -> _T:
-    """Return the next item; Ctrl-C interrupts the wait on Windows too, which an endless one not."""
+    """Return the next item; with a timeout, because Ctrl-C cannot interrupt get() on Windows."""
     while True:
         with suppress(queue.Empty):
             return waiting.get(timeout=0.5)

@@ -1,4 +1,4 @@
-"""Talk on stderr: single lines, and the progress of long work with the time that is left."""
+"""Messages on stderr: single lines, and the progress of long work with the time left."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from typing import TextIO
 from kws.wording import byte_size, duration
 
 _REDRAW_S = 0.1
-"""On a terminal the line is drawn again at most this often."""
+"""Shortest time between redraws on a terminal."""
 _SPARSE_S = (10.0, 60.0)
-"""In a log a line comes after the first of these, then ever more rarely up to the second."""
+"""Interval between lines in a log: grows from the first value to the second."""
 _QUIET_S = 0.5
-"""Work shorter than this says nothing."""
+"""Shorter work prints nothing."""
 
 
 class Progress:
-    """Counts what is done and says so: one rewritten line on a terminal, a few lines in a log.
+    """Counts and shows progress: one rewritten line on a terminal, a few lines in a log.
 
     Example::
 
@@ -30,15 +30,15 @@ class Progress:
                 decode(path)
                 progress.advance()
 
-    prints ``decoding clips: 12,000 of 24,152 clips (50 %), 6,100 clips/s, 2 s left``. Work that
-    is over within half a second prints nothing. `advance` may be called from any thread.
+    prints ``decoding clips: 12,000 of 24,152 clips (50 %), 6,100 clips/s, 2 s left``. Work
+    shorter than half a second prints nothing. `advance` may be called from any thread.
 
     Args:
-        total: how much there is to do; None or 0 when nobody knows.
+        total: how much there is to do; None or 0 if unknown.
         what: what is being done, for example ``"decoding clips"``.
         unit: what is counted; ``"B"`` counts bytes and prints them as kB, MB or GB.
-        done: what was done before (a resumed download); it does not count towards the rate.
-        shown: False keeps quiet, so that callers need no second code path.
+        done: what was done before (a resumed download); does not count towards the rate.
+        shown: False prints nothing, so that callers need no second code path.
         stream: where to print; stderr by default.
     """
 
@@ -82,7 +82,7 @@ class Progress:
                 self._print(last=True)
 
     def advance(self, n: int = 1, note: str = "") -> None:
-        """Count `n` more as done; `note` (a loss, a file name) stands at the end of the line."""
+        """Count `n` more as done; `note` (a loss, a file name) is put at the end of the line."""
         with self._lock:
             self.done += n
             now = time.monotonic()
@@ -94,7 +94,7 @@ class Progress:
             self._print(note=note)
 
     def say(self, message: str) -> None:
-        """Print a line of its own without tearing the progress line."""
+        """Print a separate line without breaking the progress line."""
         with self._lock:
             clear = "\r\x1b[K" if self._tty and self._printed else ""
             self._write(f"{clear}{message}\n")
@@ -136,14 +136,14 @@ class Progress:
         return byte_size(n) if self.unit == "B" else f"{n:,.0f}"
 
     def _write(self, text: str) -> None:
-        # A closed stderr must not stop the work that is being reported on.
+        # A closed stderr must not stop the work.
         with contextlib.suppress(OSError, ValueError):
             self._stream.write(text)
             self._stream.flush()
 
 
 def tell(message: str) -> None:
-    """Print a line of talk on stderr, where it does not mix with results."""
-    # A closed stderr must not stop the work that is being talked about.
+    """Print a message on stderr, separate from results on stdout."""
+    # A closed stderr must not stop the work.
     with contextlib.suppress(OSError, ValueError):
         print(f"kws: {message}", file=sys.stderr, flush=True)

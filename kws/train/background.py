@@ -1,4 +1,4 @@
-"""Whether recordings of noise are long enough to train on, seen before anything long begins."""
+"""Whether the noise recordings are long enough to train on; checked before any long work."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from kws.wording import counted
 
 
 def check_background(recipe: TrainingRecipe, data_dir: Path | None) -> None:
-    """Make sure that the noise in a recipe's folders can be cut to clips; none at all is fine.
+    """Make sure that the noise in a recipe's folders can be cut into clips; no noise is fine.
 
     Args:
-        recipe: what is to be learnt.
+        recipe: what to train.
         data_dir: see `kws.train.folders.named_folders`.
 
     Raises:
-        KwsError: no recording is so long that its part for validation holds a clip, or one cannot
-            be read.
+        KwsError: no recording is long enough for its validation part to hold a clip, or one
+            cannot be read.
     """
     if SILENCE not in recipe.labels.labels and recipe.data.head != "sigmoid":
         return
@@ -39,10 +39,10 @@ def check_background(recipe: TrainingRecipe, data_dir: Path | None) -> None:
 
 
 def check_lengths(recordings: Sequence[Path], clip_samples: int, sample_rate_hz: int) -> None:
-    """Make sure that one of some recordings of noise gives a clip for validation, if there are any.
+    """Make sure that at least one noise recording, if there are any, gives a clip for validation.
 
     Args:
-        recordings: sound files.
+        recordings: audio files.
         clip_samples: length of a clip.
         sample_rate_hz: its sample rate.
 
@@ -61,6 +61,6 @@ def check_lengths(recordings: Sequence[Path], clip_samples: int, sample_rate_hz:
             f"The noise in {NOISE_FOLDER} is too short. Received: {counted(n, 'recording')} "
             f"in {recordings[0].parent}, "
             f"{'of' if n == 1 else 'the longest of'} {longest / sample_rate_hz:.1f} s; one of "
-            f"{clip_s / HELD_OUT_SHARE:.1f} s is needed, since the last fifth of each is kept from "
-            f"training and must hold a clip of {clip_s:g} s. Record some minutes of noise"
+            f"{clip_s / HELD_OUT_SHARE:.1f} s is needed, since the last fifth of each is kept for "
+            f"validation and must hold a clip of {clip_s:g} s. Record a few minutes of noise"
         )

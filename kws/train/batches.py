@@ -1,4 +1,4 @@
-"""From clips to batches: which are heard in a row, how they vary, and what is right."""
+"""From clips to batches: which clips form a sequence, how they are varied, and the targets."""
 
 from __future__ import annotations
 
@@ -23,36 +23,36 @@ from kws.train.variation import (
 
 
 class Batches:
-    """Lays clips into sequences and says what the network should answer."""
+    """Joins clips into sequences and computes the targets."""
 
     def __init__(self, data: TrainingData, recipe: TrainingRecipe, *, phones: bool = False) -> None:
-        """Keep what they are drawn from; with `phones`, the trainer is told these, too."""
+        """Prepare the data; with `phones`, a batch includes the phonemes."""
         self.phones = phones
         self.recipe, self.data = recipe, data
         self.steps = sequence_steps(recipe, recipe.training.context_clips)
         self._clip = clip_source(data.training.pcm)
-        # Background has no level that noise could be put below.
+        # Background clips have no speech level for noise to be mixed relative to.
         self._levels = np.where(data.training.words == SILENCE, 0, rms_levels(data.training.pcm))
 
     def make(
         self, chosen: np.ndarray, rng: np.random.Generator
     ) -> tuple[tuple[Any, ...], np.ndarray]:
-        """Lay the clips `chosen`, int [sequences, clips], and add sequences with running speech.
+        """Return clips `chosen`, int [sequences, clips], and added sequences with running speech.
 
         Returns:
-            What the trainer takes (int16 [n, clips, clip_samples], the variation [n, clips, 4] and
-            perhaps phones [n, steps]), and the targets as `StreamLoss` takes them.
+            The inputs of the trainer (int16 [n, clips, clip_samples], the variation [n, clips, 4]
+            and, with `phones`, phonemes [n, steps]), and the targets as `StreamLoss` takes them.
         """
         recipe, clips = self.recipe, self.data.training
         n = added_sequences(len(chosen), recipe, self.data)
-        # Speech comes between clips of the same batch. In sequences of its own it would teach the
-        # network to tell by what it heard seconds ago whether a keyword can come at all.
+        # Speech is placed between clips of the same batch. In sequences of its own it would teach
+        # the network to predict from earlier seconds whether a keyword can occur at all.
         chosen = np.concatenate([chosen, chosen[rng.integers(len(chosen), size=n)]])
         rate = recipe.front_end.sample_rate_hz
         varied = draw_variation(recipe.augment, rng, chosen.shape, sample_rate_hz=rate)
         pcm, labels, levels = self._clip(chosen), clips.labels[chosen], self._levels[chosen]
         spans = varied.moved(self.data.spans[chosen], recipe.clip_samples)
-        sounds = clips.phones[chosen]
+        phonemes = clips.phones[chosen]
         if n:
             speech = np.zeros(chosen.shape, bool)
             speech[-n:] = draw_stretches(rng, (n, chosen.shape[1]))
@@ -68,23 +68,23 @@ class Batches:
             loud = rms_levels(stretches.reshape(n, -1))
             levels[-n:] = np.where(speech[-n:], loud[:, None], levels[-n:])
             labels = np.where(speech, -1, labels)
-            sounds[speech] = heard[speech[-n:]]
+            phonemes[speech] = heard[speech[-n:]]
         background = draw_background(recipe.augment, rng, levels * varied.gain)
         variation = varied.array(background)
         right = step_targets(self.steps, labels, spans)
         packed = np.concatenate([right.answers, right.weights[..., None], right.named], axis=-1)
         if self.phones:
-            return (pcm, variation, step_phones(self.steps, sounds, varied)), packed
+            return (pcm, variation, step_phones(self.steps, phonemes, varied)), packed
         return (pcm, variation), packed
 
 
 def added_sequences(sequences: int, recipe: TrainingRecipe, data: TrainingData) -> int:
-    """Return how many sequences with running speech come with so many of clips."""
+    """Return how many sequences with running speech are added to this many sequences of clips."""
     return round(sequences * recipe.data.stretch_share) if len(data.stretches) else 0
 
 
 def batch_sequences(recipe: TrainingRecipe, data: TrainingData) -> int:
-    """Return how many sequences a batch has, those with running speech among them."""
+    """Return the number of sequences in a batch, including those with running speech."""
     of_clips = recipe.training.batch_size // recipe.training.context_clips
     return of_clips + added_sequences(of_clips, recipe, data)
 

@@ -24,28 +24,28 @@ from kws.recipe import TrainingRecipe
 from kws.system.progress import tell
 from kws.train.folders import find_clips, find_folder, first_folder
 
-# Training hears quieter background than validation asks for, and true zeros as well.
+# Training includes quieter background than validation, and digital silence.
 EXTRA_QUIET_DB = 15.0
 ZERO_SHARE = 0.03
 _MOST_NAMED = 40
 ENOUGH_RECORDED = 50
-"""Held-out recordings of every keyword with which generated clips need not be measured on."""
+"""With this many held-out recordings of every keyword, validation leaves generated clips out."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClipSet:
-    """Clips and what they are."""
+    """Clips with their labels."""
 
     pcm: np.ndarray
     """int16 [n, clip_samples]."""
     labels: np.ndarray
-    """int32 [n], positions in the label set; -1 for all that is not a wake word."""
+    """int32 [n], positions in the label set; with a wake word, -1 for everything else."""
     words: np.ndarray
     """str [n], the word as the folder names it, ``_silence_`` or ``_speech_``."""
     generated: np.ndarray
-    """bool [n], whether a synthesiser spoke it."""
+    """bool [n], whether the clip is synthesised speech."""
     phones: np.ndarray
-    """int8 [n, clip_ms / 10], what is heard when, as `kws.data.phones` has it."""
+    """int8 [n, clip_ms / 10], the phonemes over time, see `kws.data.phones`."""
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -53,31 +53,32 @@ class ClipSet:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingData:
-    """All that the training loop reads."""
+    """Everything that the training loop reads."""
 
     training: ClipSet
     """Clips of training speakers, other words, speech windows and background cuts."""
     spans: np.ndarray
-    """int32 [len(training), 2], where the keyword in each training clip begins and ends, in
-    samples; zeros for other clips, and for all where no ``stream_weight`` asks for them."""
+    """int32 [len(training), 2], start and end of the keyword in each training clip, in samples;
+    zeros for other clips, and for all clips without a ``stream_weight``."""
     validation: ClipSet
-    """Clips of validation speakers and background cuts, never varied; generated ones only for want
-    of recorded ones (`ENOUGH_RECORDED` of each keyword)."""
+    """Clips of validation speakers and background cuts, never augmented; generated ones only if
+    there are too few recorded ones (`ENOUGH_RECORDED` of each keyword)."""
     noise: np.ndarray
-    """int16 [m], background that augmentation mixes in (the part that is for training)."""
+    """int16 [m], background that augmentation mixes in (the training part)."""
     stretches: np.ndarray
     """int16 [k, n x clip_samples], running speech of training speakers without a keyword, as long
-    as a sequence; with a ``stretch_speed`` a clip longer, to be cut at another place every time."""
+    as a sequence; with a ``stretch_speed`` one clip longer, so that the cut can vary."""
     stretch_phones: np.ndarray
-    """int8 [k, n, clip_ms / 10], what is heard in them when."""
+    """int8 [k, n, clip_ms / 10], their phonemes over time."""
     folder: str | None
-    """The folder that all of it was looked for in, absolute; None for the fetched data sets."""
+    """The absolute path of the folder searched for the data; None for the fetched data sets."""
 
     @property
     def has_phones(self) -> bool:
-        """Whether it is known of any speech which sounds it is made of."""
+        """Whether the phonemes of any speech are known."""
         return any(
-            bool((p > phones.SILENCE).any()) for p in (self.training.phones, self.stretch_phones)
+            bool((p > phones.SILENCE_PHONE).any())
+            for p in (self.training.phones, self.stretch_phones)
         )
 
 
@@ -85,8 +86,8 @@ def load_training_data(recipe: TrainingRecipe, data_dir: Path | None) -> Trainin
     """Scan, decode (cached) and label everything that `recipe` learns from.
 
     Args:
-        recipe: what to learn.
-        data_dir: see `find_clips`; folders of running speech are looked for in it, too.
+        recipe: what to train.
+        data_dir: see `find_clips`; also searched for folders of running speech.
 
     Raises:
         KwsError: a folder is missing or has too few clips, or noise too short to cut.
@@ -108,8 +109,8 @@ def load_training_data(recipe: TrainingRecipe, data_dir: Path | None) -> Trainin
         keywords = set(map(folded, label_set.keywords))
         if all({folded(word) for word in set(part.words)} <= keywords for part in training):
             tell(
-                f"{roots[0]} has no words beside the keywords: the network will take any word for "
-                "one. Add folders of other words"
+                f"{roots[0]} has no words other than the keywords: the network will take any word "
+                "for one of them. Add folders of other words"
             )
 
     recordings = [noise for index in indexes for noise in read_noise(index)]
@@ -119,8 +120,8 @@ def load_training_data(recipe: TrainingRecipe, data_dir: Path | None) -> Trainin
         if not recordings:
             place = first_folder(recipe, data_dir)
             tell(
-                "there is no _background_noise_ folder: silence is taught from zeros alone. Record "
-                "a few minutes of noise without the words, where they will be said, as "
+                "there is no _background_noise_ folder: silence is trained on zeros alone. Record "
+                "a few minutes of noise without the words, where the device will be used, as "
                 f"{place / NOISE_FOLDER}/<name>.wav"
             )
         n, n_held_out = recipe.data.silence_clips, recipe.data.validation_silence_clips
@@ -146,7 +147,7 @@ def load_training_data(recipe: TrainingRecipe, data_dir: Path | None) -> Trainin
 
 
 def describe(data: TrainingData, recipe: TrainingRecipe) -> str:
-    """One line on how many clips there are of what."""
+    """Return one line with the number of clips of each label."""
     names = recipe.labels.labels
     counts = Counter(int(label) for label in data.training.labels)
     parts = [f"{name} {counts[i]}" for i, name in enumerate(names)]
@@ -161,14 +162,14 @@ def describe(data: TrainingData, recipe: TrainingRecipe) -> str:
 
 
 def _takes_others(recipe: TrainingRecipe) -> bool:
-    """Whether the network has a place for words that are no keywords."""
+    """Whether the network has an output for words that are not keywords."""
     return UNKNOWN in recipe.labels.labels or recipe.data.head == "sigmoid"
 
 
 def _measured(
     recipe: TrainingRecipe, sources: Sequence[tuple[ClipIndex, bool]]
 ) -> list[tuple[ClipIndex, bool]]:
-    """Leave generated clips out where people said every keyword often enough to measure on."""
+    """Leave generated clips out if there are enough recordings of every keyword to measure on."""
     recorded = [source for source in sources if not source[1]]
     said = label_counts([index for index, _ in recorded], "validation")
     enough = all(said[folded(word)] >= ENOUGH_RECORDED for word in recipe.labels.keywords)
@@ -178,7 +179,7 @@ def _measured(
 def _words(
     recipe: TrainingRecipe, sources: Sequence[tuple[ClipIndex, bool]], split: str
 ) -> list[ClipSet]:
-    """Clips of the keywords, and of the other words where the network has a place for them."""
+    """Load clips of the keywords, and of other words if the network has an output for them."""
     words = None if _takes_others(recipe) else recipe.labels.keywords
     unheard = set(map(folded, recipe.data.unheard)) if split == "training" else set()
     sets = []
@@ -189,28 +190,28 @@ def _words(
         if len(chosen):
             pcm, kept, starts = load_good_clips(index.root, chosen.paths, recipe.clip_samples)
             good = chosen.take(kept)
-            sounds = None
+            phonemes = None
             if split == "training":
                 of_label = {label: _said(label, recipe) for label in good.labels}
                 said = {p: of_label[w] for p, w in zip(good.paths, good.words, strict=True)}
                 places = list(zip(good.paths, starts.tolist(), strict=True))
-                sounds = _phones(recipe, index.root, said, places)
-            sets.append(_clip_set(recipe, pcm, good.words, generated=generated, sounds=sounds))
+                phonemes = _phones(recipe, index.root, said, places)
+            sets.append(_clip_set(recipe, pcm, good.words, generated=generated, phonemes=phonemes))
     return sets
 
 
 def _speech(recipe: TrainingRecipe, data_dir: Path | None) -> list[ClipSet]:
-    """Windows of running speech by training speakers, without the keywords."""
+    """Load windows of running speech by training speakers, without the keywords."""
     return [
-        _clip_set(recipe, cuts, ["_speech_"] * len(cuts), sounds=sounds[:, 0])
-        for cuts, sounds in _cut_speech(recipe, data_dir, 1)
+        _clip_set(recipe, cuts, ["_speech_"] * len(cuts), phonemes=phonemes[:, 0])
+        for cuts, phonemes in _cut_speech(recipe, data_dir, 1)
     ]
 
 
 def _nonwords(
     recipe: TrainingRecipe, spoken: ClipSet, speech: list[ClipSet], rng: np.random.Generator
 ) -> ClipSet:
-    """Words that nobody says, made of the words in `spoken` and, a third of them, of `speech`."""
+    """Make nonwords from the words in `spoken` and, for a third of them, from `speech`."""
     words, n = list(spoken.words), recipe.data.nonwords
     rate = recipe.front_end.sample_rate_hz
     windows = [part.pcm for part in speech if len(part)]
@@ -224,31 +225,31 @@ def _nonwords(
 
 
 def _stretches(recipe: TrainingRecipe, data_dir: Path | None) -> tuple[np.ndarray, np.ndarray]:
-    """Running speech in pieces as long as a sequence or a clip longer, and its phones."""
+    """Load running speech in pieces as long as a sequence or one clip longer, and its phonemes."""
     clips = recipe.training.context_clips + (recipe.augment.stretch_speed > 0)
     pcm = [np.empty((0, clips * recipe.clip_samples), np.int16)]
-    sounds = [np.empty((0, clips, _clip_phones(recipe)), np.int8)]
+    phonemes = [np.empty((0, clips, _clip_phones(recipe)), np.int8)]
     if recipe.data.stretch_share and _takes_others(recipe):
         for cuts, of_cuts in _cut_speech(recipe, data_dir, clips):
             pcm.append(cuts)
-            sounds.append(of_cuts)
-    return np.concatenate(pcm), np.concatenate(sounds)
+            phonemes.append(of_cuts)
+    return np.concatenate(pcm), np.concatenate(phonemes)
 
 
 def _cut_speech(
     recipe: TrainingRecipe, data_dir: Path | None, clips: int
 ) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Cut the recipe's running speech, training speakers only, into windows of so many clips.
+    """Cut the recipe's running speech, training speakers only, into windows `clips` clips long.
 
     Returns:
-        For each folder int16 [n, samples] and phones int8 [n, clips, frames].
+        For each folder int16 [n, samples] and phonemes int8 [n, clips, frames].
     """
     windows = []
     for name in recipe.data.speech:
         folder = find_folder(name, data_dir)
         if folder is None:
             if clips == 1:
-                tell(f"no folder {name!r} of running speech found: training goes on without it")
+                tell(f"no folder {name!r} of running speech found: continuing without it")
             continue
         length = clips * recipe.clip_samples
         found = cut_speech(
@@ -261,7 +262,7 @@ def _cut_speech(
 def _speech_phones(
     recipe: TrainingRecipe, folder: Path, found: SpeechWindows, clips: int
 ) -> np.ndarray:
-    """Return the phones of windows of running speech, int8 [n, clips, frames]."""
+    """Return the phonemes of windows of running speech, int8 [n, clips, frames]."""
     table = folder / TRANSCRIPTS
     spoken = read_transcripts(table) if table.is_file() else {}
     said = {path: spoken.get(utterance_of(path), "") for path in found.recordings}
@@ -276,17 +277,17 @@ def _speech_phones(
 def _phones(
     recipe: TrainingRecipe, root: Path, said: dict[str, str], places: Sequence[tuple[str, int]]
 ) -> np.ndarray:
-    """Return the phones of clips cut from recordings, int8 [n, frames].
+    """Return the phonemes of clips cut from recordings, int8 [n, frames].
 
     Args:
-        recipe: without a use for them, they are unknown.
+        recipe: if it does not learn phonemes, all are unknown.
         root: of the recordings.
-        said: recording → what is said in it; "" where that is not known.
+        said: recording → its transcript; "" if unknown.
         places: recording and first sample of each clip.
     """
     spoken = {path: text for path, text in said.items() if text}
     found = phones.aligned(root, spoken) if recipe.learns_phones and spoken else {}
-    cuts = np.full((len(places), _clip_phones(recipe)), phones.UNKNOWN, np.int8)
+    cuts = np.full((len(places), _clip_phones(recipe)), phones.UNKNOWN_PHONE, np.int8)
     for i, (path, start) in enumerate(places):
         if path in found:
             cuts[i] = phones.cut(found[path], start, recipe.clip_samples)
@@ -294,13 +295,13 @@ def _phones(
 
 
 def _said(label: str, recipe: TrainingRecipe) -> str:
-    """Return what is said in the clips of a label: "" for one that is no word, as ``_unknown_``."""
+    """Return what is said in the clips of a label: "" if it is not a word, like ``_unknown_``."""
     known = label.isalpha() or folded(label) in map(folded, recipe.labels.keywords)
     return label if known else ""
 
 
 def _clip_phones(recipe: TrainingRecipe) -> int:
-    """Return how many phones a clip has room for."""
+    """Return the number of phoneme frames in a clip."""
     return recipe.clip_samples // phones.FRAME_SAMPLES
 
 
@@ -310,27 +311,27 @@ def _clip_set(
     words: Sequence[str],
     *,
     generated: bool = False,
-    sounds: np.ndarray | None = None,
+    phonemes: np.ndarray | None = None,
 ) -> ClipSet:
-    if sounds is None:
-        sounds = np.full((len(pcm), _clip_phones(recipe)), phones.UNKNOWN, np.int8)
-        sounds[np.array([word == SILENCE for word in words], bool)] = phones.SILENCE
+    if phonemes is None:
+        phonemes = np.full((len(pcm), _clip_phones(recipe)), phones.UNKNOWN_PHONE, np.int8)
+        phonemes[np.array([word == SILENCE for word in words], bool)] = phones.SILENCE_PHONE
     return ClipSet(
         pcm=pcm,
         labels=np.array(recipe.labels.indices_of(words), np.int32),
         words=np.array(words, object),
         generated=np.full(len(words), generated),
-        phones=sounds,
+        phones=phonemes,
     )
 
 
 def _keyword_spans(recipe: TrainingRecipe, clips: ClipSet) -> np.ndarray:
-    """Find the keyword in each clip, where the targets depend on it."""
+    """Locate the keyword in each clip, if the targets depend on it."""
     spans = np.zeros((len(clips), 2), np.int32)
     if recipe.training.stream_weight:
         keywords = np.flatnonzero(np.isin(clips.labels, keyword_labels(recipe)))
         rate = recipe.front_end.sample_rate_hz
-        for i in range(0, len(keywords), 1000):  # all at once would be a copy of them all
+        for i in range(0, len(keywords), 1000):  # all at once would copy them all
             some = keywords[i : i + 1000]
             spans[some] = word_spans(clips.pcm[some], sample_rate_hz=rate)
     return spans

@@ -1,4 +1,4 @@
-"""What a run was made with, so that it can be made again."""
+"""What a run was made with, so that it can be reproduced."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from kws.system.processes import usable_cores
 
 
 def environment() -> dict[str, object]:
-    """What a run was made with: versions, machine, usable cores."""
+    """Return what a run is made with: versions, machine, usable cores."""
     names = ("kws", "numpy", "keras", "tensorflow", "jax", "tf-keras")
     versions = {}
     for name in names:

@@ -1,4 +1,4 @@
-"""Which clips an epoch hears, how often each, and in which order."""
+"""Which clips an epoch contains, how often each, and in which order."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from kws.train.dataset import ClipSet, keyword_labels
 def epoch_order(data: ClipSet, recipe: TrainingRecipe, epoch: int) -> np.ndarray:
     """Choose and shuffle the clips of one epoch: int64 [n], a multiple of the batch size.
 
-    Every recording of a keyword comes at least once, and again until there are as many clips as the
-    recipe asks for, recorded and generated ones of a word in the shares that it asks for; generated
-    ones all come where it asks for no number. Other speech and background are drawn anew for each
-    epoch so that they make up theirs. The order depends on seed and epoch alone, so a resumed run
-    goes on as if it had never stopped.
+    Every recording of a keyword is used at least once, and repeated until the word has the number
+    of clips that the recipe asks for, with its share of generated ones; if it asks for no number,
+    all generated ones are used. Other speech and background are drawn anew for each epoch to make
+    up their shares. The order depends only on seed and epoch, so a resumed run continues as if it
+    had never stopped.
     """
     rng = np.random.default_rng((recipe.seed, epoch))
     keywords = np.isin(data.labels, keyword_labels(recipe))
@@ -40,7 +40,7 @@ def epoch_order(data: ClipSet, recipe: TrainingRecipe, epoch: int) -> np.ndarray
     parts = [*spoken, *unknown, _draw(quiet, round(total * silence_share), rng)]
     order = rng.permutation(np.concatenate(parts))
     size = recipe.training.batch_size
-    # A last partial batch is filled up from the front of the same epoch.
+    # A partial last batch is filled up from the start of the same epoch.
     return np.resize(order, -(-len(order) // size) * size)
 
 
@@ -52,9 +52,9 @@ def _by_origin(data: ClipSet, wanted: np.ndarray) -> tuple[np.ndarray, np.ndarra
 def _of_word(
     recorded: np.ndarray, generated: np.ndarray, config: DataConfig, rng: np.random.Generator
 ) -> np.ndarray:
-    """Take every recording of a word at least once, and what else the recipe asks for.
+    """Draw the clips of one word for an epoch: every recording at least once.
 
-    Where there are both kinds, a generated share of none or all leaves the other kind out.
+    If there are both kinds, a generated share of 0 or 1 leaves the other kind out.
     """
     share, wanted = config.generated_share, config.keyword_clips
     if len(recorded) and len(generated) and share in (0.0, 1.0):
@@ -63,16 +63,16 @@ def _of_word(
         return _draw(recorded, max(len(recorded), wanted), rng)
     if not len(recorded):
         return _draw(generated, wanted or len(generated), rng)
-    # With a number to keep to, generated clips need not all come: there is no end of them.
+    # If a number is given, not all generated clips need be used: their number is arbitrary.
     least = 0 if wanted else len(generated)
     total = max(len(recorded) / (1 - share), least / share, wanted)
-    # Not below the number there is: rounding, too, must not leave a clip out.
+    # Rounding must not leave a clip out.
     counts = max(len(recorded), round(total * (1 - share))), max(least, round(total * share))
     pools = zip((recorded, generated), counts, strict=True)
     return np.concatenate([_draw(pool, n, rng) for pool, n in pools])
 
 
 def _draw(pool: np.ndarray, wanted: int, rng: np.random.Generator) -> np.ndarray:
-    """Draw so many of `pool`, none a second time before all were drawn."""
+    """Draw `wanted` of `pool`, none a second time before all were drawn."""
     draws = [rng.permutation(pool) for _ in range(-(-wanted // max(1, len(pool))))]
     return np.concatenate([pool[:0], *draws])[:wanted]

@@ -1,4 +1,4 @@
-"""Where the folders are that a recipe names."""
+"""Finds the folders that a recipe names."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from kws.system.progress import tell
 
 
 def find_folder(name: str, data_dir: Path | None) -> Path | None:
-    """Find a folder of the recipe's in `data_dir`, else among the data sets that were fetched.
+    """Find a folder of the recipe in `data_dir`, else among the fetched data sets.
 
-    ``"."`` is `data_dir` itself: data sets are no words.
+    ``"."`` is `data_dir` itself.
     """
     if Path(name) == Path():
         return data_dir
@@ -22,17 +22,17 @@ def find_folder(name: str, data_dir: Path | None) -> Path | None:
 
 
 def first_folder(recipe: TrainingRecipe, data_dir: Path | None) -> Path:
-    """Return where more recordings go: the recipe's first folder, be it there yet or not."""
+    """Return where more recordings go: the recipe's first folder, even if it does not exist yet."""
     name, home = recipe.data.folders[0], data_home() if data_dir is None else data_dir
     not_there = home if len(recipe.data.folders) == 1 else home / name
     return named_folders(recipe, data_dir)[name] or not_there
 
 
 def named_folders(recipe: TrainingRecipe, data_dir: Path | None) -> dict[str, Path | None]:
-    """Return where each of the recipe's folders of <label>/<clip> is, None for one that is not.
+    """Return where each of the recipe's folders of <label>/<clip> is; None if it is missing.
 
-    Where the recipe names one folder only, or one beside the generated ones, and `data_dir` holds
-    none of them, `data_dir` itself is it.
+    If the recipe names only one folder apart from the generated ones, and `data_dir` holds none of
+    them, `data_dir` itself is that folder.
     """
     names = recipe.data.folders
     found = {name: find_folder(name, data_dir) for name in names}
@@ -46,12 +46,11 @@ def named_folders(recipe: TrainingRecipe, data_dir: Path | None) -> dict[str, Pa
 def find_clips(recipe: TrainingRecipe, data_dir: Path | None) -> tuple[list[Path], list[Path]]:
     """Find the recipe's folders of <label>/<clip>: the recorded ones, and the generated ones.
 
-    A folder lies in `data_dir` or among the fetched data sets (`named_folders`). Of several, those
-    that are not there are named on stderr and passed over: who has no recordings yet begins without
-    them.
+    A folder lies in `data_dir` or among the fetched data sets (`named_folders`). Missing ones are
+    reported on stderr and skipped, so that training can start before there are recordings.
 
     Raises:
-        KwsError: there is none of the folders.
+        KwsError: none of the folders exists.
     """
     if data_dir is not None and not data_dir.is_dir():
         raise KwsError(
@@ -64,10 +63,10 @@ def find_clips(recipe: TrainingRecipe, data_dir: Path | None) -> tuple[list[Path
         raise KwsError(
             f"No clips to train on. Received: {given}, and no fetched data set "
             f"{some([repr(name) for name in missing])}. "
-            'Name a folder, for example: --data "$(kws data fetch speech_commands_v0.02)"'
+            'Give a folder, for example: --data "$(kws data fetch speech_commands_v0.02)"'
         )
     for name in missing:
-        tell(f"no folder {name!r} of clips found: going on without it")
+        tell(f"no folder {name!r} of clips found: continuing without it")
     recorded = [folder for name, folder in found.items() if name not in recipe.data.generated]
     generated = [found[name] for name in dict.fromkeys(recipe.data.generated)]
     return [f for f in recorded if f is not None], [f for f in generated if f is not None]

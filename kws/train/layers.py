@@ -1,16 +1,16 @@
-"""What lies between int16 clips and the network in training, as Keras 3 layers.
+"""Everything between int16 clips and the network in training, as Keras 3 layers.
 
-`TrainingFeatures` is the whole of it; the layers before it are its stages. The MFCC are those of
-`kws.frontend`, written in `keras.ops` so that they run batched on any backend and device; the
-tests hold the two equal. The layers that vary the audio do so only in training, each from a seed
-of its own, and are the identity otherwise.
+`TrainingFeatures` is the whole chain; the layers before it are its stages. The MFCCs are those of
+`kws.frontend`, written in `keras.ops` so that they run batched on any backend and device; tests
+check that the two are equal. The layers that vary the audio do so only in training, each with its
+own seed, and are the identity otherwise.
 
-What decides the speed, measured on two cores: No level is taken of samples that were gathered,
-since compilers repeat the gather for a sum over its result (three times as long). Clips keep an
-axis of their own until they are cut into frames: flattened earlier, an index is divided for every
-sample (twice as long). Frames are gathered as rows of the largest step that frame and hop share,
-not sample by sample (13 times on jax). And on TensorFlow all of this is compiled by XLA, apart from
-the network: the gather in `RandomAudio` alone takes 14 times as long without.
+What matters for speed, measured on two cores: No level is computed from gathered samples, since
+compilers repeat the gather for a sum over its result (3 times as long). Clips keep their own axis
+until they are cut into frames: flattened earlier, an index is divided for every sample (2 times).
+Frames are gathered as rows of the greatest common divisor of frame and hop, not sample by sample
+(13 times on jax). And on TensorFlow all of this is compiled by XLA, separately from the network:
+without it the gather in `RandomAudio` alone takes 14 times as long.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ from kws.frontend import (
 from kws.recipe import AugmentConfig
 
 NOISE_GRID = 160
-# Energy far below that of one step of a converter; keeps divisions and gradients of roots finite.
+# Energy far below one LSB of a converter; keeps divisions and gradients of square roots finite.
 TINY = 1e-12
 
 
 class Random(keras.layers.Layer):
-    """A layer with its own random numbers."""
+    """A layer with its own random number generator."""
 
     def __init__(self, seed: int, **kwargs: Any) -> None:
         super().__init__(trainable=False, **kwargs)
@@ -50,7 +50,7 @@ class Random(keras.layers.Layer):
 
 
 class Varying(Random):
-    """A layer that passes its input on unchanged outside training."""
+    """A layer that varies its input in training and passes it on unchanged otherwise."""
 
     def call(self, x: Any, training: bool = False) -> Any:
         return self.vary(x) if training else x
@@ -63,10 +63,10 @@ class Varying(Random):
 class RandomAudio(Random):
     """Vary timing, speed and level of each clip, and mix background into each sequence.
 
-    How clips are varied and how loud the background is are given (`kws.train.variation`), since
-    they depend on what the clips hold, and the targets on them; which piece of background it is,
-    is drawn here. Speed and pitch change together, about the clip's centre; what the clip does not
-    hold is zero.
+    The variation and the level of the background are inputs (`kws.train.variation`), since they
+    depend on the clips, and the targets depend on them; the piece of background is drawn here.
+    Speed and pitch change together, about the clip's centre; samples from outside the clip are
+    zero.
     """
 
     def __init__(
@@ -76,12 +76,12 @@ class RandomAudio(Random):
         seed: int,
         **kwargs: Any,
     ) -> None:
-        """Keep int16 [m] of background; it is repeated if it is shorter than a sequence."""
+        """Keep the background, int16 [m]; it is repeated if it is shorter than a sequence."""
         super().__init__(seed, **kwargs)
         self.noise = noise
 
     def build(self, shape: tuple[int, ...]) -> None:
-        """Tabulate the level of every piece of background as long as a sequence of this shape."""
+        """Tabulate the level of every piece of background of the length of a sequence."""
         length = shape[1] * shape[2]
         noise = np.resize(self.noise, max(len(self.noise), length)).astype(np.float32) / FULL_SCALE
         energy = np.concatenate([[0.0], np.cumsum(np.square(noise, dtype=np.float64))])
@@ -92,7 +92,7 @@ class RandomAudio(Random):
         self.levels = np.sqrt(np.maximum(mean_square, 0) + TINY).astype(np.float32)
 
     def call(self, x: Any, variation: Any, training: bool = False) -> Any:
-        """float32 [sequences, clips, samples] → the same, clipped as by a converter.
+        """float32 [sequences, clips, samples] → the same, clipped as by an A/D converter.
 
         `variation` is float32 [sequences, clips, 4] as in `kws.train.variation.Variation`.
         """
@@ -123,7 +123,7 @@ class RandomAudio(Random):
         place = np.arange(clips * samples, dtype=np.int32).reshape(1, clips, samples)
         shape = (sequences, 1, 1)
         piece = ops.cast(self.uniform(shape, 0.0, float(len(self.levels))), "int32")
-        # A draw can round up to the upper end itself.
+        # A draw can round up to the upper limit itself.
         piece = ops.minimum(piece, len(self.levels) - 1)
         noise = ops.take(ops.convert_to_tensor(self.bank), piece * NOISE_GRID + place, axis=0)
         own = ops.take(ops.convert_to_tensor(self.levels), piece, axis=0)
@@ -152,18 +152,18 @@ class MelEnergies(keras.layers.Layer):
 
     def call(self, x: Any) -> Any:
         real, imaginary = ops.rfft(framed(x, self.config) * self.window)
-        # The tiny constant keeps the gradient of the root finite; nothing is trained below it, but
-        # backends differentiate it all the same.
+        # The tiny constant keeps the gradient of the square root finite: nothing before it is
+        # trained, but backends differentiate it all the same.
         magnitudes = ops.sqrt(real * real + imaginary * imaginary + 1e-20)
         return ops.matmul(magnitudes, self.filters)
 
 
 class RandomRoom(Varying):
-    """Let sound linger as in a room: an exponential tail of energy, alike for all filters.
+    """Add reverberation: an exponential tail of energy, the same for all filters.
 
     Late reverberation is the sum of so many reflections that their energies add, and it falls by
-    60 dB in the time RT60 (W. C. Sabine's law), so that a recursion over frames stands for
-    the convolution with an impulse response.
+    60 dB in the time RT60 (W. C. Sabine's law), so a recursion over frames approximates the
+    convolution with an impulse response.
     """
 
     def __init__(self, config: AugmentConfig, *, frame_ms: float, seed: int, **kwargs: Any) -> None:
@@ -178,7 +178,7 @@ class RandomRoom(Varying):
         kept = ops.exp(-math.log(1e6) * self.frame_ms / time_ms)
         direct_to_room = _ratio(2 * self.uniform((batch, 1, 1), *self.room_db))
         in_room = ops.cast(self.uniform((batch, 1, 1), 0.0, 1.0) < self.share, "float32")
-        # The tail's frames 1, 2, … sum to the energy that the ratio leaves for them.
+        # The tail's frames 1, 2, … sum to the energy given by the ratio.
         amount = in_room * (1 - kept) / kept / direct_to_room
         lag = np.arange(frames)[:, None] - np.arange(frames)
         tail = ops.power(kept, np.maximum(lag, 0).astype(np.float32)) * amount
@@ -187,12 +187,12 @@ class RandomRoom(Varying):
 
 
 class RandomTract(Varying):
-    """Move formants as a longer or shorter vocal tract would, and leave the timing as it is.
+    """Shift formants as a longer or shorter vocal tract would, without changing the timing.
 
-    Speed changes both together; this tells a child's voice from a hurried one. Frequencies are
-    multiplied by one factor for each sequence, the mel energies interpolated between filters (N.
-    Jaitly, G. Hinton, "Vocal Tract Length Perturbation improves speech recognition", 2013; without
-    their bend below the highest frequency: what would come from outside is the outermost filter).
+    A change of speed changes both; this distinguishes a child's voice from a hurried one.
+    Frequencies are multiplied by one factor per sequence, and mel energies are interpolated between
+    filters (N. Jaitly, G. Hinton, "Vocal Tract Length Perturbation improves speech recognition",
+    2013; without their bend below the highest frequency: beyond the last filter, it is repeated).
     """
 
     def __init__(
@@ -202,7 +202,7 @@ class RandomTract(Varying):
         self.limit = math.log1p(config.tract)
         corners = mel_corners_hz(front_end)
         self.centres_hz = corners[1:-1].astype(np.float32)
-        # On this scale the filters are evenly spaced.
+        # Filters are evenly spaced on this scale.
         self.first, second = np.log1p(corners[1:3] / 700).tolist()
         self.step = second - self.first
 
@@ -210,7 +210,7 @@ class RandomTract(Varying):
         """float32 mel energies [batch, frames, n_mels] → the same."""
         n = x.shape[-1]
         factor = ops.exp(self.uniform((ops.shape(x)[0], 1), -self.limit, self.limit))
-        # Which filter's energy, as a position between filters, each filter gets.
+        # For each filter, the position between filters from which it takes its energy.
         at = (ops.log1p(self.centres_hz * factor / 700) - self.first) / self.step
         at = ops.clip(at, 0.0, n - 1.0)
         shares = ops.maximum(
@@ -229,7 +229,7 @@ class RandomEqualiser(Varying):
     def vary(self, x: Any) -> Any:
         """float32 [batch, frames, n_mels] → the same."""
         n = x.shape[-1]
-        # Four slow cosines over the filters; the level itself is RandomAudio's.
+        # Four slow cosines over the filters; RandomAudio varies the overall level.
         curves = dct_matrix(5, n)[1:] * np.float32(math.sqrt(n / 2))
         amounts = keras.random.normal(
             (ops.shape(x)[0], 1, len(curves)), stddev=self.deviation_db, seed=self.random
@@ -254,7 +254,7 @@ class SpecAugment(Varying):
     def __init__(
         self, config: AugmentConfig, *, clips: int, frame_ms: float, seed: int, **kwargs: Any
     ) -> None:
-        """`clips` in a row get `clips` times as many time masks; `frame_ms` from frame to frame."""
+        """A sequence of `clips` gets `clips` times as many time masks; `frame_ms` is the hop."""
         super().__init__(seed, **kwargs)
         self.time_masks = config.time_masks * clips
         self.longest = config.time_mask_ms / frame_ms
@@ -279,7 +279,7 @@ class SpecAugment(Varying):
 
 
 class Normalised(keras.layers.Layer):
-    """Log-mel → normalised MFCC: (DCT - mean) / standard deviation; others without the DCT."""
+    """Log-mel → normalised MFCC: (DCT - mean) / standard deviation; other features: no DCT."""
 
     def __init__(
         self, config: FrontEndConfig, mean: np.ndarray, deviation: np.ndarray, **kwargs: Any
@@ -298,10 +298,10 @@ class Normalised(keras.layers.Layer):
 class TrainingFeatures(keras.layers.Layer):
     """int16 [sequences, clips, samples] → normalised features [sequences, frames, n_features].
 
-    In training each clip is varied by itself in time and level. Then the clips of a sequence are
-    one stretch of audio, in one room, before one background: the network hears them without a
-    break and has to let go of a word when the next one comes. Otherwise the features are those of
-    `kws.frontend.features_of`, normalised. Where these are samples, the variations of a spectrum
+    In training each clip is varied separately in time and level. Then the clips of a sequence form
+    one stretch of audio, in one room with one background: the network hears them without a break
+    and has to forget a word when the next one comes. Otherwise the features are those of
+    `kws.frontend.features_of`, normalised. If they are samples, the variations of the spectrum
     (vocal tract, room, equaliser, masks) are left out.
 
     Example:
@@ -323,15 +323,15 @@ class TrainingFeatures(keras.layers.Layer):
         clips: int = 1,
         **kwargs: Any,
     ) -> None:
-        """Make the stages.
+        """Create the stages.
 
         Args:
-            front_end: the definition of the MFCC.
+            front_end: the definition of the features.
             augment: how far clips are varied.
             noise: int16 [m], background to mix in.
             mean: of the features, [n_features].
             deviation: standard deviation of the features, [n_features].
-            seed: of everything random here; the same seed gives the same variations on the same
+            seed: of all random numbers; the same seed gives the same variations on the same
                 backend and kind of device.
             clips: clips in a sequence.
             kwargs: for the Keras layer.
@@ -358,7 +358,7 @@ class TrainingFeatures(keras.layers.Layer):
             self._compiled = tensorflow.function(self._features, jit_compile=True, autograph=False)
 
     def build(self, pcm_shape: tuple[int, ...], variation_shape: tuple[int, ...]) -> None:
-        """Build the stage that asks for it, so that it is not built while being compiled."""
+        """Build the stage that needs it before it is compiled."""
         self.audio.build(pcm_shape)
 
     def compute_output_shape(

@@ -1,8 +1,8 @@
 """The training loop: augmented waveforms in, the weights of the best epoch out.
 
-One epoch is a plain loop over batches of int16 clips. Everything between the clips and the loss
-(augmentation, MFCC, SpecAugment, the network) is one Keras model, so that it runs on whatever
-device Keras runs on.
+An epoch is a plain loop over batches of int16 clips. Everything between the clips and the loss
+(augmentation, MFCC, SpecAugment, the network) is one Keras model, so that it runs on any device
+that Keras runs on.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import keras
@@ -19,12 +19,11 @@ import numpy as np
 from kws.errors import KwsError
 from kws.frontend import features_of
 from kws.recipe import TrainingRecipe, to_toml
-from kws.report.training import best_epoch
 from kws.system.native import heed_interrupts, quiet_stderr
 from kws.system.progress import Progress
 from kws.train.average import WeightAverage
 from kws.train.batches import Batches
-from kws.train.dataset import ClipSet, TrainingData, describe
+from kws.train.dataset import TrainingData, describe
 from kws.train.devices import device_name
 from kws.train.environment import environment
 from kws.train.epoch import epoch_order
@@ -50,7 +49,7 @@ STATISTICS_CLIPS = 2000
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
-    """What a finished run reached."""
+    """What a finished run achieved."""
 
     val_accuracy: float
     """Accuracy of the best epoch on the validation clips, see `Validation.measure`, 0 to 1."""
@@ -59,9 +58,38 @@ class Result:
     epochs: int
     """Epochs trained."""
     clips_per_second: float
-    """Median over the epochs of clips trained per second, augmentation included."""
+    """Clips trained per second, augmentation included; the median over the epochs."""
     seconds: float
-    """Time in all epochs together."""
+    """Time spent in all epochs together."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Parts:
+    """What the epochs work on."""
+
+    trainer: Any
+    """The model that is trained, see `build_trainer`."""
+    network: Any
+    """The network inside it."""
+    average: WeightAverage | None
+    """The moving average of its weights, if the recipe asks for one."""
+    batches: Batches
+    """Where batches come from."""
+    validation: Validation
+    """What the network is measured on."""
+    clips_per_epoch: int
+    """Clips in an epoch."""
+
+    @property
+    def result(self) -> Any:
+        """The network that is validated and kept."""
+        return self.average.network if self.average else self.network
+
+    @property
+    def variables(self) -> list[Any]:
+        """Everything that `--resume` restores, the random state included."""
+        averaged = self.average.network.weights if self.average else []
+        return [*self.trainer.variables, *self.trainer.optimizer.variables, *averaged]
 
 
 def train(
@@ -79,20 +107,20 @@ def train(
         recipe: what to do.
         data: the clips.
         run: the folder; files of an earlier run in it are replaced unless `resume`.
-        start: the network to start from; None to start from nothing.
-        teachers: networks whose answers are learnt, too.
-        resume: go on after the last whole epoch in the folder, which `check_resumable` has seen.
+        start: the network to start from; None to start from scratch.
+        teachers: networks whose outputs are also learnt from.
+        resume: continue after the last whole epoch in the folder, which `check_resumable` has
+            checked.
 
     Raises:
-        KwsError: the loss is no number any more, or the run to resume is damaged or was begun with
+        KwsError: the loss is no longer finite, or the run to resume is damaged or was begun with
             other recordings.
         KeyboardInterrupt: stopped by the user; the epochs before are safe.
     """
     with heed_interrupts(), quiet_stderr():
-        # What backends print while they start helps nobody; for a seed, Keras imports TensorFlow.
+        # The start-up messages of backends help nobody; to set a seed, Keras imports TensorFlow.
         keras.utils.set_random_seed(recipe.seed)
         device = device_name()
-    history: dict[str, list[float]] = {name: [] for name in CURVES}
     rng = np.random.default_rng(recipe.seed)
     sample = rng.permutation(epoch_order(data.training, recipe, 0))[:STATISTICS_CLIPS]
     if resume:
@@ -100,99 +128,138 @@ def train(
         statistics = read_json(run.features)
         mean, std = (np.array(statistics[key], np.float32) for key in ("mean", "std"))
     else:
-        run.remove_results()
-        if start is None:
-            mean, std = feature_statistics(data.training.pcm[sample], recipe)
-        else:
-            mean, std = (x.astype(np.float32) for x in (start.mean, start.std))
-        write_json(run.features, {"mean": mean.tolist(), "std": std.tolist()})
-        write_text(run.recipe, to_toml(recipe))
-        _save_clips(run, data, sample[:CALIBRATION_CLIPS])
+        mean, std = _begin_folder(recipe, data, run, sample, start)
     write_json(run.environment, {**environment(), "device": device, "data": data.folder})
+    parts = _build(recipe, data, mean, std, sample[:CALIBRATION_CLIPS], start, teachers)
+    history: dict[str, list[float]] = {name: [] for name in CURVES}
+    done = 0
+    if resume:
+        done, history = _load_state(parts.variables, run)
+    parameters = count_parameters(parts.network)
+    _say(f"{describe(data, recipe)}; {parameters:,} parameters; {device}")
+    _train_epochs(parts, recipe, run, history, done)
 
-    learns_phones = recipe.learns_phones and data.has_phones
-    trainer, network = build_trainer(recipe, mean, std, data.noise, teachers, phones=learns_phones)
-    if start is not None and not resume:
-        heard = features_of(data.training.pcm[sample[:CALIBRATION_CLIPS]], recipe.front_end)
-        start_from(network, start, recipe, ((heard - mean) / std).astype(np.float32))
-    n_clips = len(epoch_order(data.training, recipe, 1))
-    steps = n_clips // recipe.training.batch_size
+    load_network_weights(parts.network, read_arrays(run.best))
+    _, accuracy = parts.validation.measure(parts.network)
+    result = Result(
+        val_accuracy=accuracy,
+        best_epoch=best_epoch(history["val_accuracy"]),
+        epochs=len(history["loss"]),
+        clips_per_second=float(parts.clips_per_epoch / np.median(history["seconds"])),
+        seconds=float(sum(history["seconds"])),
+    )
+    write_json(run.metrics, {**asdict(result), "parameters": parameters, "device": device})
+    return result
+
+
+def best_epoch(accuracies: Sequence[float]) -> int:
+    """Return the epoch whose weights are kept, from 1: the last of equally good ones.
+
+    Args:
+        accuracies: on validation clips, one per epoch; not empty.
+    """
+    return len(accuracies) - int(np.argmax(accuracies[::-1]))
+
+
+def _begin_folder(
+    recipe: TrainingRecipe,
+    data: TrainingData,
+    run: RunFolder,
+    sample: np.ndarray,
+    start: Start | None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Write all that is known before the first epoch; return the features' mean and deviation."""
+    run.remove_results()
+    if start is None:
+        mean, std = feature_statistics(data.training.pcm[sample], recipe)
+    else:
+        mean, std = (x.astype(np.float32) for x in (start.mean, start.std))
+    write_json(run.features, {"mean": mean.tolist(), "std": std.tolist()})
+    write_text(run.recipe, to_toml(recipe))
+    _save_clips(run, data, sample[:CALIBRATION_CLIPS])
+    return mean, std
+
+
+def _build(
+    recipe: TrainingRecipe,
+    data: TrainingData,
+    mean: np.ndarray,
+    std: np.ndarray,
+    sample: np.ndarray,
+    start: Start | None,
+    teachers: Sequence[TrainedRun],
+) -> _Parts:
+    """Build and compile everything that the epochs need."""
+    phones = recipe.learns_phones and data.has_phones
+    trainer, network = build_trainer(recipe, mean, std, data.noise, teachers, phones=phones)
+    if start is not None:
+        features = features_of(data.training.pcm[sample], recipe.front_end)
+        start_from(network, start, recipe, ((features - mean) / std).astype(np.float32))
+    clips = len(epoch_order(data.training, recipe, 1))
+    steps = clips // recipe.training.batch_size
     every = 0 if start is None else round(recipe.training.unfreeze_epochs * steps)
     thaw = dict(zip(map(id, network.trainable_variables), thaw_steps(network, every), strict=True))
     compile_trainer(
         trainer, recipe, steps, [thaw.get(id(v), 0) for v in trainer.trainable_variables]
     )
     trainer.optimizer.build(trainer.trainable_variables)
-    average = WeightAverage(network, recipe, steps) if recipe.training.average_epochs else None
-    result_network = average.network if average else network
-    state = [*trainer.variables, *trainer.optimizer.variables]
-    state += result_network.weights if average else []
-    validation = Validation(data.validation, recipe, mean, std)
-    first_epoch = 1
-    if resume:
-        first_epoch, history = _load_state(state, run)
-    parameters = count_parameters(network)
-    _say(f"{describe(data, recipe)}; {parameters:,} parameters; {device}")
+    return _Parts(
+        trainer=trainer,
+        network=network,
+        average=WeightAverage(network, recipe, steps) if recipe.training.average_epochs else None,
+        batches=Batches(data, recipe, phones=phones),
+        validation=Validation(data.validation, recipe, mean, std),
+        clips_per_epoch=clips,
+    )
 
-    batches = Batches(data, recipe, phones=learns_phones)
-    epochs, done = recipe.training.epochs, first_epoch - 1
+
+def _train_epochs(
+    parts: _Parts,
+    recipe: TrainingRecipe,
+    run: RunFolder,
+    history: dict[str, list[float]],
+    done: int,
+) -> None:
+    """Train the epochs after the first `done`; extend `history`, and save after every epoch."""
+    epochs, first = recipe.training.epochs, done + 1
     started = time.monotonic()
-    for epoch in range(first_epoch, epochs + 1):
+    for epoch in range(first, epochs + 1):
         try:
             with heed_interrupts():
-                figures = _epoch(trainer, average, batches, data.training, recipe, epoch)
-                figures["val_loss"], figures["val_accuracy"] = validation.measure(result_network)
-                _check_loss(figures["val_loss"], recipe, epoch)
+                figures = _epoch(parts, recipe, epoch)
+                loss, accuracy = parts.validation.measure(parts.result)
+                _check_loss(loss, recipe, epoch)
+                figures |= {"val_loss": loss, "val_accuracy": accuracy}
                 for name in CURVES:
                     history[name].append(figures[name])
                 best = max(history["val_accuracy"])
-                if figures["val_accuracy"] >= best:
-                    write_arrays(run.best, network_weights(result_network))
+                if accuracy >= best:
+                    write_arrays(run.best, network_weights(parts.result))
                 write_json(run.history, history)
-                write_arrays(run.last, _state(state, epoch))
+                write_arrays(run.last, _state(parts.variables, epoch))
                 done = epoch
         except (KeyboardInterrupt, OSError):
             _say(
                 f"stopped in epoch {epoch}; {done} of {epochs} epochs are kept in {run.path}. "
-                + ("Go on with --resume" if done else "Nothing to resume yet")
+                + ("Continue with --resume" if done else "There is nothing to resume yet")
             )
             raise
-        left = (time.monotonic() - started) / (epoch - first_epoch + 1) * (epochs - epoch)
+        left = (time.monotonic() - started) / (epoch - first + 1) * (epochs - epoch)
         _say(
             f"epoch {epoch}/{epochs}: loss {figures['loss']:.3f}, accuracy "
-            f"{100 * figures['accuracy']:.1f} %, validation {100 * figures['val_accuracy']:.2f} % "
-            f"(best {100 * best:.2f} %), {n_clips / figures['seconds']:,.0f} clips/s, "
+            f"{100 * figures['accuracy']:.1f} %, validation {100 * accuracy:.2f} % "
+            f"(best {100 * best:.2f} %), "
+            f"{parts.clips_per_epoch / figures['seconds']:,.0f} clips/s, "
             + (f"{duration(left)} left" if epoch < epochs else "done")
         )
-    load_network_weights(network, read_arrays(run.best))
-    _, accuracy = validation.measure(network)
-    result = Result(
-        val_accuracy=accuracy,
-        best_epoch=best_epoch(history["val_accuracy"]),
-        epochs=len(history["loss"]),
-        clips_per_second=float(n_clips / np.median(history["seconds"])),
-        seconds=float(sum(history["seconds"])),
-    )
-    write_json(
-        run.metrics,
-        {**result.__dict__, "parameters": parameters, "device": device},
-    )
-    return result
 
 
-def _epoch(
-    trainer: Any,
-    average: WeightAverage | None,
-    batches: Batches,
-    training: ClipSet,
-    recipe: TrainingRecipe,
-    epoch: int,
-) -> dict[str, float]:
+def _epoch(parts: _Parts, recipe: TrainingRecipe, epoch: int) -> dict[str, float]:
     """Train one epoch and return its figures."""
-    size = recipe.training.batch_size
-    order = epoch_order(training, recipe, epoch)
+    trainer, size = parts.trainer, recipe.training.batch_size
+    order = epoch_order(parts.batches.data.training, recipe, epoch)
     rng = np.random.default_rng((recipe.seed, epoch, 1))
-    # Keras forgets its metrics with every batch; the epoch's figures are means over them.
+    # Keras resets its metrics with every batch; the epoch's figures are means over the batches.
     sums = {"loss": 0.0, "accuracy": 0.0}
     start = time.monotonic()
     with Progress(
@@ -201,9 +268,9 @@ def _epoch(
         for i in range(0, len(order), size):
             chosen = order[i : i + size].reshape(-1, recipe.training.context_clips)
             with heed_interrupts():
-                logs = trainer.train_on_batch(*batches.make(chosen, rng), return_dict=True)
-                if average:
-                    average.update(int(trainer.optimizer.iterations))
+                logs = trainer.train_on_batch(*parts.batches.make(chosen, rng), return_dict=True)
+                if parts.average:
+                    parts.average.update(int(trainer.optimizer.iterations))
             _check_loss(logs["loss"], recipe, epoch)
             sums = {name: total + float(logs[name]) for name, total in sums.items()}
             progress.advance(size, note=f"loss {float(logs['loss']):.3f}")
@@ -223,13 +290,13 @@ def _check_loss(loss: float, recipe: TrainingRecipe, epoch: int) -> None:
 
 
 def _state(variables: Sequence[Any], epoch: int) -> dict[str, np.ndarray]:
-    """Everything that `--resume` needs: all variables, the random state among them."""
+    """Return everything that `--resume` needs: all variables, the random state included."""
     state = {f"v{i}": np.asarray(v) for i, v in enumerate(variables)}
     return {**state, "epoch": np.array(epoch)}
 
 
 def _load_state(variables: Sequence[Any], run: RunFolder) -> tuple[int, dict[str, list[float]]]:
-    """Set all variables; return the next epoch and the curves so far."""
+    """Set all variables; return how many epochs are done and the curves so far."""
     state = read_arrays(run.last)
     if len(state) != len(variables) + 1:
         raise KwsError(f"{run.last} does not fit this recipe or version of Keras. Train again")
@@ -237,30 +304,30 @@ def _load_state(variables: Sequence[Any], run: RunFolder) -> tuple[int, dict[str
         variable.assign(state[f"v{i}"])
     epoch = int(state["epoch"])
     history = read_json(run.history)
-    # The curves are written just before the state: drop what a crash between the two left over.
-    return epoch + 1, {name: history[name][:epoch] for name in CURVES}
+    # The curves are written just before the state: drop an epoch that a crash in between left over.
+    return epoch, {name: history[name][:epoch] for name in CURVES}
 
 
 def _check_same_clips(run: RunFolder, data: TrainingData, sample: np.ndarray) -> None:
-    """Refuse to go on with other recordings: epochs would be compared that cannot be.
+    """Refuse to continue with other recordings: figures of the epochs could not be compared.
 
-    Any change of the training clips changes which of them are drawn as `sample`.
+    Any change to the training clips changes which of them are drawn as `sample`.
     """
     nothing, drawn = np.empty(0), data.training.pcm[sample]
     pcm = read_arrays(run / "calibration.npz").get("pcm", nothing)
     labels = read_arrays(run / "validation.npz", "labels").get("labels", nothing)
-    # Another version of a decoder may round otherwise.
+    # Another version of a decoder may round differently.
     same = pcm.shape == drawn.shape and np.abs(np.subtract(pcm, drawn, dtype=float)).mean() < 10
     if not same or not np.array_equal(labels, data.validation.labels):
         raise KwsError(
             f"{run.path} was begun with other recordings. Received: {len(data.training):,} clips "
             f"to train on and {len(data.validation):,} for validation. Start again with --replace, "
-            "give another --out, or put back the recordings as they were"
+            "give another --out, or restore the recordings"
         )
 
 
 def _save_clips(run: RunFolder, data: TrainingData, sample: np.ndarray) -> None:
-    """Leave the clips that export calibrates with and compares on."""
+    """Save the clips that export calibrates with and compares on."""
     write_arrays(run / "calibration.npz", {"pcm": data.training.pcm[sample]}, compress=True)
     validation = data.validation
     write_arrays(

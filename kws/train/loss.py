@@ -1,4 +1,4 @@
-"""What training makes small, and the accuracy that it reports."""
+"""The loss of training, and the accuracy that it reports."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ import keras
 
 
 class StreamLoss(keras.losses.Loss):
-    """Minus the logarithm of the probability of what is right (`kws.train.targets.Targets`).
+    """Negative log-likelihood of the right answers (`kws.train.targets.Targets`).
 
-    For steps by themselves that is the cross-entropy, with the probabilities summed where several
-    answers are right; for a keyword's name it is that of the mean over the steps at which it is to
-    be named. Label smoothing takes a share of the loss from the mean over all answers.
+    For single steps this is the cross-entropy, with probabilities summed if several answers are
+    right; for a keyword it is that of the mean posterior over the steps at which it should be
+    reported. Label smoothing takes a share of the loss from the mean over all answers.
     """
 
     def __init__(self, n_labels: int, label_smoothing: float) -> None:
@@ -23,7 +23,7 @@ class StreamLoss(keras.losses.Loss):
         """Return the loss of each sequence [sequences].
 
         Args:
-            y_true: [sequences, steps, n_labels + 1 + clips]: answers, weights and named.
+            y_true: [sequences, steps, n_labels + 1 + clips]: `Targets`' answers, weights, named.
             y_pred: posteriors [sequences, steps, n_labels].
         """
         ops, n, tiny = keras.ops, self.n_labels, keras.config.epsilon()
@@ -45,7 +45,7 @@ class StreamLoss(keras.losses.Loss):
 
 
 def right_answers(y_true: Any, y_pred: Any) -> Any:
-    """Return the share of steps, by their weights, with a right answer, for each sequence."""
+    """Return the weighted share of steps with a right answer, for each sequence."""
     ops, n = keras.ops, y_pred.shape[-1]
     answers, weights = y_true[..., :n], y_true[..., n]
     if n == 1:

@@ -1,4 +1,4 @@
-"""The folder of one training run: what is in it, and reading and writing it whole or not at all."""
+"""The folder of a training run: its files, and reading and writing them atomically."""
 
 from __future__ import annotations
 
@@ -18,14 +18,7 @@ from kws.system.files import atomic_write
 
 @dataclass(frozen=True)
 class RunFolder:
-    """Names of the files of a run.
-
-    `recipe.toml` with every default spelled out, `features.json` (mean and standard deviation of
-    each coefficient), `best.npz` (weights of the best epoch, ``<layer>/<i>``), `last.npz` (all that
-    `--resume` needs), `history.json` (a list for each curve), `metrics.json`, `environment.json`,
-    `calibration.npz` and `validation.npz` (clips that export uses), `curves.png`, and
-    `agreement.json` once it was exported.
-    """
+    """The files of a run; also `calibration.npz` and `validation.npz`, clips that export uses."""
 
     path: Path
 
@@ -44,7 +37,7 @@ class RunFolder:
 
     @property
     def best(self) -> Path:
-        """Weights of the best epoch."""
+        """Weights of the best epoch, ``<layer>/<i>``."""
         return self.path / "best.npz"
 
     @property
@@ -54,7 +47,7 @@ class RunFolder:
 
     @property
     def history(self) -> Path:
-        """One list for each curve, an entry an epoch."""
+        """One list for each curve, with one entry per epoch."""
         return self.path / "history.json"
 
     @property
@@ -64,7 +57,7 @@ class RunFolder:
 
     @property
     def metrics(self) -> Path:
-        """Figures of the finished run; its presence says that the run is finished."""
+        """Figures of the finished run; present only if the run is finished."""
         return self.path / "metrics.json"
 
     @property
@@ -74,30 +67,30 @@ class RunFolder:
 
     @property
     def agreement(self) -> Path:
-        """How well the exported forms agree; export writes it."""
+        """How well the exported forms agree; written by export."""
         return self.path / "agreement.json"
 
     def remove_results(self) -> None:
-        """Remove what an earlier run left that would be taken for another's."""
+        """Remove files of an earlier run that could be mistaken for those of a new one."""
         results = (self.metrics, self.last, self.best, self.history, self.curves, self.agreement)
         for path in results:
             path.unlink(missing_ok=True)
 
 
 def check_resumable(run: RunFolder, recipe: str) -> None:
-    """Make sure that a run can go on.
+    """Make sure that a run can be continued.
 
     Args:
         run: the folder.
-        recipe: with which it is to go on, every default spelled out.
+        recipe: the recipe to continue with, every default spelled out.
 
     Raises:
         KwsError: the run has no whole epoch yet, or was made with another recipe.
     """
     if not run.last.is_file() or not run.recipe.is_file():
         raise KwsError(
-            f"There is nothing to resume in {run.path}. Received: no {run.last.name}, which the "
-            "first whole epoch leaves. Train without --resume"
+            f"There is nothing to resume in {run.path}. Received: no {run.last.name}, which is "
+            "written after the first whole epoch. Train without --resume"
         )
     lines = (run.recipe.read_text(encoding="utf-8").splitlines(), recipe.splitlines())
     for made_with, received in zip_longest(*lines, fillvalue="nothing"):
@@ -109,12 +102,12 @@ def check_resumable(run: RunFolder, recipe: str) -> None:
 
 
 def trained_on(folder: str | Path) -> Path | None:
-    """Return the folder that a run's recordings were looked for in.
+    """Return the folder that was searched for a run's recordings.
 
-    None where they were the fetched data sets, and for older runs, which do not say.
+    None for fetched data sets, and for older runs, which do not record it.
 
     Raises:
-        KwsError: what the run was made with is missing or damaged.
+        KwsError: the run's ``environment.json`` is missing or damaged.
     """
     path = RunFolder(Path(folder)).environment
     made_with = read_json(path)
@@ -125,13 +118,13 @@ def trained_on(folder: str | Path) -> Path | None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write a text file whole or not at all."""
+    """Write a text file atomically."""
     with atomic_write(path, "w") as file:
         file.write(text)
 
 
 def write_json(path: Path, content: Any) -> None:
-    """Write JSON whole or not at all."""
+    """Write JSON atomically."""
     write_text(path, json.dumps(content, indent=1) + "\n")
 
 
@@ -145,20 +138,20 @@ def read_json(path: Path) -> Any:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise KwsError(
-            f"{path.parent} is no finished run: {path.name} is missing. Make one with kws train"
+            f"{path.parent} is not a finished run: {path.name} is missing. Make one with kws train"
         ) from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise KwsError(f"{path} is damaged ({error}). Train again") from error
 
 
 def write_arrays(path: Path, arrays: dict[str, np.ndarray], *, compress: bool = False) -> None:
-    """Write named arrays (.npz) whole or not at all."""
+    """Write named arrays (.npz) atomically."""
     with atomic_write(path) as file:
         (np.savez_compressed if compress else np.savez)(file, **arrays)  # type: ignore[arg-type]
 
 
 def read_arrays(path: Path, *names: str) -> dict[str, np.ndarray]:
-    """Read named arrays, all of them or, where `names` are given, those of them that there are.
+    """Read named arrays: all, or, if `names` are given, those of them that exist.
 
     Raises:
         KwsError: missing or damaged.
@@ -168,7 +161,7 @@ def read_arrays(path: Path, *names: str) -> dict[str, np.ndarray]:
             return {name: file[name] for name in file.files if name in names or not names}
     except FileNotFoundError as error:
         raise KwsError(
-            f"{path.parent} is no trained run: {path.name} is missing. Make one with kws train"
+            f"{path.parent} is not a trained run: {path.name} is missing. Make one with kws train"
         ) from error
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise KwsError(f"{path} is damaged ({error}). Train again") from error

@@ -1,9 +1,9 @@
-"""Training on top of a network that was trained before: what it heard is not learnt again.
+"""Starting training from the weights of another network.
 
-The convolutions and the LSTM are taken over; the answers too, if they have the same labels. Then
-training begins with the answers and goes downwards layer by layer (J. Howard, S. Ruder, "Universal
-Language Model Fine-tuning for Text Classification", arXiv 1801.06146, section 3.3: gradual
-unfreezing), so that the first large gradients of a head that knows nothing do not spoil the rest.
+The convolutions and the LSTM are taken over; the output layer too, if the labels are the same. Then
+training starts with the output layer and unfreezes the layers below one by one (J. Howard, S.
+Ruder, "Universal Language Model Fine-tuning for Text Classification", arXiv 1801.06146, section
+3.3: gradual unfreezing), so that the large gradients of an untrained head do not spoil the rest.
 """
 
 from __future__ import annotations
@@ -20,9 +20,9 @@ from kws.frontend import FrontEndConfig
 from kws.recipe import TrainingRecipe
 
 HEAD = "posteriors"
-"""The layer that answers, in every architecture."""
+"""The output layer, in every architecture."""
 _NORM = "_norm"
-_OTHERWISE = 'Leave [model] as it is there, or start from nothing: [training] start = ""'
+_OTHERWISE = 'Use the same [model], or start from scratch: [training] start = ""'
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,7 +30,7 @@ class Start:
     """A network to start from."""
 
     name: str
-    """How the user named it."""
+    """The name that the user gave."""
     labels: tuple[str, ...]
     """Its outputs."""
     head: str
@@ -38,17 +38,17 @@ class Start:
     front_end: FrontEndConfig
     """The features it was trained on."""
     mean: npt.NDArray[np.float64]
-    """Mean of each of them [n_mfcc], with which they were normalised."""
+    """Mean of each feature [n_features], with which they were normalised."""
     std: npt.NDArray[np.float64]
-    """Standard deviation of each of them [n_mfcc]."""
+    """Standard deviation of each feature [n_features]."""
     weights: dict[str, list[npt.NDArray[np.float32]]]
-    """For each layer its weights in Keras' order, batch normalisation folded."""
+    """Weights of each layer in Keras' order, batch normalisation folded."""
 
     def check(self, recipe: TrainingRecipe) -> None:
-        """Make sure that a recipe can start here.
+        """Make sure that a recipe can start from this network.
 
         Raises:
-            KwsError: its front end, layers or sizes are others.
+            KwsError: its front end, layers or sizes differ.
         """
         if self.front_end != recipe.front_end:
             raise KwsError(
@@ -58,8 +58,8 @@ class Start:
         self.fitting(recipe.build_network(keras), recipe)
 
     def fitting(self, network: Any, recipe: TrainingRecipe) -> dict[str, list[Any]]:
-        """Return the weights that a network takes over, by layer; the head only if it has the same
-        labels.
+        """Return the weights that a network takes over, by layer; those of the head only if the
+        labels are the same.
 
         Args:
             network: as an architecture builds it for training.
@@ -93,23 +93,23 @@ class Start:
         return taken
 
     def same_answers(self, recipe: TrainingRecipe) -> bool:
-        """Whether the recipe's network answers with the very same labels."""
+        """Whether the recipe's network has the same labels."""
         return (self.labels, self.head) == (recipe.labels.labels, recipe.data.head)
 
 
 def start_from(
     network: Any, start: Start, recipe: TrainingRecipe, features: npt.NDArray[np.float32]
 ) -> None:
-    """Give `network` the weights of `start`; the head only if it has the same labels.
+    """Set the weights of `network` to those of `start`; the head only if the labels are the same.
 
-    A folded convolution has no batch normalisation left. It gets one again that changes nothing:
-    with the mean and variance that its outputs have on `features`, scaled and shifted back.
+    A folded convolution has lost its batch normalisation. It gets a new one that changes nothing:
+    with the mean and variance of its outputs on `features`, scaled and shifted back.
 
     Args:
         network: as an architecture builds it for training.
         start: the weights.
         recipe: of the network.
-        features: normalised features to measure on [n, frames, n_mfcc].
+        features: normalised features to measure on [n, frames, n_features].
 
     Raises:
         KwsError: the sizes differ.
@@ -123,10 +123,10 @@ def start_from(
 
 
 def thaw_steps(network: Any, every: int) -> list[int]:
-    """Say when each layer of a network that starts from another joins in.
+    """Return when each layer of a network that starts from another is unfrozen.
 
     The head is trained from the beginning, the layer below it after `every` steps, the next after
-    twice as many. A normalisation joins in with its convolution.
+    twice as many. A normalisation is unfrozen with its convolution.
 
     Returns:
         The step for each of the network's trainable variables, in their order.
@@ -146,7 +146,7 @@ def _undo_norm(
     bias: npt.NDArray[np.float32],
     features: npt.NDArray[np.float32],
 ) -> None:
-    """Let the normalisation after the convolution `name` add `bias` and nothing else."""
+    """Make the normalisation after the convolution `name` only add `bias`."""
     norm = network.get_layer(name + _NORM)
     outputs = keras.Model(network.input, network.get_layer(name).output)
     values = np.asarray(outputs.predict_on_batch(features), np.float64)

@@ -1,14 +1,13 @@
-"""What the network should say at each step of a sequence, and how much it counts.
+"""The targets of the network at each step of a sequence, and their weights.
 
-A sequence is clips in a row, heard without a break. A word is to be named from shortly after its
-end until it is half a second past; before a word begins, and all along speech and background
-without one, any answer will do that is no keyword (if the network has one). While a word is being
-spoken, and while its name fades, nothing is asked. At the end of every clip its very label is asked
-for: that is a clip's answer, and what tells other speech from silence.
+A sequence is a row of clips without a break. A keyword should be reported from shortly after its
+end until half a second later. Before a word begins, and throughout speech and background without
+keywords, any answer other than a keyword is right (if the network has one). While a word is being
+spoken, and just after its report, there is no target. At the end of every clip the target is its
+exact label: that is the clip's answer, and what distinguishes other speech from silence.
 
-To ask for silence at the wrong moment is what ruins such training: a network that must not fire
-anywhere in a clip but at its last step learns to wait for the pause after the word, which in
-running audio may never come.
+Wrong targets ruin such training: a network that may report a keyword only at a clip's last step
+learns to wait for the pause after the word, which may never come in running audio.
 """
 
 from __future__ import annotations
@@ -18,46 +17,46 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from kws.data.phones import FRAME_SAMPLES, SILENCE, UNKNOWN
+from kws.data.phones import FRAME_SAMPLES, SILENCE_PHONE, UNKNOWN_PHONE
 from kws.recipe import TrainingRecipe
 from kws.train.dataset import keyword_labels
 from kws.train.variation import Variation
 
 NAMED_FROM_MS = 80
-"""A word is to be named this long after its end: the network has heard it whole by then."""
+"""A word should be reported from this long after its end on, when all of it has been heard."""
 NAMED_TO_MS = 480
-"""And until so long after it, unless its clip ends before."""
+"""And until this long after its end, unless its clip ends before."""
 FADING_MS = 240
-"""So long after the start of a clip the name of the one before may still stand."""
+"""Until this long after a clip's start, the word of the clip before may still be reported."""
 
 PHONE_DELAY_MS = 120
-"""A sound is to be named so long after it was heard: half of what a step of the convolutions looks
-at lies after it then."""
+"""A phoneme should be recognised this long after it was heard: half of the convolutions' receptive
+field then lies after it."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Steps:
-    """When the network answers, and what it can say."""
+    """When the network gives outputs, and which."""
 
     ends: npt.NDArray[np.int64]
-    """The end of the audio that each step has heard [steps], in samples from the start."""
+    """The end of the audio that each step has processed [steps], in samples from the start."""
     clip_samples: int
     """Length of a clip."""
     sample_rate_hz: int
-    """Of the audio."""
+    """Sample rate of the audio."""
     n_labels: int
     """Outputs of the network."""
     keywords: npt.NDArray[np.int64]
     """Which of them are keywords."""
     stream_weight: float
-    """How much a clip's naming counts, and the absence of keywords elsewhere in it, each beside
-    the answer at its end, which counts 1."""
+    """Weight of reporting a clip's keyword in time, and of no keyword elsewhere in it, relative to
+    the answer at its end, which has weight 1."""
 
     @property
     def clip(self) -> npt.NDArray[np.int64]:
-        """The clip of the sequence that each step answers for [steps].
+        """The clip of the sequence that each step belongs to [steps].
 
-        A step that has heard the last sample of a clip answers for that clip.
+        The step that has processed the last sample of a clip belongs to that clip.
         """
         return (self.ends - 1) // self.clip_samples
 
@@ -70,21 +69,21 @@ class Steps:
 
 @dataclass(frozen=True, kw_only=True)
 class Targets:
-    """What is right in sequences of clips."""
+    """Targets in sequences of clips."""
 
     answers: npt.NDArray[np.float32]
-    """[sequences, steps, n_labels], 1 for every answer that is right at a step: several where any
-    but a keyword is."""
+    """[sequences, steps, n_labels], 1 for every right answer at a step: several where all but the
+    keywords are right."""
     weights: npt.NDArray[np.float32]
-    """[sequences, steps]: how much each step counts by itself."""
+    """[sequences, steps]: weight of each single step."""
     named: npt.NDArray[np.float32]
-    """[sequences, steps, clips]: for each clip with a keyword the steps at which it is to be
-    named, in equal shares that sum to how much it counts; zeros for other clips. The name's mean
-    posterior over these steps counts, as it does when the kit decides, and not that of each."""
+    """[sequences, steps, clips]: for each clip with a keyword the steps at which it should be
+    reported, in equal shares that sum to its weight; zeros for other clips. What counts is the
+    keyword's mean posterior over these steps, as in the decision, and not that of each step."""
 
 
 def sequence_steps(recipe: TrainingRecipe, clips: int) -> Steps:
-    """Return when the recipe's network answers within a sequence of so many clips."""
+    """Return the steps of the recipe's network in a sequence of this many clips."""
     front_end, reach = recipe.front_end, recipe.receptive_field_frames
     frames = front_end.n_frames(clips * recipe.clip_samples)
     newest = np.arange(reach - 1, frames, recipe.stride_frames)
@@ -101,18 +100,18 @@ def sequence_steps(recipe: TrainingRecipe, clips: int) -> Steps:
 def step_targets(
     steps: Steps, labels: npt.NDArray[np.int32], spans: npt.NDArray[np.floating]
 ) -> Targets:
-    """Return what is right for clips in a row.
+    """Return the targets for sequences of clips.
 
     Args:
         steps: of the sequences.
-        labels: of the clips [sequences, clips]; -1 for anything that is no keyword.
+        labels: of the clips [sequences, clips]; -1 for anything that is not a keyword.
         spans: start and end of the word in each clip, in samples from the clip's start
-            [sequences, clips, 2]; only those of keywords are looked at.
+            [sequences, clips, 2]; only those of keywords are used.
     """
     n_sequences, n_clips = labels.shape
     ms = steps.sample_rate_hz / 1000
     clip = steps.clip
-    at = steps.ends - clip * steps.clip_samples  # samples of its clip that a step has heard
+    at = steps.ends - clip * steps.clip_samples  # samples of its clip processed by each step
     last = np.isin(np.arange(len(clip)), steps.last)
 
     labels_at, spans_at = labels[:, clip], spans[:, clip]  # [sequences, steps(, 2)]
@@ -122,11 +121,11 @@ def step_targets(
 
     since_end = at - spans_at[..., 1]
     named = keyword & (since_end >= NAMED_FROM_MS * ms) & (since_end < NAMED_TO_MS * ms)
-    # A word that its clip cuts off is to be named at the clip's end.
+    # A word that is cut off by its clip should be reported at the clip's end.
     named |= keyword & last
     unnamed = ~fading & (~keyword | (at < spans_at[..., 0]))
-    # Where every answer is a keyword none can be right, unless it is that of a wake word, which is
-    # right by being low.
+    # If all labels are keywords, none of them can be right, except for a wake word, whose posterior
+    # should be low.
     unnamed &= steps.n_labels == 1 or len(steps.keywords) < steps.n_labels
 
     one_hot = (labels_at[..., None] == np.arange(steps.n_labels)).astype(np.float32)
@@ -148,12 +147,12 @@ def step_targets(
 def step_phones(
     steps: Steps, phones: npt.NDArray[np.int8], varied: Variation
 ) -> npt.NDArray[np.int32]:
-    """Return which sound is to be named at each step: the one that was heard shortly before.
+    """Return the phoneme to recognise at each step: the one heard shortly before.
 
     Args:
         steps: of the sequences.
-        phones: what is heard in each clip before it is varied [sequences, clips, frames], as
-            `kws.data.phones` has it.
+        phones: phonemes of each clip before it is varied [sequences, clips, frames], see
+            `kws.data.phones`.
         varied: how the clips are varied.
 
     Returns:
@@ -165,6 +164,6 @@ def step_phones(
     frame = np.floor(place / FRAME_SAMPLES).astype(np.int64)
     last = phones.shape[2] - 1
     sound = phones[np.arange(len(phones))[:, None], clip, np.clip(frame, 0, last)]
-    # Where a varied clip holds nothing more of its recording, there is silence.
-    beyond = (sound != UNKNOWN) & ((frame < 0) | (frame > last))
-    return np.where(beyond, SILENCE, sound).astype(np.int32)
+    # Beyond its recording, a varied clip is silent.
+    beyond = (sound != UNKNOWN_PHONE) & ((frame < 0) | (frame > last))
+    return np.where(beyond, SILENCE_PHONE, sound).astype(np.int32)

@@ -1,10 +1,10 @@
-"""Learning from networks that are larger than a device allows: their answers are taught, too.
+"""Distillation: learning also from the outputs of networks that are too large for a device.
 
-What a good network says of a clip ("off, but it might be up") holds more than the label does, and a
-clip that augmentation has made unrecognisable is not taught as a certainty (G. Hinton, O. Vinyals,
-J. Dean, "Distilling the Knowledge in a Neural Network", arXiv 1503.02531; with the same augmented
-clip for teacher and pupil, as L. Beyer et al. advise in arXiv 2106.05237). A teacher may take whole
-clips and look into the future; nothing of it is left in the file that is exported.
+The output of a good network for a clip ("off, but it might be up") holds more information than the
+label, and a clip that augmentation has made unrecognisable is not taught as a certainty (G. Hinton,
+O. Vinyals, J. Dean, "Distilling the Knowledge in a Neural Network", arXiv 1503.02531; with the same
+augmented clip for teacher and student, as L. Beyer et al. advise in arXiv 2106.05237). A teacher
+may take whole clips and look into the future; the exported file contains nothing of it.
 """
 
 from __future__ import annotations
@@ -24,17 +24,17 @@ from kws.train.weights import load_network_weights
 
 
 class Teacher(keras.layers.Layer):
-    """What one trained network says at the end of each clip of a sequence."""
+    """The outputs of one trained network at the end of each clip of a sequence."""
 
     def __init__(
-        self, teacher: TrainedRun, pupil: TrainingRecipe, *, mean: np.ndarray, std: np.ndarray
+        self, teacher: TrainedRun, student: TrainingRecipe, *, mean: np.ndarray, std: np.ndarray
     ) -> None:
-        """Build the network and give it its weights, which stay as they are.
+        """Build the network with its weights, which are not trained further.
 
         Args:
             teacher: its run.
-            pupil: says how many clips of which length are in a sequence.
-            mean: with which the features that it will be given are normalised [n_features].
+            student: the recipe that is trained, for the number and length of clips in a sequence.
+            mean: used to normalise the features that it will be given [n_features].
             std: likewise.
         """
         super().__init__(trainable=False)
@@ -42,16 +42,16 @@ class Teacher(keras.layers.Layer):
         self.network = recipe.build_network(keras)
         load_network_weights(self.network, teacher.weights)
         self.network.trainable = False
-        # From the pupil's normalisation to the teacher's.
+        # From the student's normalisation to the teacher's.
         self.gain = (std / teacher.std).astype(np.float32)
         self.offset = ((mean - teacher.mean) / teacher.std).astype(np.float32)
         self.whole_clip = bool(recipe.model.create().whole_clip)
-        hop, clips = recipe.front_end.hop_length, pupil.training.context_clips
-        # Where clips do not begin with a frame, the one before: the last clip must be whole.
-        self.first = [i * pupil.clip_samples // hop for i in range(clips)]
+        hop, clips = recipe.front_end.hop_length, student.training.context_clips
+        # If a clip does not begin with a frame, the frame before: the last clip must be whole.
+        self.first = [i * student.clip_samples // hop for i in range(clips)]
         self.frames = recipe.clip_frames
-        # A file does not say how long its clips were, only how many frames they had.
-        self.steps = sequence_steps(dataclasses.replace(recipe, data=pupil.data), clips).last
+        # A model file holds only the number of frames in its clips, not their length.
+        self.steps = sequence_steps(dataclasses.replace(recipe, data=student.data), clips).last
 
     def call(self, x: Any) -> Any:
         """Features [sequences, frames, n_features] → posteriors [sequences, clips, n_labels]."""
@@ -64,7 +64,7 @@ class Teacher(keras.layers.Layer):
 
 
 class TaughtAnswers(keras.layers.Layer):
-    """Adds to the loss how far a network's answers are from its teachers'; changes nothing."""
+    """Adds the difference from the teachers' outputs to the loss; passes the posteriors on."""
 
     def __init__(self, steps: np.ndarray, weight: float) -> None:
         """Compare at these steps, which end the clips of a sequence."""
@@ -78,7 +78,7 @@ class TaughtAnswers(keras.layers.Layer):
         ours = ops.take(posteriors, self.steps, axis=1)
         if ours.shape[-1] == 1:
             ours, taught = (ops.concatenate([p, 1.0 - p], axis=-1) for p in (ours, taught))
-        # Kullback-Leibler divergence: nothing where the answers are the same.
+        # Kullback-Leibler divergence: zero if the outputs are the same.
         apart = ops.sum(taught * (log(taught) - log(ours)), axis=-1)
         self.add_loss(self.weight * ops.mean(apart))
         return posteriors
@@ -93,18 +93,18 @@ def with_teachers(
     mean: np.ndarray,
     std: np.ndarray,
 ) -> Any:
-    """Let a network that is being trained learn from the mean of what its teachers say.
+    """Let a network that is being trained also learn from the mean output of its teachers.
 
     Args:
-        features: what it hears, symbolic [sequences, frames, n_features].
-        posteriors: what it says, symbolic [sequences, steps, n_labels].
+        features: its input, symbolic [sequences, frames, n_features].
+        posteriors: its output, symbolic [sequences, steps, n_labels].
         recipe: of the network.
-        teachers: what it learns from; none is allowed.
+        teachers: the networks to learn from; may be empty.
         mean: of the features [n_features].
         std: their standard deviation.
 
     Returns:
-        The posteriors as they are.
+        The posteriors, unchanged.
     """
     if not teachers:
         return posteriors

@@ -19,7 +19,7 @@ from kws.train.run_folder import RunFolder, read_arrays, read_json
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedRun:
-    """What a run left behind."""
+    """What a run produced."""
 
     path: Path
     """The run's folder."""
@@ -34,7 +34,7 @@ class TrainedRun:
     std: NDArray[np.float64]
     """Standard deviation of each coefficient [n_features]."""
     metrics: dict[str, Any]
-    """Figures of the training; empty where it was stopped before its last epoch."""
+    """Figures of the training; empty if it was stopped before its last epoch."""
 
     def features(self, pcm: NDArray[np.int16]) -> NDArray[np.float32]:
         """Return normalised MFCC, int16 [..., samples] → float32 [..., frames, n_features]."""
@@ -53,11 +53,11 @@ def load_run(folder: str | Path) -> TrainedRun:
         raise KwsError(f"No such run. Received: {run.path}. Make one with: kws train RECIPE")
     if not run.best.is_file():
         raise KwsError(
-            f"{run.path} holds no trained weights: {run.best.name} is missing. Train it with: "
+            f"{run.path} holds no trained weights: {run.best.name} is missing. Train with: "
             f"kws train RECIPE --out {run.path}"
         )
     if not run.recipe.is_file():
-        raise KwsError(f"{run.path} is not whole: {run.recipe.name} is missing. Train again")
+        raise KwsError(f"{run.path} is incomplete: {run.recipe.name} is missing. Train again")
     recipe = load_recipe(run.recipe)
     statistics = read_json(run.features)
     try:
@@ -83,7 +83,7 @@ def load_run(folder: str | Path) -> TrainedRun:
 
 
 def check_teachers(teachers: Sequence[TrainedRun], recipe: TrainingRecipe) -> None:
-    """Make sure that the teachers answer the recipe's question about the recipe's features.
+    """Make sure that the teachers have the recipe's inputs and outputs.
 
     Raises:
         KwsError: other labels, another front end, or another number of frames in a clip.
@@ -115,8 +115,8 @@ def validation_set(run: TrainedRun) -> tuple[NDArray[np.int16], NDArray[np.int64
     """Return the clips that forms and runtimes are compared on.
 
     Returns:
-        pcm int16 [n, clip_samples], and labels int64 [n]: positions in the label set, -1 for
-        everything that is not the word of a wake word's network.
+        pcm int16 [n, clip_samples], and labels int64 [n]: positions in the label set; with a wake
+        word, -1 for everything else.
 
     Raises:
         KwsError: they are missing or damaged.
@@ -124,15 +124,19 @@ def validation_set(run: TrainedRun) -> tuple[NDArray[np.int16], NDArray[np.int64
     pcm, arrays = _clips(run, "validation.npz")
     labels = arrays.get("labels")
     if labels is None or labels.shape != (len(pcm),):
-        raise KwsError(f"{run.path / 'validation.npz'} has not one label a clip. Train again")
+        raise KwsError(
+            f"{run.path / 'validation.npz'} does not hold one label per clip. Train again"
+        )
     return pcm, labels.astype(np.int64)
 
 
 def validation_labels(run: TrainedRun) -> NDArray[np.int64]:
-    """Return the labels of `validation_set` alone, which is quicker; raises as it does."""
+    """Return only the labels of `validation_set`, which is quicker; raises as it does."""
     labels = read_arrays(run.path / "validation.npz", "labels").get("labels")
     if labels is None or labels.ndim != 1:
-        raise KwsError(f"{run.path / 'validation.npz'} has not one label a clip. Train again")
+        raise KwsError(
+            f"{run.path / 'validation.npz'} does not hold one label per clip. Train again"
+        )
     return labels.astype(np.int64)
 
 

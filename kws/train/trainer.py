@@ -1,4 +1,4 @@
-"""The model that is trained: audio, features, network, teachers and sounds; its optimiser."""
+"""The model that is trained (audio, features, network, teachers, phonemes), and its optimiser."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from kws.recipe import TrainingRecipe
 from kws.train.layers import TrainingFeatures
 from kws.train.loss import StreamLoss, right_answers
 from kws.train.optimiser import MuonAdamW
-from kws.train.sounds import with_phones
+from kws.train.phonemes import with_phones
 from kws.train.targets import sequence_steps
 from kws.train.teachers import with_teachers
 from kws.train.trained import TrainedRun
@@ -24,7 +24,7 @@ def feature_statistics(pcm: np.ndarray, recipe: TrainingRecipe) -> tuple[np.ndar
     front_end = recipe.front_end
     features = features_of(pcm, front_end).reshape(-1, front_end.n_features)
     if front_end.features == "samples":
-        # A sample's place in its frame means nothing: one level for all, around zero.
+        # A sample's position in its frame means nothing: one level for all, around zero.
         level = round(float(features.std()), 4)
         return np.zeros(front_end.n_features), np.full(front_end.n_features, max(level, 1e-3))
     return features.mean(axis=0), np.maximum(features.std(axis=0), 1e-3)
@@ -46,14 +46,14 @@ def build_trainer(
         mean: of the features [n_features].
         std: their standard deviation.
         noise: background to mix in, int16 [m].
-        teachers: networks whose answers are learnt, too.
-        phones: whether the sounds of speech are learnt, too (`kws.train.sounds`).
+        teachers: networks whose outputs are also learnt from.
+        phones: whether phonemes are learnt, too (`kws.train.phonemes`).
 
     Returns:
         The trainer, int16 [sequences, context_clips, clip_samples] and their variation
-        [sequences, context_clips, 4] (with `phones`, also these [sequences, steps]) → posteriors
-        [sequences, steps, n_labels]; and the network, features [batch, frames, n_features] →
-        [batch, steps, n_labels], sharing its weights.
+        [sequences, context_clips, 4] (with `phones`, also phonemes [sequences, steps]) → posteriors
+        [sequences, steps, n_labels]; and the network inside it, features [batch, frames,
+        n_features] → [batch, steps, n_labels].
     """
     clips, samples = recipe.training.context_clips, recipe.clip_samples
     network = recipe.build_network(keras)
@@ -103,7 +103,7 @@ def compile_trainer(
         optimizer=optimizer,
         loss=StreamLoss(len(recipe.labels.labels), training.label_smoothing),
         metrics=[keras.metrics.MeanMetricWrapper(right_answers, name="accuracy")],
-        # On TensorFlow, XLA made these small steps seven times slower on a CPU and keeps the fused
-        # LSTM kernel from being used on a GPU; jax compiles in any case.
+        # On TensorFlow, XLA made these small steps seven times slower on a CPU and prevents the use
+        # of the fused LSTM kernel on a GPU; jax compiles in any case.
         jit_compile=keras.backend.backend() != "tensorflow",
     )

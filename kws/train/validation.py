@@ -1,4 +1,4 @@
-"""How a network does on the validation clips while it is trained."""
+"""Loss and accuracy on the validation clips during training."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from kws.train.dataset import ClipSet
 
 
 class Validation:
-    """The validation clips as normalised features, and the network's figures on them."""
+    """The validation clips as normalised features; measures a network on them."""
 
     def __init__(
         self, clips: ClipSet, recipe: TrainingRecipe, mean: np.ndarray, std: np.ndarray
@@ -23,7 +23,7 @@ class Validation:
         self.sigmoid = recipe.data.head == "sigmoid"
 
     def measure(self, network: Any) -> tuple[float, float]:
-        """Return loss and accuracy (`accuracy_of`) of the clips' last steps."""
+        """Return loss and accuracy (`accuracy_of`) at the clips' last steps."""
         posteriors = np.clip(posteriors_of(network, self.features), 1e-7, 1 - 1e-7)
         if self.sigmoid:
             right = np.where(self.targets > 0, posteriors, 1 - posteriors)[:, 0]
@@ -34,7 +34,7 @@ class Validation:
 
 
 def answers_of(posteriors: np.ndarray) -> np.ndarray:
-    """Return what each row [n, n_labels] answers; of a single output 0 is the word, -1 is not."""
+    """Return the answer of each row [n, n_labels]; with one output, 0 is the word, -1 is not."""
     if posteriors.shape[1] == 1:
         return np.where(posteriors[:, 0] >= 0.5, 0, -1)
     return np.asarray(posteriors.argmax(axis=1))
@@ -43,8 +43,8 @@ def answers_of(posteriors: np.ndarray) -> np.ndarray:
 def accuracy_of(answers: np.ndarray, labels: np.ndarray) -> float:
     """Return the share of right answers, 0 to 1.
 
-    A wake word's is the mean of two shares, that of its clips and that of all others (-1): these
-    are so many more that a network that never fires would pass for a good one.
+    For a wake word, the mean of two shares: that of its clips and that of all others (-1). There
+    are so many more of the latter that a network that never triggers would seem good.
     """
     right, others = answers == labels, labels < 0
     kinds = [right[kind] for kind in (others, ~others) if kind.any()]

@@ -1,7 +1,6 @@
-"""How clips are moved, stretched and amplified when they are laid into a sequence.
+"""How clips are shifted, stretched and amplified when they are joined into a sequence.
 
-Drawn here and not on the device, because what the network should say, and when, depends on where
-a word comes to lie.
+Drawn here and not on the device, because the targets depend on where a word ends up.
 """
 
 from __future__ import annotations
@@ -17,17 +16,17 @@ from kws.recipe import AugmentConfig
 
 @dataclass(frozen=True, kw_only=True)
 class Variation:
-    """What is done to each clip; all float32 [sequences, clips]."""
+    """How each clip is changed; all float32 [sequences, clips]."""
 
     speed: npt.NDArray[np.float32]
-    """1.1 is a tenth faster (and higher), about the clip's centre."""
+    """Factor about the clip's centre: 1.1 is a tenth faster (and higher)."""
     shift: npt.NDArray[np.float32]
-    """In samples: how far from the clip's centre the sample was that comes to lie there."""
+    """In samples: the sample this far from the clip's centre moves to the centre."""
     gain: npt.NDArray[np.float32]
     """Factor on the samples."""
 
     def array(self, background: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-        """Return what `kws.train.layers.RandomAudio` takes.
+        """Return the input of `kws.train.layers.RandomAudio`.
 
         Args:
             background: level of the background beneath each sequence, float32 [sequences].
@@ -39,7 +38,7 @@ class Variation:
         return np.stack([self.speed, self.shift, self.gain, beneath], axis=-1)
 
     def where(self, chosen: npt.NDArray[np.bool_], other: Variation) -> Variation:
-        """Return this, and the `other` where `chosen`, bool [sequences, clips]."""
+        """Return this variation, but `other` where `chosen`, bool [sequences, clips], is true."""
         return Variation(
             speed=np.where(chosen, other.speed, self.speed),
             shift=np.where(chosen, other.shift, self.shift),
@@ -47,7 +46,7 @@ class Variation:
         )
 
     def moved(self, places: npt.NDArray[np.integer], clip_samples: int) -> npt.NDArray[np.float64]:
-        """Return where samples of the recordings come to lie, [sequences, clips, n] → the same."""
+        """Return where samples of the recordings end up, [sequences, clips, n] → the same."""
         centre = (clip_samples - 1) / 2
         shift, speed = (x[..., None].astype(np.float64) for x in (self.shift, self.speed))
         return (places - centre - shift) / speed + centre
@@ -55,11 +54,11 @@ class Variation:
     def origins(
         self, clip: npt.NDArray[np.integer], places: npt.NDArray[np.integer], clip_samples: int
     ) -> npt.NDArray[np.float64]:
-        """Return which samples of the recordings came to lie at some places; `moved` backwards.
+        """Return which samples of the recordings ended up at some places; the inverse of `moved`.
 
         Args:
-            clip: of the sequence, for each place [n].
-            places: samples from that clip's start [n].
+            clip: the clip in the sequence, for each place [n].
+            places: in samples from that clip's start [n].
             clip_samples: length of a clip.
 
         Returns:
@@ -77,7 +76,7 @@ def draw_variation(
     *,
     sample_rate_hz: int,
 ) -> Variation:
-    """Draw for clips of `shape` (sequences, clips); factors are as likely up as down."""
+    """Draw for clips of `shape` (sequences, clips); a speed-up is as likely as a slow-down."""
     limit, shift = np.log1p(config.speed), config.shift_ms * sample_rate_hz / 1000
     gain_db = rng.uniform(*config.gain_db, shape)
     return Variation(
@@ -88,7 +87,7 @@ def draw_variation(
 
 
 def draw_gain(config: AugmentConfig, rng: np.random.Generator, shape: tuple[int, int]) -> Variation:
-    """Draw one gain for all clips of a sequence, and leave them where they are: one stretch."""
+    """Draw one gain for all clips of a sequence, and leave their timing: they are one recording."""
     gain_db = rng.uniform(*config.gain_db, (shape[0], 1))
     return Variation(
         speed=np.ones(shape, np.float32),
@@ -100,10 +99,10 @@ def draw_gain(config: AugmentConfig, rng: np.random.Generator, shape: tuple[int,
 def draw_background(
     config: AugmentConfig, rng: np.random.Generator, levels: npt.NDArray[np.floating]
 ) -> npt.NDArray[np.float32]:
-    """Draw the level of the background beneath each sequence.
+    """Draw the level of the background of each sequence.
 
-    It follows the quietest speech: were it to follow the mean, one loud clip would bury the others
-    of its sequence, whose words nobody could then tell.
+    It is relative to the quietest speech: relative to the mean, with one loud clip in a sequence
+    the noise would bury the words of the others.
 
     Args:
         config: how often, and how far below the speech.
@@ -111,8 +110,8 @@ def draw_background(
         levels: RMS of each clip after its gain [sequences, clips]; 0 for a clip without speech.
 
     Returns:
-        RMS, float32 [sequences]; 0 for none, as for sequences without any speech, whose clips are
-        background themselves.
+        RMS, float32 [sequences]; 0 for no background, as in sequences without any speech, whose
+        clips are background themselves.
     """
     n = len(levels)
     quietest = np.where(levels > 0, levels, np.inf).min(axis=1)
@@ -122,7 +121,7 @@ def draw_background(
 
 
 def draw_stretches(rng: np.random.Generator, shape: tuple[int, int]) -> npt.NDArray[np.bool_]:
-    """Draw for each sequence which clips in a row, one to all, are replaced by running speech.
+    """Draw for each sequence the run of clips, one to all, that running speech replaces.
 
     Returns:
         bool [sequences, clips].
@@ -141,24 +140,24 @@ def cut_stretches(
     rng: np.random.Generator,
     shape: tuple[int, int],
 ) -> tuple[npt.NDArray[np.int16], npt.NDArray[np.int8]]:
-    """Cut a sequence out of each stretch of running speech, at another place and speed each time.
+    """Cut a sequence out of each stretch of running speech, at a random place and speed.
 
     Args:
         pcm: stretches, longer than a sequence [n, samples].
-        phones: what is heard in them [n, clips, samples / 160 in a clip].
-        stretch_speed: how far the speed may be changed; factors are as likely up as down.
+        phones: their phonemes [n, clips, samples / 160 in a clip].
+        stretch_speed: largest change of speed; a speed-up is as likely as a slow-down.
         rng: draws.
         shape: clips in a sequence, and samples in a clip.
 
     Returns:
-        The sequences, int16 [n, clips, samples], zeros where a stretch is too short; and what is
-        heard in them when, int8 [n, clips, samples / 160].
+        The sequences, int16 [n, clips, samples], zeros where a stretch is too short; and their
+        phonemes, int8 [n, clips, samples / 160].
     """
     n, held = pcm.shape
     clips, samples = shape
     limit = np.log1p(stretch_speed)
     speeds = np.exp(rng.uniform(-limit, limit, n)).astype(np.float32)
-    # What is shorter than a stretch ends in zeros, which are not worth cutting off its beginning.
+    # Short stretches are padded with zeros at the end; no cut should start late to include them.
     spoken = held - np.argmax(pcm[:, ::-1] != 0, axis=1)
     firsts = rng.random(n) * np.maximum(0, spoken - 1 - clips * samples * speeds)
     firsts = firsts.astype(np.float32)
@@ -177,5 +176,5 @@ def cut_stretches(
     frame = np.arange(clips * samples // FRAME_SAMPLES) + 0.5
     heard = (frame * speeds[:, None] + firsts[:, None] / FRAME_SAMPLES).astype(np.int64)
     phones = phones.reshape(n, -1)
-    sounds = np.take_along_axis(phones, np.minimum(heard, phones.shape[1] - 1), axis=1)
-    return cuts.reshape(n, clips, samples), sounds.reshape(n, clips, -1)
+    phonemes = np.take_along_axis(phones, np.minimum(heard, phones.shape[1] - 1), axis=1)
+    return cuts.reshape(n, clips, samples), phonemes.reshape(n, clips, -1)

@@ -1,4 +1,4 @@
-"""A network's weights by the names of its layers."""
+"""A network's weights, by the names of its layers."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 
 def network_weights(network: Any) -> dict[str, np.ndarray]:
-    """Return the weights as ``<layer>/<i>``, the form in which export reads them."""
+    """Return the weights as ``<layer>/<i>``, as export reads them."""
     return {
         f"{layer.name}/{i}": np.asarray(weight)
         for layer in network.layers
@@ -17,7 +17,7 @@ def network_weights(network: Any) -> dict[str, np.ndarray]:
 
 
 def count_parameters(network: Any) -> int:
-    """Return how many weights and biases are left when normalisations ``X_norm`` are folded away.
+    """Return the number of weights and biases once normalisations ``X_norm`` are folded.
 
     Of the four vectors of each, one becomes the bias of the convolution before it.
     """
@@ -26,7 +26,7 @@ def count_parameters(network: Any) -> int:
 
 
 def load_network_weights(network: Any, weights: dict[str, np.ndarray]) -> None:
-    """Set the weights that `network_weights` returned."""
+    """Set the weights returned by `network_weights`."""
     for layer in network.layers:
         n = len(layer.get_weights())
         layer.set_weights([weights[f"{layer.name}/{i}"] for i in range(n)])

@@ -1,1 +1,1 @@
-"""A verdict on a trained network: how it does on what it never heard, and what would help."""
+"""A verdict on a trained network: its results on new recordings, and advice."""

@@ -1,4 +1,4 @@
-"""What would help a network most, read off what was measured."""
+"""What would improve a network most, by the measurements of each keyword."""
 
 from __future__ import annotations
 
@@ -6,157 +6,187 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kws.wording import counted
+from kws.wording import counted, percent
 
 GOOD_MISSES = 0.05
-"""A word that is missed less often than this is fine; openWakeWord's goal is the same."""
+"""Missing fewer than this share of a word is fine; openWakeWord's goal is the same."""
 FEW_RECORDINGS = 50
-"""With fewer of a word, more of them are likely to help."""
+"""With fewer recordings of a word than this, more are likely to help."""
 MANY_NEAR_MISSES = 0.1
-"""More near-misses than this should not set a network off."""
+"""No more than this share of the near-misses should be taken for the word."""
+CLOSE_TO_THRESHOLD = 0.75
+"""A missed word was close if its score reached this share of the threshold."""
 _CLEARLY = 2.0
-"""One share is clearly larger than another if it is so many times as large …"""
+"""One share is clearly larger than another if it is at least this many times as large …"""
 _AT_LEAST = 0.1
-"""… and larger by this: halves of a hundred words differ by less for no reason."""
+"""… and larger by at least this: halves of a hundred words differ by less at random."""
 
 
 @dataclass(frozen=True, kw_only=True)
-class Facts:
-    """What advice about one keyword rests on; shares are 0 to 1."""
+class KeywordMeasurements:
+    """What was measured of one keyword; shares are 0 to 1."""
 
     keyword: str
     """The word."""
     recordings: int
     """Recordings of it that were trained on."""
     speakers: int
-    """Their speakers, as far as file names tell."""
+    """Their speakers, according to the file names."""
     held_out: int
-    """Recordings of it that were not trained on. Without any, words were measured on generated
-    clips that were not trained on."""
+    """Recordings of it that were not trained on. Without any, generated clips that were not trained
+    on are measured."""
     generated: int
     """Generated clips of it that were trained on."""
     missed: float | None
     """Share of its words that were missed; None where no clip of it was held out."""
     missed_trained: float | None = None
     """The same for recordings that were trained on; None without any."""
+    close_trained: float = 0.0
+    """Share of these missed recordings whose score came close to the threshold."""
     missed_soft: float = 0.0
-    """Share missed among the softer half of the words."""
+    """Share missed in the quieter half of the words."""
     missed_loud: float = 0.0
-    """Share missed among the louder half."""
+    """Share missed in the louder half."""
     missed_noisy: float = 0.0
-    """Share missed among the half with more noise."""
+    """Share missed in the half with more noise."""
     missed_clear: float = 0.0
-    """Share missed among the half with less noise."""
+    """Share missed in the half with less noise."""
     near_misses: float | None = None
-    """Share of generated near-misses that set it off; None without any."""
+    """Share of generated near-misses that were taken for it; None without any."""
     more_near_misses: str = ""
-    """The command that generates more of these."""
+    """The command that generates more of them."""
     language_known: bool = True
-    """Whether that says the word's language; else it would be taken for English."""
+    """Whether that command includes the language; otherwise it means English."""
     larger: str = ""
-    """The setting of [model] that makes the network larger; empty where training starts from a
-    network, whose sizes it keeps."""
+    """The setting of [model] that makes the network larger; empty where training starts from
+    another network, whose sizes are fixed."""
     more_to: str = ""
-    """The folder that more recordings of it belong in; empty for the own words in the data home."""
+    """The folder for more recordings of it; empty for the default of `kws data record`."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rates:
-    """False accepts of all keywords together, and what allowing more of them would bring."""
+    """False accepts of all keywords together, and the misses if more were allowed."""
 
     wanted_per_hour: float
-    """False accepts an hour that were asked for."""
+    """False accepts per hour that were asked for."""
     least_per_hour: float
-    """At least so many there are: the lower end of the 95 % interval of what was counted."""
+    """The lower end of the 95 % interval of the measured rate."""
     missed: float
     """Share of all words that are missed with the chosen thresholds."""
     missed_at: Sequence[tuple[float, float]] = ()
-    """Pairs of a higher rate and the share missed with the thresholds for it, rates rising."""
+    """Pairs of a higher rate and the share missed with the thresholds for it, by rising rate."""
 
 
-def advise(facts: Sequence[Facts], rates: Rates) -> list[str]:
-    """Return what would help, the most helpful first; one line each, none if all is well.
+def advise(measured: Sequence[KeywordMeasurements], rates: Rates) -> list[str]:
+    """Return what would help, one line each, the most helpful first; none if all is well.
 
-    Words that are missed most come first; those that could not be measured before them. What
-    concerns all words is last.
+    Keywords that could not be measured come first, then those missed most; advice about all
+    keywords comes last.
     """
-    words = sorted(facts, key=lambda one: -1.0 if one.missed is None else -one.missed)
-    return [line for one in words for line in advise_word(one)] + _on_rates(rates)
+    by_misses = sorted(measured, key=lambda one: -1.0 if one.missed is None else -one.missed)
+    return [line for one in by_misses for line in advise_word(one)] + _on_rates(rates)
 
 
-def advise_word(facts: Facts) -> list[str]:
+def advise_word(word: KeywordMeasurements) -> list[str]:
     """Return what would help one keyword, the most helpful first."""
-    word, advice = facts.keyword, []
-    bad = facts.missed is not None and facts.missed >= GOOD_MISSES
-    trained, missed = facts.missed_trained, facts.missed or 0.0
-    known = counted(facts.recordings, "recording")
-    to = ["--to", facts.more_to] if facts.more_to else []
-    record = shlex.join(["kws", "data", "record", word, *to])
-    if trained is not None and trained >= GOOD_MISSES and not _clearly(missed, trained):
+    return [*_on_training(word), *_on_recordings(word), *_on_conditions(word)]
+
+
+def _on_training(word: KeywordMeasurements) -> list[str]:
+    """Advise on misses of recordings that were trained on."""
+    trained = word.missed_trained
+    if trained is None or trained < GOOD_MISSES or _clearly(word.missed or 0.0, trained):
+        return []
+    missed = f"{word.keyword!r} is missed in {_percent(trained)} of its training recordings"
+    if word.close_trained > 0.5:
+        return [
+            f"{missed}, mostly just below the threshold: allow more false accepts if you can, or "
+            "add more other speech ([data] speech) and similar-sounding words, so that a lower "
+            "threshold will do"
+        ]
+    larger = f" or use a larger network ([model] {word.larger})" if word.larger else ""
+    return [
+        f"{missed}: listen to the clips that were missed most, then train longer "
+        f"([training] epochs){larger}"
+    ]
+
+
+def _on_recordings(word: KeywordMeasurements) -> list[str]:
+    """Advise on more recordings of the word: one line at most."""
+    bad, trained, missed = _bad(word), word.missed_trained, word.missed or 0.0
+    known, speakers = counted(word.recordings, "recording"), counted(word.speakers, "speaker")
+    to = ["--to", word.more_to] if word.more_to else []
+    record = shlex.join(["kws", "data", "record", word.keyword, *to])
+    if not word.recordings and not word.held_out:
+        return [
+            f"record {word.keyword!r}: it was measured on generated voices only, and real ones may "
+            f"give quite different results. Twenty recordings help most: {record}"
+        ]
+    if not word.held_out:
+        return [
+            f"record {word.keyword!r} some more, by other people: its {known} "
+            f"{'was' if word.recordings == 1 else 'were'} all used for training, so there is no "
+            "figure for new real voices. About one in five of the recordings you add is held out: "
+            f"{record}"
+        ]
+    if bad and trained is not None and _clearly(missed, trained):
+        return [
+            f"record {word.keyword!r} by other people and in other rooms: it is missed in "
+            f"{_percent(missed)} of new recordings, but in {_percent(trained)} of the {known} by "
+            f"{speakers} in training: {record}"
+        ]
+    if bad and word.recordings < FEW_RECORDINGS:
+        return [
+            f"record {word.keyword!r} more often, by other people and in other rooms: training had "
+            f"{known} by {speakers}: {record}"
+        ]
+    return []
+
+
+def _on_conditions(word: KeywordMeasurements) -> list[str]:
+    """Advise on quiet words, noise and near-misses."""
+    advice = []
+    if _bad(word) and _clearly(word.missed_soft, word.missed_loud):
         advice.append(
-            f"{word!r} is missed in {_percent(trained)} of the recordings that it learnt from: "
-            "listen to the clips that were missed most, then train longer ([training] epochs)"
-            + (f" or a larger network ([model] {facts.larger})" if facts.larger else "")
+            f"{word.keyword!r} is missed more often when it is quiet ("
+            f"{_percent(word.missed_soft)}) than when it is loud ({_percent(word.missed_loud)}): "
+            "lower the first number of [augment] gain_db"
         )
-    if not facts.recordings and not facts.held_out:
+    if _bad(word) and _clearly(word.missed_noisy, word.missed_clear):
         advice.append(
-            f"record {word!r}: only generated voices were heard so far, and real ones may do "
-            f"quite otherwise. Twenty recordings help most: {record}"
+            f"{word.keyword!r} is missed more often in noise ({_percent(word.missed_noisy)}) than "
+            f"with less noise ({_percent(word.missed_clear)}): record noise where the device will "
+            "be used, and put it into _background_noise_"
         )
-    elif not facts.held_out:
+    if word.near_misses is not None and word.near_misses >= MANY_NEAR_MISSES:
+        language = "" if word.language_known else " (with -l and its language, if not English)"
         advice.append(
-            f"record {word!r} some more, by other people: all its {known} "
-            f"{'was' if facts.recordings == 1 else 'were'} trained on, so nobody knows how it does "
-            "on a real voice that is new. Of recordings that are added, about one in five is left "
-            f"out of training: {record}"
-        )
-    elif bad and trained is not None and _clearly(missed, trained):
-        advice.append(
-            f"record {word!r} by other people and in other rooms: it is missed in "
-            f"{_percent(missed)} of new recordings and in {_percent(trained)} of the {known} of "
-            f"{counted(facts.speakers, 'speaker')} that it learnt from: {record}"
-        )
-    elif bad and facts.recordings < FEW_RECORDINGS:
-        advice.append(
-            f"record {word!r} more often, by other people and in other rooms: it was learnt from "
-            f"{known} of {counted(facts.speakers, 'speaker')}: {record}"
-        )
-    if bad and _clearly(facts.missed_soft, facts.missed_loud):
-        advice.append(
-            f"{word!r} is missed when it is soft: {_percent(facts.missed_soft)}, and "
-            f"{_percent(facts.missed_loud)} when it is loud. Lower the first number of [augment] "
-            "gain_db"
-        )
-    if bad and _clearly(facts.missed_noisy, facts.missed_clear):
-        advice.append(
-            f"{word!r} is missed in noise: {_percent(facts.missed_noisy)}, and "
-            f"{_percent(facts.missed_clear)} with less of it. Record noise where the device will "
-            "stand, and put it into _background_noise_"
-        )
-    if facts.near_misses is not None and facts.near_misses >= MANY_NEAR_MISSES:
-        unsaid = "" if facts.language_known else " (with -l and its language, if not English)"
-        advice.append(
-            f"{_percent(facts.near_misses)} of the near-misses of {word!r} set it off: generate "
-            f"more to learn from{unsaid}: {facts.more_near_misses}"
+            f"{_percent(word.near_misses)} of the near-misses of {word.keyword!r} were taken for "
+            f"it: generate more to train on{language}: {word.more_near_misses}"
         )
     return advice
+
+
+def _bad(word: KeywordMeasurements) -> bool:
+    return word.missed is not None and word.missed >= GOOD_MISSES
 
 
 def _on_rates(rates: Rates) -> list[str]:
     advice = []
     if rates.least_per_hour > rates.wanted_per_hour:
         advice.append(
-            "it fires falsely more often than wanted in speech that the thresholds were not chosen "
-            "on: add more other speech ([data] speech), and its own false alarms (kws mine)"
+            "more false accepts than wanted in speech that the thresholds were not chosen on: add "
+            "more other speech ([data] speech), and the model's own false alarms (kws mine)"
         )
     elif rates.missed >= GOOD_MISSES:
         better = [pair for pair in rates.missed_at if _clearly(rates.missed, pair[1])]
         if better:
             rate, missed = better[0]
             advice.append(
-                f"allow more false accepts if you can: with {rate:g} an hour it would miss about "
-                f"{_percent(missed)} instead of {_percent(rates.missed)}: "
-                f"--false-accepts-per-hour {rate:g}"
+                f"allow more false accepts if you can: at {rate:g} per hour, about "
+                f"{_percent(missed)} of the words would be missed instead of "
+                f"{_percent(rates.missed)}: --false-accepts-per-hour {rate:g}"
             )
     return advice
 
@@ -167,4 +197,4 @@ def _clearly(more: float, less: float) -> bool:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.0f} %"
+    return percent(share, decimals=0)

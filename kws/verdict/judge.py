@@ -1,15 +1,15 @@
-"""Export a trained network, choose its thresholds, and measure it on what it never heard.
+"""Export a trained network, choose its thresholds, and measure it on recordings new to it.
 
-Up to five streams are built and listened to, each with noise and pauses as in any room
-(`kws.verdict.streams`):
+The network runs on up to five streams, each with noise and pauses (`kws.verdict.streams`):
 
 - the words: recordings that were not trained on, each laid several times, between other speech;
-- the words again, from recordings that were trained on, to tell a lack of training from a lack of
+- the words from recordings that were trained on, to tell a lack of training from a lack of
   recordings;
-- other speech without the words, by speakers of the validation part: with it, and with the words,
-  the thresholds are chosen;
-- other speech by speakers of the testing part: on it false accepts are counted;
-- generated near-misses: people rarely say them, so they say nothing about false accepts an hour.
+- other speech without the words, by speakers of the validation part: the thresholds are chosen on
+  it and on the words;
+- other speech by speakers of the testing part: false accepts are counted in it;
+- generated near-misses: people rarely say them, so they count nothing towards false accepts per
+  hour.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from __future__ import annotations
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,21 +26,21 @@ import numpy.typing as npt
 from kws.data.split import TRAINING, speaker_of
 from kws.data.streams.long_stream import Built, LaidItem
 from kws.errors import KwsError
-from kws.export import convert_run
+from kws.export.run import convert_run
 from kws.model_file import write_card
 from kws.recipe import TrainingRecipe
-from kws.recordings.calibrate import calibrate, check_wanted
+from kws.recordings.calibrate import Calibration, calibrate, check_wanted
 from kws.recordings.curve import trace_curves
-from kws.recordings.hear import hear
 from kws.recordings.matching import TOLERANCE_S, Matches, match_events
+from kws.recordings.posteriors import run_recordings
 from kws.recordings.replay import Replay
 from kws.system.files import atomic_write, check_output
 from kws.system.native import heed_interrupts
 from kws.system.processes import usable_cores
 from kws.train.run_folder import trained_on
 from kws.train.trained import load_run
-from kws.verdict.advice import Facts
-from kws.verdict.found import ClipScore, FalseAccept, Verdict
+from kws.verdict.advice import CLOSE_TO_THRESHOLD, KeywordMeasurements
+from kws.verdict.result import ClipScore, FalseAccept, Verdict
 from kws.verdict.streams import (
     CHECK,
     CHOOSE,
@@ -54,14 +54,14 @@ from kws.verdict.streams import (
 )
 
 SHORTEST_H, LONGEST_H = 1.0, 6.0
-"""Limits of how long other speech is by default."""
+"""Limits of the default length of other speech."""
 
 
 def enough_hours(per_hour: float) -> float:
-    """Return how long other speech must be to show a rate of false accepts, within limits.
+    """Return the length of other speech that shows a rate of false accepts, within limits.
 
-    About three are needed to tell a rate from its half or its double. In an hour in which not one
-    is allowed, a single false alarm decides the threshold, and far too many words are missed.
+    About three are needed to tell a rate from its half or its double. If not a single one is
+    allowed in the audio, one false alarm decides the threshold and too many words are missed.
     """
     return min(max(3 / per_hour, SHORTEST_H), LONGEST_H) if per_hour > 0 else LONGEST_H
 
@@ -77,23 +77,23 @@ def judge(
     workers: int | None = None,
     say: Callable[[str], None] = lambda message: None,
 ) -> Verdict:
-    """Export a run's network with thresholds of its own, and measure it.
+    """Export a run's network with calibrated thresholds, and measure it.
 
-    Nothing is written but the model file, and that only when all is done.
+    Nothing is written but the model file, at the very end.
 
     Args:
-        run_dir: folder that `kws train` made.
+        run_dir: folder made by `kws train`.
         output: the model file to write.
-        data_dir: where the recipe's folders are; by default as the run was trained.
-        per_hour: false accepts that are wanted in an hour, all keywords together.
+        data_dir: where the recipe's folders are; by default where they were in training.
+        per_hour: false accepts allowed per hour, all keywords together.
         hours: length of each stream without the words; by default `enough_hours`.
         seed: of the streams.
-        workers: processes that listen.
-        say: is told what is being done.
+        workers: processes to use.
+        say: called with progress messages.
 
     Raises:
-        KwsError: no such run, a network that cannot listen to a stream, or recordings that are
-            not there any more or not enough.
+        KwsError: no such run, a network that cannot run on a stream, or recordings that are
+            missing or too few.
     """
     output = Path(output)
     check_wanted(per_hour)
@@ -101,81 +101,109 @@ def judge(
     recipe = load_run(run_dir).recipe
     if whole_clip := recipe.model.create().whole_clip:
         raise KwsError(
-            f"{recipe.model.architecture} cannot listen to a stream: {whole_clip}. Use kws export "
+            f"{recipe.model.architecture} cannot run on a stream: {whole_clip}. Use kws export "
             "and kws evaluate MODEL DIR"
         )
-    if data_dir is None:
-        data_dir = trained_on(run_dir)
-        if data_dir is not None and not data_dir.is_dir():
-            raise KwsError(
-                f"The recordings that {run_dir} was trained on are gone. Received: no folder "
-                f"{data_dir}. Say where they are now with --data DIR"
-            )
-    if hours is None:
-        hours = enough_hours(per_hour)
-    sources = Sources.find(recipe, data_dir, say)
+    sources = Sources.find(recipe, data_dir or _data_dir(run_dir), say)
     with tempfile.TemporaryDirectory(prefix="kws-verdict-") as name:
         folder = Path(name)
+        if hours is None:
+            hours = enough_hours(per_hour)
         planned = plan_streams(sources, folder, hours=hours, seed=seed, say=say)
         with heed_interrupts():
             report, content = convert_run(run_dir, output, say=say)
-        card, draft = report.card, folder / "model.tflite"
+        draft = folder / "model.tflite"
         draft.write_bytes(content)
         streams = build_streams(planned, folder, say)
         say(f"listening to {sum(one.seconds for one in streams.values()) / 3600:.1f} h of audio")
-        heard = hear(
+        results = run_recordings(
             draft,
             [folder / f"{one}.wav" for one in streams],
             workers=workers or usable_cores(),
             progress=True,
         )
-    answers = dict(zip(streams, heard, strict=True))
-    chosen = calibrate(
-        card,
-        [answers[CHOOSE]],
+    posteriors = dict(zip(streams, results, strict=True))
+    calibration = calibrate(
+        report.card,
+        [posteriors[CHOOSE]],
         per_hour,
-        positives=[(answers[WORDS], streams[WORDS].truth)],
+        positives=[(posteriors[WORDS], streams[WORDS].truth)],
     )
     card = replace(
-        card,
-        decision=chosen.decision,
-        provenance={**card.provenance, "calibration": chosen.provenance()},
+        report.card,
+        decision=calibration.decision,
+        provenance={**report.card.provenance, "calibration": calibration.provenance()},
     )
-    replays = {name: Replay(card, one) for name, one in answers.items()}
-    found = {
-        name: match_events(streams[name].truth, replay.events(), duration_s=replay.seconds)
-        for name, replay in replays.items()
-    }
-    other = CHECK if CHECK in found else CHOOSE
-    verdict = Verdict(
-        model=output,
-        calibration=chosen,
-        words=found[WORDS],
-        trained=found.get(TRAINED),
-        curves=trace_curves(
-            [(replays[one], streams[one].truth) for one in dict.fromkeys((WORDS, CHOOSE, other))],
-            card.decision.thresholds,
-        ),
-        other=found[other],
-        same_speech=other == CHOOSE,
-        clips=clip_scores(streams[WORDS], found[WORDS], replays[WORDS]),
-        false_accepts=false_accepts(streams[other], found[other]),
-        facts=tuple(
-            _facts(word, sources, streams, found, what_enlarges(recipe)) for word in card.keywords
-        ),
-    )
+    runs = {name: _run_on(streams[name], Replay(card, posteriors[name])) for name in streams}
+    verdict = _verdict(output, calibration, runs, sources, what_enlarges(recipe))
     with atomic_write(output) as file:
         file.write(write_card(content, card))
     return verdict
 
 
+@dataclass(frozen=True, kw_only=True)
+class StreamRun:
+    """A stream, and the network's events in it."""
+
+    built: Built
+    """The stream."""
+    replay: Replay
+    """The network's posteriors."""
+    matches: Matches
+    """The words of the stream, and the events."""
+
+
+def _data_dir(run_dir: str | Path) -> Path | None:
+    """Return where the run's recordings were in training; None for their default places."""
+    data_dir = trained_on(run_dir)
+    if data_dir is not None and not data_dir.is_dir():
+        raise KwsError(
+            f"The recordings that {run_dir} was trained on are gone. Received: no folder "
+            f"{data_dir}. Give their new place with --data DIR"
+        )
+    return data_dir
+
+
+def _run_on(built: Built, replay: Replay) -> StreamRun:
+    matches = match_events(built.truth, replay.events(), duration_s=replay.seconds)
+    return StreamRun(built=built, replay=replay, matches=matches)
+
+
+def _verdict(
+    output: Path,
+    calibration: Calibration,
+    runs: Mapping[str, StreamRun],
+    sources: Sources,
+    larger: str,
+) -> Verdict:
+    thresholds = calibration.decision.thresholds
+    other = CHECK if CHECK in runs else CHOOSE
+    words = runs[WORDS]
+    curve_runs = [runs[name] for name in dict.fromkeys((WORDS, CHOOSE, other))]
+    return Verdict(
+        model=output,
+        calibration=calibration,
+        words=words.matches,
+        trained=runs[TRAINED].matches if TRAINED in runs else None,
+        curves=trace_curves([(run.replay, run.built.truth) for run in curve_runs], thresholds),
+        other=runs[other].matches,
+        same_speech=other == CHOOSE,
+        clips=clip_scores(words.built, words.matches, words.replay),
+        false_accepts=false_accepts(runs[other].built, runs[other].matches),
+        per_keyword=tuple(
+            _measure(word, sources, runs, threshold, larger)
+            for word, threshold in thresholds.items()
+        ),
+    )
+
+
 def clip_scores(built: Built, matches: Matches, replay: Replay) -> tuple[ClipScore, ...]:
-    """Count for each recording in a stream of words how often it was missed, the worst first.
+    """Count how often each recording in a stream of words was missed, the worst first.
 
     Args:
         built: the stream.
-        matches: its words and what was reported.
-        replay: the answers to it.
+        matches: its words and the events.
+        replay: the posteriors.
     """
     laid: Counter[tuple[str, str]] = Counter()
     missed: Counter[tuple[str, str]] = Counter()
@@ -184,8 +212,7 @@ def clip_scores(built: Built, matches: Matches, replay: Replay) -> tuple[ClipSco
         clip = (str(item.path), item.text)
         laid[clip] += 1
         missed[clip] += wrong
-        peak = replay.peak(item.text, item.start_s, item.end_s + TOLERANCE_S)
-        best[clip] = max(best.get(clip, 0.0), peak)
+        best[clip] = max(best.get(clip, 0.0), _peak(replay, item))
     scores = [
         ClipScore(clip=path, keyword=word, laid=n, missed=missed[path, word], best=best[path, word])
         for (path, word), n in laid.items()
@@ -194,10 +221,10 @@ def clip_scores(built: Built, matches: Matches, replay: Replay) -> tuple[ClipSco
 
 
 def false_accepts(built: Built, matches: Matches) -> tuple[FalseAccept, ...]:
-    """Name what was being said at each false accept in a stream, the highest score first."""
+    """Return each false accept in a stream with the recording there, the highest score first."""
     found = []
     for event in matches.false_accepts:
-        # An event comes while or shortly after something is said.
+        # An event comes during a recording or shortly after it.
         during = [
             str(item.path)
             for item in built.items
@@ -212,9 +239,9 @@ def near_miss_share(word: str, matches: Matches) -> float | None:
     """Return the share of near-misses that were taken for a word.
 
     Args:
-        word: the keyword. Near-misses under the label ``not_<word>`` are its own; without any, all
+        word: the keyword. Near-misses with the label ``not_<word>`` are its own; without any, all
             count.
-        matches: near-misses, under labels that are no keywords, and what was reported.
+        matches: near-misses, under labels that are not keywords, and the events.
     """
     labels = {one.keyword for one in matches.spoken}
     own = {f"not_{word}"} & labels or labels
@@ -224,11 +251,11 @@ def near_miss_share(word: str, matches: Matches) -> float | None:
 
 
 def missed_shares(word: str, built: Built, matches: Matches) -> dict[str, float]:
-    """Return which share of a word was missed in a stream: of all of it, and of halves.
+    """Return the share of a word that was missed in a stream, in all and by halves.
 
     Returns:
-        ``missed``, and ``missed_soft``, ``missed_loud``, ``missed_noisy`` and ``missed_clear`` as
-        in `Facts`; nothing where the word is not in the stream.
+        ``missed``, ``missed_soft``, ``missed_loud``, ``missed_noisy`` and ``missed_clear`` as in
+        `KeywordMeasurements`; nothing if the word is not in the stream.
     """
     pairs = [
         (item, wrong)
@@ -254,45 +281,61 @@ def missed_shares(word: str, built: Built, matches: Matches) -> dict[str, float]
     }
 
 
+def close_share(word: str, run: StreamRun, threshold: float) -> float:
+    """Return the share of a word's misses in a stream whose score was close to the threshold."""
+    scores = [
+        _peak(run.replay, item)
+        for item, wrong in zip(_laid(run.built), _missed(run.built, run.matches), strict=True)
+        if wrong and item.text == word
+    ]
+    return float(np.mean(np.array(scores) >= CLOSE_TO_THRESHOLD * threshold)) if scores else 0.0
+
+
+def _peak(replay: Replay, item: LaidItem) -> float:
+    """Return the highest score of a laid word while an event would count for it."""
+    return replay.peak(item.text, item.start_s, item.end_s + TOLERANCE_S)
+
+
 def _laid(built: Built) -> list[LaidItem]:
     return [item for item in built.items if item.kind == "keyword"]
 
 
 def _missed(built: Built, matches: Matches) -> list[bool]:
-    """Tell for each laid word, by time, whether it was not reported as what it is."""
-    heard = {(word.start_s, word.end_s) for word, _ in matches.hits}
-    return [(item.start_s, item.end_s) not in heard for item in _laid(built)]
+    """Return for each laid word, by time, whether it was missed or taken for another."""
+    detected = {(word.start_s, word.end_s) for word, _ in matches.hits}
+    return [(item.start_s, item.end_s) not in detected for item in _laid(built)]
 
 
 def what_enlarges(recipe: TrainingRecipe) -> str:
-    """Return the setting of [model] that makes a recipe's network larger, "" if none may."""
+    """Return the setting of [model] that makes a recipe's network larger; "" if it is fixed."""
     if recipe.training.start:
         return ""
     return next((name for name in recipe.model.sizes if name.endswith("_units")), "")
 
 
-def _facts(
+def _measure(
     word: str,
     sources: Sources,
-    streams: Mapping[str, Built],
-    found: Mapping[str, Matches],
+    runs: Mapping[str, StreamRun],
+    threshold: float,
     larger: str,
-) -> Facts:
+) -> KeywordMeasurements:
     recordings = sources.clips(word, [TRAINING], generated=False)
-    trained = None
-    if TRAINED in found:
-        trained = missed_shares(word, streams[TRAINED], found[TRAINED]).get("missed")
-    shares = missed_shares(word, streams[WORDS], found[WORDS])
-    more, language_known = sources.more_near_misses(word) if NEAR in found else ("", True)
-    return Facts(
+    trained, near = runs.get(TRAINED), runs.get(NEAR)
+    shares = missed_shares(word, runs[WORDS].built, runs[WORDS].matches)
+    more, language_known = sources.more_near_misses(word) if near else ("", True)
+    return KeywordMeasurements(
         keyword=word,
         recordings=len(recordings),
         speakers=len({speaker_of(path.name) for path in recordings}),
         held_out=len(sources.clips(word, HELD_OUT, generated=False)),
         generated=len(sources.clips(word, [TRAINING], generated=True)),
         missed=shares.pop("missed", None),
-        missed_trained=trained,
-        near_misses=near_miss_share(word, found[NEAR]) if NEAR in found else None,
+        missed_trained=(
+            missed_shares(word, trained.built, trained.matches).get("missed") if trained else None
+        ),
+        close_trained=close_share(word, trained, threshold) if trained else 0.0,
+        near_misses=near_miss_share(word, near.matches) if near else None,
         more_near_misses=more,
         language_known=language_known,
         larger=larger,

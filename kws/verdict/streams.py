@@ -1,4 +1,4 @@
-"""The streams that a verdict rests on: what is laid into each, and where the recordings are."""
+"""The streams that a verdict measures on: their contents, and where the recordings are."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import numpy as np
 from kws.audio.files import write_wav
 from kws.audio.samples import SAMPLE_RATE_HZ, Pcm
 from kws.data.clips import ClipIndex
+from kws.data.noise import coloured_noise
 from kws.data.noise_recordings import read_noise, split_noise
 from kws.data.scan import scan
 from kws.data.split import SPLITS, TESTING, TRAINING, VALIDATION
@@ -33,46 +34,46 @@ STREAMS = {
     CHECK: "other speech, to count false accepts in",
     NEAR: "near-misses",
 }
-"""The streams, and what is in each. All but the first and the third may be missing."""
+"""The streams and their contents. All but the first and the third may be missing."""
 HELD_OUT = (VALIDATION, TESTING)
 WORDS_PER_HOUR = 400.0
 LEAST_WORDS = 100
-"""Each word is laid at least so often, each recording of it as often as the others."""
+"""How often each word is laid at least, its recordings equally often."""
 LEAST_TIMES = 3
-"""And each recording that was not trained on at least so often …"""
+"""How often each recording that was not trained on is laid at least …"""
 MOST_OF_A_WORD = 400
-"""… as long as that is not more than this …"""
+"""… up to this total for a word …"""
 MOST_WORDS = 1200
-"""… and this of all words together."""
+"""… and this total for all words together."""
 MOST_NEAR_MISSES = 200
 FEWEST_NEAR_MISSES = 1000
-"""More to learn from are twice as many as there are, and at least so many."""
+"""Advice is to generate twice as many near-misses as there are, and at least this many."""
 PINK_NOISE_S = 60.0
-"""Length of the noise that is made where the data has none."""
+"""Length of the noise that is generated if the data has none."""
 _BYTES = 2
-"""Of a sample."""
+"""Bytes per sample."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Sources:
-    """Where a recipe's recordings are, and which of them can be measured on."""
+    """A recipe's recordings, and which of them can be used for measuring."""
 
     keywords: tuple[str, ...]
-    """What the network listens for."""
+    """The keywords."""
     recorded: tuple[ClipIndex, ...]
-    """Folders of clips that people spoke."""
+    """Folders of clips spoken by people."""
     generated: tuple[ClipIndex, ...]
-    """Folders of clips that a synthesiser spoke."""
+    """Folders of generated clips."""
     speech: tuple[Path, ...]
     """Folders of running speech with transcripts."""
     more_to: Path
-    """The folder that more recordings belong in."""
+    """The folder for more recordings."""
 
     @classmethod
     def find(
         cls, recipe: TrainingRecipe, data_dir: Path | None, say: Callable[[str], None]
     ) -> Sources:
-        """Look for the recipe's folders as training does.
+        """Find the recipe's folders as training does.
 
         Raises:
             KwsError: a folder of clips is missing.
@@ -82,7 +83,7 @@ class Sources:
         speech = [folder for folder in found if folder is not None]
         for folder in speech:
             if not (folder / TRANSCRIPTS).is_file():
-                say(f"{folder} has no {TRANSCRIPTS}: a word may be in it, so it is left out")
+                say(f"{folder} is left out: without {TRANSCRIPTS}, it may contain keywords")
         return cls(
             keywords=recipe.labels.keywords,
             recorded=tuple(scan(folder) for folder in recorded),
@@ -92,7 +93,7 @@ class Sources:
         )
 
     def clips(self, word: str, parts: Collection[str], *, generated: bool) -> tuple[Path, ...]:
-        """Return the clips of a word in some parts, recorded or generated."""
+        """Return the recorded or generated clips of a word in some parts."""
         return tuple(
             index.root / path
             for index in (self.generated if generated else self.recorded)
@@ -102,9 +103,9 @@ class Sources:
         )
 
     def held_out(self) -> dict[str, tuple[Path, ...]]:
-        """Return recordings of each word that were not trained on, else generated clips.
+        """Return the recordings of each word that were not trained on, or else generated clips.
 
-        Words of which no clip was held out are left out.
+        Words without such clips are left out.
         """
         found = {
             word: self.clips(word, HELD_OUT, generated=False)
@@ -114,12 +115,12 @@ class Sources:
         return {word: clips for word, clips in found.items() if clips}
 
     def trained(self) -> dict[str, tuple[Path, ...]]:
-        """Return recordings of each word that were trained on, as far as there are any."""
+        """Return the recordings of each word that were trained on; leave out words without any."""
         found = {word: self.clips(word, [TRAINING], generated=False) for word in self.keywords}
         return {word: clips for word, clips in found.items() if clips}
 
     def near_misses(self) -> dict[str, tuple[Path, ...]]:
-        """Return generated clips of what is no keyword, by voices that were not trained on."""
+        """Return generated clips of other words, in voices that were not trained on."""
         taken = {SILENCE, *map(folded, self.keywords)}
         labels = {label for index in self.generated for label in index.labels}
         found = {
@@ -130,14 +131,14 @@ class Sources:
         return {label: clips for label, clips in found.items() if clips}
 
     def more_near_misses(self, word: str) -> tuple[str, bool]:
-        """Say how to generate more near-misses of a word: those that are there, and as many again.
+        """Return the command that generates twice as many near-misses of a word as there are.
 
-        The other keywords are named, too, where they were generated in the same way, since a
-        near-miss of one must not be another. There must be a folder of generated clips.
+        It includes the other keywords that were generated in the same way, since a near-miss of one
+        must not be another. There must be a folder of generated clips.
 
         Returns:
-            The command for a shell, and whether the language is in it: that is noted beside what
-            was generated, but was not always.
+            The shell command, and whether it includes the language (older generated clips have no
+            record of it).
         """
         label = f"not_{word}"
         index = max(self.generated, key=lambda one: (label in one.labels, word in one.labels))
@@ -151,23 +152,23 @@ class Sources:
         counts = index.counts()
         most = max(counts.get(f"not_{w}", 0) for w in words)
         options = [
-            *("--count", "0"),  # the words stay as they are, those that were deleted too
+            *("--count", "0"),  # no clips of the words themselves, and no deleted ones again
             *("--near-misses", str(max(FEWEST_NEAR_MISSES, 2 * most))),
             *("--to", str(_as_typed(index.root))),
         ]
         if how is not None:
             options += [part for code in how.languages for part in ("-l", code)]
-            # As long as the words: else the length of a clip would tell them apart.
+            # As long as the words, or clips could be told apart by their length.
             options += ["--seconds", f"{how.seconds:g}"]
             options += ["--seed", str(how.seed)] if how.seed else []
         return shlex.join(["kws", "data", "synth", *said, *options]), how is not None
 
     def other_speech(self, part: str, noise: Path | None) -> Material:
-        """Return all that people of one part say but the keywords, and noise.
+        """Return all speech of one part without the keywords, and noise.
 
         Args:
             part: ``"validation"`` or ``"testing"``.
-            noise: a folder of noise, in place of that of the clips.
+            noise: a folder of noise to use instead of that beside the clips.
         """
         material = gather(
             [index.root for index in self.recorded],
@@ -189,47 +190,47 @@ class Stream:
     """A stream to build."""
 
     material: Material
-    """What it is built of."""
+    """Its recordings."""
     plan: StreamPlan
-    """How."""
+    """Length, rates and seed."""
 
 
 def plan_streams(
     sources: Sources, folder: Path, *, hours: float, seed: int, say: Callable[[str], None]
 ) -> dict[str, Stream]:
-    """Choose what is laid into each stream of `STREAMS`.
+    """Choose the contents of each stream of `STREAMS`.
 
     Args:
         sources: the recordings.
-        folder: for noise, where there is none.
+        folder: for generated noise, if there is none.
         hours: length of each of the streams without words.
         seed: of the streams.
-        say: is told what a user should know.
+        say: called with remarks for the user.
 
     Raises:
-        KwsError: no clip of any word was held out, there is no other speech, or such streams do
-            not fit into the folder.
+        KwsError: no clip of any word was held out, there is no other speech, or the disk has too
+            little space.
     """
     words = sources.held_out()
     if not words:
         raise KwsError(
-            "No clip of a word was left out of training, so nothing can be measured. Received: "
+            "No clip of a keyword was held out of training, so nothing can be measured. Received: "
             f"{', '.join(sources.keywords)}. Add clips of other speakers and train again"
         )
     noise = None
     if not any(_is_noise(pcm) for pcm in _noise(sources)):
-        say("there is no _background_noise_ of some seconds: the speech gets pink noise under it")
+        say("there is no _background_noise_ of at least 1 s: using pink noise")
         noise = folder / "noise"
         write_wav(noise / "pink.wav", _pink_noise(seed), SAMPLE_RATE_HZ)
     choose, check = (sources.other_speech(part, noise) for part in HELD_OUT)
     if not _speaks(choose):
-        # What speakers of the testing part say is better than nothing.
+        # Speakers of the testing part are better than none.
         choose, check = check, choose
     if not _speaks(choose):
         raise KwsError(
-            "There is no other speech to measure false accepts on: but for the words, the recipe's "
-            "folders hold nothing by speakers that were not trained on. Add folders of other words "
-            "to [data] clips, or of running speech to [data] speech"
+            "There is no other speech to measure false accepts on: apart from the keywords, the "
+            "recipe's folders contain nothing by speakers that were not trained on. Add folders of "
+            "other words to [data] clips, or of running speech to [data] speech"
         )
     trained, near = sources.trained(), sources.near_misses()
     planned = {WORDS: (replace(choose, words=words), _word_hours(words, LEAST_TIMES))}
@@ -283,7 +284,7 @@ def _is_noise(pcm: Pcm) -> bool:
 
 
 def _word_hours(words: Mapping[str, tuple[Path, ...]], times: int) -> float:
-    """Return how long a stream must be for every clip to come `times`, within the limits."""
+    """Return the length of a stream with every clip `times` times, within the limits, in h."""
     most = max(len(paths) for paths in words.values())
     of_a_word = max(LEAST_WORDS, min(most * times, MOST_OF_A_WORD))
     return min(len(words) * of_a_word, MOST_WORDS) / WORDS_PER_HOUR
@@ -305,20 +306,19 @@ def _check_room(streams: Mapping[str, Stream], folder: Path) -> None:
     if needed > free:
         raise KwsError(
             f"The streams need {needed / 1e9:.1f} GB in {folder.parent}. Received: "
-            f"{free / 1e9:.1f} GB that are free. Set TMPDIR to a folder with more room, or give "
-            "fewer --hours"
+            f"{free / 1e9:.1f} GB free. Set TMPDIR to a folder with more space, or give fewer "
+            "--hours"
         )
 
 
 def _pink_noise(seed: int) -> Pcm:
     """Noise whose power falls with frequency, as that of most rooms: int16 [n]."""
     n = round(PINK_NOISE_S * SAMPLE_RATE_HZ)
-    white = np.fft.rfft(np.random.default_rng(seed).standard_normal(n))
-    pink = np.fft.irfft(white / np.sqrt(np.maximum(1, np.arange(len(white)))), n)
-    return (pink / np.abs(pink).max() * 16000).astype(np.int16)
+    rng = np.random.default_rng(seed)
+    return (16000 * coloured_noise(n, 0.5, rng, lowest_hz=1 / PINK_NOISE_S)).astype(np.int16)
 
 
 def _as_typed(path: Path) -> Path:
-    """Return a path as people would type it here."""
+    """Return a path as a user would type it here."""
     here = Path.cwd()
     return path.relative_to(here) if path.is_relative_to(here) else path

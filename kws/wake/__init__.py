@@ -1,1 +1,1 @@
-"""A wake-word service for Home Assistant: what is said (`service`) and the sockets (`server`)."""
+"""A wake-word service for Home Assistant: its messages (`service`) and sockets (`server`)."""

@@ -1,10 +1,11 @@
 """Keywords over the Wyoming protocol, by which Home Assistant talks to wake-word services.
 
-A client asks what there is (`describe`), says which words it waits for (`detect`), sends audio
-(`audio-start`, `audio-chunk`, `audio-stop`), and is told of each word as it is heard (`detection`)
-or, when the audio has ended, that there was none (`not-detected`). Messages and their coding are
-those of the package `wyoming` (https://github.com/OHF-Voice/wyoming), of the extra ``wyoming``;
-here is what they mean. Sockets are `kws.wake.server`'s: this can be read and tested without one.
+A client asks what is available (`describe`), names the words that it wants (`detect`) and sends
+audio (`audio-start`, `audio-chunk`, `audio-stop`). It receives a message for each word as it is
+detected (`detection`) or, at the end of the audio, one that there was none (`not-detected`). The
+package `wyoming` (https://github.com/OHF-Voice/wyoming), in the extra ``wyoming``, encodes the
+messages; this module interprets them. Sockets are in `kws.wake.server`, so this can be tested
+without one.
 """
 
 from __future__ import annotations
@@ -29,23 +30,23 @@ from kws.labels import folded
 from kws.spotter import TAIL_SAMPLES, Spotter
 
 LOWEST_RATE_HZ, HIGHEST_RATE_HZ = 8000, 192_000
-"""Sample rates that are taken: what microphones have."""
+"""Accepted sample rates, which cover all microphones."""
 MOST_CHANNELS = 16
-"""As many as the largest arrays of microphones have."""
+"""As many as the largest microphone arrays have."""
 
 
 class WakeService:
-    """The models that are offered, each keyword of theirs as a wake word of its own."""
+    """The models that are served; each of their keywords is a separate wake word."""
 
     keywords: tuple[str, ...]
-    """All words that clients may wait for."""
+    """All words that clients can wait for."""
 
     def __init__(self, models: Sequence[str | Path], threshold: float | None = None) -> None:
-        """Read the models once, so that what is wrong with them is said before anybody connects.
+        """Read the models once, so that problems with them are reported before a client connects.
 
         Args:
             models: .tflite files or names of pretrained models.
-            threshold: for all keywords, in place of the models' own.
+            threshold: for all keywords, instead of the models' own.
 
         Raises:
             KwsError: a model cannot be read, is in clip form, or shares a keyword with another.
@@ -56,10 +57,10 @@ class WakeService:
         owners: dict[str, str | Path] = {}
         for model, card in zip(self._models, self._cards, strict=True):
             for keyword in card.keywords:
-                name = folded(keyword)  # as `_wait_for` finds it
+                name = folded(keyword)  # as in `_wait_for`
                 if name in owners:
                     raise KwsError(
-                        f"Two models listen for one word, and clients could not tell them apart. "
+                        f"Two models listen for the same word, so clients cannot tell them apart. "
                         f"Received: {keyword!r} in {owners[name]} and {model}. Serve one of them"
                     )
                 owners[name] = model
@@ -74,8 +75,8 @@ class WakeService:
         spotters = self._load()
         if [spotter.card for spotter in spotters] != self._cards:
             raise KwsError(
-                f"A model file is not the one any more that is being served. Received: another in "
-                f"{', '.join(map(str, self._models))}. Start kws serve again"
+                f"A model file has changed since the service started. Received: another file in "
+                f"{', '.join(map(str, self._models))}. Restart kws serve"
             )
         return spotters
 
@@ -83,7 +84,7 @@ class WakeService:
         return [Spotter(model, thresholds=self._threshold) for model in self._models]
 
     def info(self) -> Info:
-        """Return what a client that asks is told."""
+        """Return the answer to `describe`."""
         return Info(
             wake=[
                 WakeProgram(
@@ -112,21 +113,21 @@ class WakeService:
 
 @dataclass(frozen=True, kw_only=True)
 class Reply:
-    """What follows from a client's message."""
+    """The result of a client's message."""
 
     messages: Sequence[Message] = ()
-    """To be sent to the client, in this order."""
+    """To send to the client, in this order."""
     events: Sequence[Event] = ()
-    """The events that these tell of."""
+    """The events that the messages report."""
     notes: Sequence[str] = ()
-    """Lines for whoever runs the service."""
+    """Lines to print where the service runs."""
 
 
 class Conversation:
-    """One client's connection: messages in, replies out, the client's own audio in between."""
+    """One client's connection: its messages, the replies to them, and its audio."""
 
     def __init__(self, service: WakeService) -> None:
-        """Begin; models are loaded when audio comes, for many clients only ask what there is."""
+        """Begin; models are loaded once audio arrives, as many clients only ask what is served."""
         self._service = service
         self._spotters: list[Spotter] = []
         self._wanted: frozenset[str] = frozenset(service.keywords)
@@ -135,16 +136,16 @@ class Conversation:
         self._timestamp_ms: int | None = None
         self._detections = 0
         self.heard_s = 0.0
-        """Audio taken so far, in seconds."""
+        """Audio received so far, in seconds."""
 
     def take(self, message: Message) -> Reply:
-        """Take the client's next message and return what follows from it, which may be nothing.
+        """Take the client's next message and return the result, which may be empty.
 
-        Kinds of messages that are not about wake words are passed over, as the protocol wants.
+        Messages that are not about wake words are ignored, as the protocol requires.
 
         Raises:
-            KwsError: a message without what its kind has to hold, audio that is not 16-bit, or a
-                model that cannot be read any more.
+            KwsError: a message without its required content, audio that is not 16-bit, or a model
+                that can no longer be read.
         """
         meant = _meaning(message)
         if isinstance(meant, Describe):
@@ -162,10 +163,9 @@ class Conversation:
         return Reply()
 
     def _wait_for(self, detect: Detect) -> Reply:
-        """Remember which words count; without names all do.
+        """Remember which words the client wants; without names all of them.
 
-        A name that nobody listens for is no fault of the connection: a satellite names all of its
-        words to each of its services.
+        An unknown name is not an error: a satellite names all of its words to each of its services.
         """
         here = {folded(keyword): keyword for keyword in self._service.keywords}
         names = {folded(name): name for name in detect.names or self._service.keywords}
@@ -175,13 +175,13 @@ class Conversation:
         if not unknown:
             return Reply()
         note = (
-            f"a client waits for what nobody listens for here: {some(unknown)}; there are: "
+            f"a client waits for unknown words: {some(unknown)}; served are: "
             f"{', '.join(self._service.keywords)}"
         )
         return Reply(notes=[note])
 
     def _begin(self, start: AudioStart | AudioChunk) -> None:
-        """Get ready for a stream: nothing of one before it is remembered."""
+        """Prepare for a new stream and forget an earlier one."""
         self._converter = LiveConverter(start.rate)
         self._format = (start.rate, start.width, start.channels)
         if not self._spotters:
@@ -193,7 +193,7 @@ class Conversation:
 
     def _hear(self, chunk: AudioChunk) -> Reply:
         if self._format != (chunk.rate, chunk.width, chunk.channels):
-            # A client may leave the start out; one that changes its format begins anew.
+            # A client may leave out the start; a new format begins a new stream.
             self._begin(chunk)
         samples = np.frombuffer(chunk.audio, "<i2").reshape(-1, chunk.channels)
         self.heard_s += len(samples) / chunk.rate
@@ -201,7 +201,7 @@ class Conversation:
         return self._told(self._spot(self._converter.feed(samples.astype(np.int16))))
 
     def _end(self) -> Reply:
-        """Decide on a word at the very end, too, and say so if there was none at all."""
+        """Also decide on a word at the very end, and report if there was none at all."""
         heard: list[Event] = []
         if self._format is not None:
             silence = np.zeros(TAIL_SAMPLES, np.int16)
@@ -213,7 +213,7 @@ class Conversation:
         return Reply(messages=[NotDetected(context=self._context).event()])
 
     def _spot(self, pcm: NDArray[np.int16]) -> list[Event]:
-        """Return the events that these samples complete, of the words that the client waits for."""
+        """Return the events that these samples complete, for the words that the client wants."""
         events = [
             event
             for spotter in self._spotters
@@ -224,7 +224,7 @@ class Conversation:
         return sorted(events, key=lambda event: event.time_s)
 
     def _told(self, events: Sequence[Event]) -> Reply:
-        """Put events into messages. The protocol's time is that of the chunk, by the client."""
+        """Put events into messages, whose time by the protocol is the client's for the chunk."""
         messages = [
             Detection(
                 name=event.keyword, timestamp=self._timestamp_ms, context=self._context
@@ -238,7 +238,7 @@ _Meaning = Describe | Ping | Detect | AudioStart | AudioChunk | AudioStop
 
 
 def _meaning(message: Message) -> _Meaning | None:
-    """Return what a message says, checked; None for kinds that are not about wake words."""
+    """Parse and check a message; None if it is not about wake words."""
     kinds: tuple[type[_Meaning], ...] = (Describe, Ping, Detect, AudioStart, AudioChunk, AudioStop)
     kind = next((kind for kind in kinds if kind.is_type(message.type)), None)
     if kind is None:
@@ -259,13 +259,13 @@ def _meaning(message: Message) -> _Meaning | None:
 
 
 def _check_format(message: Message, audio: AudioStart | AudioChunk) -> None:
-    """Refuse what no microphone delivers: a resampler would take any rate, and for ever."""
+    """Refuse formats that no microphone delivers; some could keep a resampler busy for ever."""
     shown = f"rate {audio.rate!r}, width {audio.width!r}, channels {audio.channels!r}"
     if not all(type(x) is int for x in (audio.rate, audio.width, audio.channels)):
         raise _nonsense(message, shown)
     if audio.width != 2:
         raise KwsError(
-            f"Audio must be 16-bit samples. Received: {audio.width} bytes a sample. Set the "
+            f"Audio must be 16-bit samples. Received: {audio.width} bytes per sample. Set the "
             "client to a width of 2"
         )
     if not (
@@ -279,4 +279,4 @@ def _check_format(message: Message, audio: AudioStart | AudioChunk) -> None:
 
 def _nonsense(message: Message, received: str) -> KwsError:
     line = "".join(c if c.isprintable() else "?" for c in " ".join(received.split())[:120])
-    return KwsError(f"This is not what the protocol says of {message.type!r}. Received: {line}")
+    return KwsError(f"Not a valid message of type {message.type!r}. Received: {line}")

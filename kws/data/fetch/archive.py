@@ -1,7 +1,7 @@
-"""Unpacking an archive that was made by somebody else.
+"""Unpacking untrusted archives.
 
-Nothing in an archive is believed: a member can neither leave the folder, nor be a link or a
-device, nor fill the disk, and a fault anywhere leaves no trace.
+Nothing in an archive is trusted: a member can neither leave the folder, nor be a link or a device,
+nor fill the disk, and a failure leaves nothing behind.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from kws.wording import byte_size
 
 _CHUNK = 1 << 18
 _HEADER_LIMIT = 1 << 24
-"""No part of a tar file that is read in one go (long names, attributes) may be larger."""
+"""Largest part of a tar file that is read at once (long names, attributes)."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,7 +41,7 @@ class Extracted:
     """What `safe_extract` wrote."""
 
     folder: Path
-    """The folder that now holds it."""
+    """The unpacked folder."""
     files: int
     """Number of files."""
     size_bytes: int
@@ -49,11 +49,11 @@ class Extracted:
 
 
 class BadArchiveError(KwsError):
-    """The archive itself is at fault, so keeping it is of no use."""
+    """The archive itself is bad, so keeping it is of no use."""
 
 
 class _UnsafeError(Exception):
-    """A member that must not be unpacked; its text says which and why."""
+    """A member that must not be unpacked; the text says which and why."""
 
 
 def safe_extract(
@@ -68,59 +68,38 @@ def safe_extract(
 ) -> Extracted:
     """Unpack a tar (also .gz, .bz2, .xz) or zip archive into a new folder.
 
-    Everything is written to a hidden folder beside `target`, which takes the name `target` at the
-    very end; on any failure, Ctrl-C included, it is removed. Permissions, owners and times in the
-    archive are ignored. Links of every kind are refused: data sets hold none, and a link is how a
-    later member gets out of the folder.
+    Everything is written to a hidden folder next to `target`, which is renamed to `target` at the
+    end and removed on any failure, Ctrl-C included. Permissions, owners and times in the archive
+    are ignored. Links of every kind are refused: data sets have none, and a link lets a later
+    member leave the folder.
 
     Args:
-        archive: the file; what kind it is, is seen from its content.
-        target: a folder that does not exist yet (or is empty); parents are made.
-        limit_bytes: refuse to write more than this in all.
-        limit_files: refuse to write more files and folders than this.
+        archive: the file; its format is detected from the content.
+        target: a folder that does not exist yet (or is empty); parents are created.
+        limit_bytes: largest total size to unpack.
+        limit_files: largest number of files and folders to unpack.
         include: ``fnmatch`` patterns of the members to unpack; empty for all.
-        finish: called with the hidden folder before it gets its name, to check or complete it.
-        progress: say how far it is on stderr.
+        finish: called with the hidden folder before it is renamed, to check or complete it.
+        progress: show progress on stderr.
 
     Raises:
         BadArchiveError: it is damaged, has an unsafe member (absolute, ``..``, link, device,
-            encrypted, twice the same) or holds too much.
-        KwsError: the target is there; the archive cannot be read; the disk is full.
+            encrypted, duplicate) or is too large.
+        KwsError: the target exists; the archive cannot be read; the disk is full.
     """
     source, folder = Path(archive), Path(target)
     if folder.is_symlink() or (folder.exists() and not _is_empty_folder(folder)):
         raise KwsError(
-            f"Unpacking needs a new folder. Received: {folder}, which is there already. "
-            "Move it away or name another one"
+            f"Unpacking needs a new folder. Received: {folder}, which already exists. "
+            "Move it away or choose another one"
         )
     folder.parent.mkdir(parents=True, exist_ok=True)
     hidden = hidden_folder(folder)
     try:
         hidden.mkdir()
         writer = _Writer(hidden, limit_bytes, limit_files, include)
-        try:
+        with _bad_archive_errors(source):
             _unpack(source, writer, limit_bytes, progress)
-        except _UnsafeError as error:
-            raise BadArchiveError(
-                f"{source}: refused to unpack it: {error}. Nothing was kept"
-            ) from error
-        except (
-            tarfile.TarError,
-            zipfile.BadZipFile,
-            zlib.error,
-            lzma.LZMAError,
-            gzip.BadGzipFile,
-            EOFError,
-            NotImplementedError,
-            OverflowError,
-            RecursionError,
-            ValueError,
-            struct.error,
-        ) as error:
-            raise BadArchiveError(
-                f"{source}: the archive is damaged or not of a kind that can be unpacked "
-                f"({error}). Fetch it again"
-            ) from error
         if finish is not None:
             finish(hidden)
         if folder.exists():
@@ -141,6 +120,34 @@ def safe_extract(
     return Extracted(folder=folder, files=writer.files, size_bytes=writer.size_bytes)
 
 
+@contextlib.contextmanager
+def _bad_archive_errors(source: Path) -> Iterator[None]:
+    """Turn what unpacking raises on a bad archive into a BadArchiveError."""
+    try:
+        yield
+    except _UnsafeError as error:
+        raise BadArchiveError(
+            f"{source}: refused to unpack it: {error}. Nothing was kept"
+        ) from error
+    except (
+        tarfile.TarError,
+        zipfile.BadZipFile,
+        zlib.error,
+        lzma.LZMAError,
+        gzip.BadGzipFile,
+        EOFError,
+        NotImplementedError,
+        OverflowError,
+        RecursionError,
+        ValueError,
+        struct.error,
+    ) as error:
+        raise BadArchiveError(
+            f"{source}: the archive is damaged or in an unsupported format ({error}). "
+            "Fetch it again"
+        ) from error
+
+
 def _unpack(source: Path, writer: _Writer, limit_bytes: int, progress: bool) -> None:
     with source.open("rb") as raw:
         size = os.fstat(raw.fileno()).st_size
@@ -154,11 +161,10 @@ def _unpack(source: Path, writer: _Writer, limit_bytes: int, progress: bool) -> 
             if start.startswith(b"PK"):
                 _unpack_zip(raw, writer, tell_progress)
             else:
-                # Headers and padding come on top of the files' bytes: for clips a few per cent.
-                # What is not asked for is read past, and is only bounded by what speech can be
-                # compressed to.
-                passed_over = 50 * size if writer.include else 0
-                stream_limit = 2 * limit_bytes + passed_over + (1 << 26)
+                # Headers and padding add a few per cent to the bytes of clips. Members that are not
+                # included are read too; their size is bounded by how far speech can be compressed.
+                skipped = 50 * size if writer.include else 0
+                stream_limit = 2 * limit_bytes + skipped + (1 << 26)
                 _unpack_tar(_decompressed(raw, start), writer, stream_limit, tell_progress)
 
 
@@ -173,7 +179,7 @@ def _decompressed(raw: IO[bytes], start: bytes) -> Any:
 
 
 class _Writer:
-    """Puts members into a folder and counts; refuses what is unsafe."""
+    """Writes members into a folder and counts them; refuses unsafe ones."""
 
     def __init__(self, folder: Path, limit_bytes: int, limit_files: int, include: Sequence[str]):
         self.folder = folder
@@ -186,7 +192,7 @@ class _Writer:
         self._made: set[Path] = {folder}
 
     def place(self, name: str) -> Path | None:
-        """Return where a member goes; None for the top folder and members not asked for."""
+        """Return where a member goes; None for the top folder and members that are not included."""
         self._members += 1
         if self._members > self._limit_files:
             raise _UnsafeError(f"it has more than {self._limit_files:,} members")
@@ -212,14 +218,14 @@ class _Writer:
         try:
             file = path.open("xb")
         except FileExistsError as error:
-            raise _UnsafeError(f"member {_shown(name)} is there twice") from error
+            raise _UnsafeError(f"member {_shown(name)} occurs twice") from error
         with file:
             while block := stream.read(_CHUNK):
                 written += len(block)
-                # Counted is not what the header states but what really comes.
+                # Counts the bytes that really come, not those that the header states.
                 if self.size_bytes + written > self._limit_bytes:
                     raise _UnsafeError(
-                        f"it holds more than the {self._limit_bytes:,} bytes that it may unpack to"
+                        f"it unpacks to more than the limit of {self._limit_bytes:,} bytes"
                     )
                 file.write(block)
         if written != stated_bytes:
@@ -263,10 +269,10 @@ def _unpack_tar(
                 with content:
                     writer.write(name, path, content, member.size)
             tell_progress()
-    # tarfile takes a broken header for the end; the real end is a block of zeros.
+    # tarfile treats a broken header as the end; the real end is a block of zeros.
     if len(bounded.latest) != tarfile.BLOCKSIZE or any(bounded.latest):
-        raise EOFError("it breaks off or has a broken member header")
-    # What follows is padding; reading it checks the sum at the end of a compressed file.
+        raise EOFError("it is cut off or has a broken member header")
+    # The rest is padding; reading it verifies the checksum at the end of a compressed file.
     while bounded.read(_CHUNK):
         pass
 
@@ -274,12 +280,12 @@ def _unpack_tar(
 def _members(tar: tarfile.TarFile) -> Iterator[tarfile.TarInfo]:
     while (member := tar.next()) is not None:
         yield member
-        # It would remember every member: 100 MB for 100,000 clips.
+        # Otherwise tarfile keeps every member: 100 MB for 100,000 clips.
         tar.members.clear()  # type: ignore[attr-defined]
 
 
 class _BoundedReader:
-    """The reading half of a file, which refuses to deliver more than `limit` bytes of a bomb."""
+    """The reading half of a file that delivers at most `limit` bytes, against archive bombs."""
 
     def __init__(self, stream: Any, limit: int):
         self._stream = stream
@@ -291,22 +297,22 @@ class _BoundedReader:
 
     def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
         if whence == io.SEEK_SET and offset > self._limit:
-            raise _UnsafeError("a member states a size beyond all bounds")
+            raise _UnsafeError("a member states an excessive size")
         return int(self._stream.seek(offset, whence))
 
     def read(self, size: int = -1) -> bytes:
         if not 0 <= size <= _HEADER_LIMIT:
-            raise _UnsafeError("a member's header states a size beyond all bounds")
+            raise _UnsafeError("a member's header states an excessive size")
         self.latest = self._stream.read(size)
         if self.tell() > self._limit:
-            raise _UnsafeError("it holds far more than it may unpack to")
+            raise _UnsafeError("it unpacks to far more than the limit")
         return self.latest
 
 
 def _unpack_zip(raw: IO[bytes], writer: _Writer, tell_progress: Callable[[], None]) -> None:
     with zipfile.ZipFile(raw) as archive:
         for member in archive.infolist():
-            # zipfile has already tidied `filename`; this is what the archive really says.
+            # zipfile normalises `filename`; this is the name in the archive.
             name = member.orig_filename
             kind = stat.S_IFMT(member.external_attr >> 16)
             if kind == stat.S_IFLNK:

@@ -1,4 +1,4 @@
-"""The data sets that are known by name: one TOML recipe each, in ``datasets/`` (facts, no code)."""
+"""Data sets that are known by name, each described by a TOML file in ``datasets/``."""
 
 from __future__ import annotations
 
@@ -15,52 +15,52 @@ from kws.errors import KwsError
 from kws.system.files import read_toml
 
 SPLIT_RULES = ("speaker_hash", "testing", "none")
-"""How a data set is divided: ``speaker_hash`` (its own lists, else the hash of the speaker's name
-as in Speech Commands), ``testing`` (all of it is for measuring), ``none`` (not divided)."""
+"""How a data set is divided: ``speaker_hash`` (by its own lists, or the hash of the speaker's
+name as in Speech Commands), ``testing`` (all of it is for measuring), ``none`` (not divided)."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class DatasetRecipe:
-    """What is known about one data set; read from a TOML file by `load_dataset_recipe`."""
+    """Facts about one data set, read from a TOML file by `load_dataset_recipe`."""
 
     name: str
-    """Name on the command line and of the folder that it is unpacked to."""
+    """Name on the command line, and of the folder that it is unpacked to."""
     title: str
     """One line for the list of data sets."""
     description: str
-    """A few sentences: what it holds, what it is for."""
+    """A few sentences: its content and purpose."""
     urls: tuple[str, ...]
     """Addresses of the same archive, tried in this order."""
     size_bytes: int | None
-    """Exact size of the archive; None if nobody confirmed it."""
+    """Exact size of the archive; None if unconfirmed."""
     sha256: str | None
-    """SHA-256 of the archive, 64 lower-case hexadecimal digits; None if nobody confirmed it."""
+    """SHA-256 of the archive, 64 lower-case hexadecimal digits; None if unconfirmed."""
     unverified_because: str | None
-    """Why there is no `sha256`; None where there is one."""
+    """Why there is no `sha256`; None if there is one."""
     facts_from: tuple[str, ...]
-    """Public places that state the size and the sum."""
+    """Public sources of the size and checksum."""
     unpacked_limit_bytes: int
-    """Unpacking stops with an error beyond this many bytes; also the space asked for."""
+    """Unpacking fails beyond this many bytes; also the disk space required."""
     licence: str
     """SPDX identifier."""
     citation: str
     """What to cite."""
     homepage: str
-    """Where its authors describe it."""
+    """The authors' description."""
     sample_rate_hz: int
     """Sampling rate of the recordings."""
     clips: int | None
-    """Number of recordings, as its authors state it."""
+    """Number of recordings, as stated by the authors."""
     labels: tuple[str, ...]
-    """Folders that must be in the archive, one for each label."""
+    """Folders that the archive must contain, one for each label."""
     split: str
     """One of `SPLIT_RULES`."""
     layout: str
-    """Where the files lie, in words."""
+    """Where the files are, in words."""
     include: tuple[str, ...]
     """Patterns (``fnmatch``) of the members to unpack; empty for all."""
     part_of: str | None
-    """Name of a data set that holds the same files: taken from there if that is on this machine."""
+    """Name of a data set with the same files, which are copied from it if it is present."""
     path: Path
     """The file that this was read from."""
 
@@ -71,7 +71,7 @@ class DatasetRecipe:
 
 
 _KINDS: dict[str, tuple[type, bool]] = {
-    # key: (type of the value, or of each entry of a list; is it a list?)
+    # key: (type of the value or of each list entry, whether it is a list)
     "name": (str, False),
     "title": (str, False),
     "description": (str, False),
@@ -105,22 +105,22 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]*")
 
 
 def recipes_folder() -> Path:
-    """Return the folder of the dataset recipes: inside the wheel, else ``datasets/`` of a checkout.
+    """Return the folder of the dataset recipes: inside the wheel, or ``datasets/`` of a checkout.
 
     Raises:
-        KwsError: neither is there, so the installation is broken.
+        KwsError: neither exists, so the installation is broken.
     """
     package = Path(__file__).resolve().parents[2]
     for folder in (package / "_datasets", package.parent / "datasets"):
         if folder.is_dir():
             return folder
     raise KwsError(
-        f"The dataset recipes are missing. Looked in {package / '_datasets'}. Install kws again"
+        f"The dataset recipes are missing. Looked in {package / '_datasets'}. Reinstall kws"
     )
 
 
 def dataset_names() -> list[str]:
-    """Return the names of the data sets that are known, sorted."""
+    """Return the names of all known data sets, sorted."""
     return sorted(path.stem for path in recipes_folder().glob("*.toml"))
 
 
@@ -128,7 +128,7 @@ def list_dataset_recipes() -> list[DatasetRecipe]:
     """Return all recipes, sorted by name.
 
     Raises:
-        KwsError: one of them is faulty.
+        KwsError: one of them is invalid.
     """
     return [load_dataset_recipe(name) for name in dataset_names()]
 
@@ -137,10 +137,10 @@ def load_dataset_recipe(name_or_path: str | os.PathLike[str]) -> DatasetRecipe:
     """Read one recipe.
 
     Args:
-        name_or_path: a name from `dataset_names`, or the path of a TOML file of one's own.
+        name_or_path: a name from `dataset_names`, or the path of your own TOML file.
 
     Raises:
-        KwsError: no such data set, or a fault in the file; names the file and the key.
+        KwsError: an unknown data set, or an error in the file; names the file and the key.
 
     Example::
 
@@ -154,7 +154,7 @@ def load_dataset_recipe(name_or_path: str | os.PathLike[str]) -> DatasetRecipe:
         if text not in names:
             near = difflib.get_close_matches(text, names, n=1)
             hint = f"Did you mean {near[0]!r}?" if near else f"There are: {', '.join(names)}"
-            raise KwsError(f"There is no data set of this name. Received: {text!r}. {hint}")
+            raise KwsError(f"Unknown data set. Received: {text!r}. {hint}")
         path = recipes_folder() / f"{text}.toml"
     return _recipe(path, read_toml(path))
 
@@ -205,7 +205,7 @@ def _check(recipe: DatasetRecipe) -> None:
         "name",
         "must be lower-case letters, digits, '_', '.' and '-', beginning with a letter or digit",
     )
-    # The name is what people type, the file name is what is looked up.
+    # Users type the name, and the file is looked up by it.
     need(recipe.name == recipe.path.stem, "name", f"must be the file's name, {recipe.path.stem!r}")
     need(bool(recipe.urls), "urls", "must have at least one entry")
     for url in recipe.urls:

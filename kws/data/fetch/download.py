@@ -1,7 +1,7 @@
-"""Downloading one large file so that it arrives whole, unchanged, and without starting over.
+"""Downloading one large file completely and verified, resuming after interruptions.
 
-What has arrived is in ``<file>.part`` until the size and the SHA-256 are right; only then does the
-file get its name. A ``.part`` stays after a failure or Ctrl-C, and the next call continues it.
+Received bytes are in ``<file>.part`` until the size and the SHA-256 are right; only then is the
+file renamed. A ``.part`` stays after a failure or Ctrl-C, and the next call continues it.
 """
 
 from __future__ import annotations
@@ -21,23 +21,23 @@ from kws.wording import byte_size
 
 _LONGEST_WAIT_S = 30.0
 _MOST_TRIES = 100
-"""A connection that breaks off again and again is given up after this many, whatever arrives."""
+"""Most attempts on a connection that keeps breaking off, even if each brings new bytes."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Download:
-    """What `fetch` brought."""
+    """A completed download."""
 
     path: Path
-    """The file, complete."""
+    """The complete file."""
     size_bytes: int
     """Its size."""
     sha256: str
-    """Its SHA-256, as computed from what is on the disk."""
+    """Its SHA-256, computed from the file on disk."""
     verified: bool
-    """Whether it was compared with a sum known beforehand."""
+    """Whether it was compared with a known checksum."""
     continued_from: int
-    """Bytes that were here from an earlier call."""
+    """Bytes that an earlier call had downloaded."""
 
 
 def fetch(
@@ -52,7 +52,7 @@ def fetch(
     progress: bool = True,
     say: Callable[[str], None] | None = None,
 ) -> Download:
-    """Download a file, continue what an earlier call left, and verify it.
+    """Download a file, continuing an earlier call, and verify it.
 
     A partial file is continued only if the server confirms that it still has the same file
     (``If-Range`` with its ETag or date, ``206`` with the right ``Content-Range``); otherwise the
@@ -60,18 +60,18 @@ def fetch(
 
     Args:
         urls: addresses (http, https, file) of the same file, tried in this order.
-        destination: where it goes. If a file with the right sum is there, nothing is done.
-        size_bytes: its exact size. A server that offers another is refused at once.
-        sha256: its SHA-256 in hexadecimal. None: it cannot be verified, and the result says so.
-        attempts: failures in a row without a new byte before an address is given up.
+        destination: where it goes. If a file with the right checksum exists, nothing is done.
+        size_bytes: its exact size. A server that offers another size is refused at once.
+        sha256: its SHA-256 in hexadecimal; None if unknown, so that it cannot be verified.
+        attempts: consecutive failures without a new byte before an address is given up.
         wait_s: pause before the second attempt; doubled each time, at most 30 s.
         timeout_s: silence of the server that counts as a failure.
-        progress: say how far it is on stderr.
-        say: takes lines of talk; they go to stderr by default.
+        progress: show progress on stderr.
+        say: receives messages; they go to stderr by default.
 
     Raises:
-        KwsError: no address gave the file; it is not the right file (it is removed); the disk
-            is too small; another process is downloading it.
+        KwsError: no address provided the file; it is the wrong file (it is removed); the disk is
+            too small; another process is downloading it.
         KeyboardInterrupt: passed on; the partial file is kept.
     """
     target = Path(destination)
@@ -84,7 +84,7 @@ def fetch(
         try:
             digest = verify(target, size_bytes=size_bytes, sha256=sha256, progress=progress)
         except KwsError as error:
-            talk(f"{error}. It is downloaded again")
+            talk(f"{error}. Downloading it again")
         else:
             return Download(
                 path=target,
@@ -94,33 +94,15 @@ def fetch(
                 continued_from=0,
             )
     with open_part(target) as part:
-        # A sum that is wrong after a download in pieces may be the fault of the pieces.
-        for last in (False, True):
-            continued_from = part.size()
-            if continued_from:
-                talk(f"{target.name}: continuing after {byte_size(continued_from)}")
-            job = Job(
-                part=part,
-                size_bytes=size_bytes,
-                verifiable=sha256 is not None,
-                timeout_s=timeout_s,
-                progress=progress,
-                say=talk,
-            )
-            _from_any(addresses, job, attempts, wait_s)
-            part.sync()
-            try:
-                digest = verify(
-                    part.path, size_bytes=size_bytes, sha256=sha256, progress=progress, name=target
-                )
-                break
-            except KwsError as error:
-                part.start_over()
-                if last or not job.pieces:
-                    raise KwsError(
-                        f"{error}. What came was removed. Take the file from elsewhere (--mirror)"
-                    ) from error
-                talk(f"{error}. It came in pieces: starting over once")
+        job = Job(
+            part=part,
+            size_bytes=size_bytes,
+            verifiable=sha256 is not None,
+            timeout_s=timeout_s,
+            progress=progress,
+            say=talk,
+        )
+        digest, continued_from = _complete(target, addresses, job, sha256, attempts, wait_s)
         total = part.size()
         part.path.replace(target)
         part.forget_origin()
@@ -133,6 +115,47 @@ def fetch(
     )
 
 
+def _complete(
+    target: Path,
+    urls: Sequence[str],
+    job: Job,
+    sha256: str | None,
+    attempts: int,
+    wait_s: float,
+) -> tuple[str, int]:
+    """Download the partial file to its end and verify it.
+
+    Returns:
+        Its SHA-256, and how many bytes of it were there before.
+    """
+    part = job.part
+    # A wrong checksum after a download in pieces may be due to the pieces, so try once more.
+    for last in (False, True):
+        continued_from = part.size()
+        if continued_from:
+            job.say(f"{target.name}: continuing after {byte_size(continued_from)}")
+        job.pieces = False
+        _from_any(urls, job, attempts, wait_s)
+        part.sync()
+        try:
+            digest = verify(
+                part.path,
+                size_bytes=job.size_bytes,
+                sha256=sha256,
+                progress=job.progress,
+                name=target,
+            )
+            break
+        except KwsError as error:
+            part.start_over()
+            if last or not job.pieces:
+                raise KwsError(
+                    f"{error}. The download was removed. Use another source (--mirror)"
+                ) from error
+            job.say(f"{error}. It arrived in pieces: starting over once")
+    return digest, continued_from
+
+
 def verify(
     path: str | os.PathLike[str],
     *,
@@ -141,17 +164,17 @@ def verify(
     progress: bool = True,
     name: str | os.PathLike[str] | None = None,
 ) -> str:
-    """Return the SHA-256 of a file after comparing it, and the size, with what is expected.
+    """Return the SHA-256 of a file after comparing it and the size with the expected ones.
 
     Args:
         path: the file.
         size_bytes: expected size, or None.
         sha256: expected SHA-256 in hexadecimal, or None.
-        progress: say how far it is on stderr.
-        name: what to call the file in messages.
+        progress: show progress on stderr.
+        name: name of the file in messages.
 
     Raises:
-        KwsError: it is another file; the line states both sums or both sizes.
+        KwsError: it is another file; states both checksums or both sizes.
     """
     file_path, shown_name = Path(path), os.fspath(name or path)
     try:
@@ -194,7 +217,7 @@ def _from_any(urls: Sequence[str], job: Job, attempts: int, wait_s: float) -> No
     rest = f" {kept(job.part.path)}: the same command continues there." if job.part.size() else ""
     raise KwsError(
         f"The download failed.{rest} Received: {'; '.join(reasons)}. "
-        "Check the connection, or take the file from elsewhere (--mirror, --from)"
+        "Check the connection, or use another source (--mirror, --from)"
     )
 
 

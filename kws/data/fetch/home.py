@@ -1,4 +1,4 @@
-"""The data home: the folder where fetched data sets lie, each under its name."""
+"""The data home: the folder of fetched data sets, each in a folder of its name."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ from kws.system.progress import tell
 
 @dataclass(frozen=True, kw_only=True)
 class Fetched:
-    """What `fetch_dataset` did."""
+    """The result of `fetch_dataset`."""
 
     folder: Path
-    """The data set."""
+    """Folder of the data set."""
     already: bool
-    """It was there before."""
+    """Whether it existed before."""
     source: str
     """Where it came from: an address, an archive, or the folder of another data set."""
     sha256: str | None
-    """SHA-256 of the archive; None if there was no archive to look at."""
+    """SHA-256 of the archive; None if there was no archive."""
     verified: bool
-    """Whether that was compared with the sum in the recipe."""
+    """Whether that was compared with the checksum in the recipe."""
     files: int
     """Number of files written."""
 
@@ -49,16 +49,16 @@ def data_home(folder: str | os.PathLike[str] | None = None) -> Path:
 
 
 def own_words(folder: str | os.PathLike[str] | None = None) -> Path:
-    """Return where recordings of one's own words go: `folder`, else own_words in the data home."""
+    """Return where recordings of your own words go: `folder`, else own_words in the data home."""
     return Path(folder) if folder is not None else data_home() / "own_words"
 
 
 def dataset_folder(
     recipe: DatasetRecipe, home: str | os.PathLike[str] | None = None
 ) -> Path | None:
-    """Return where a data set lies, or None if it is not here.
+    """Return the folder of a data set, or None if it is not present.
 
-    A folder put there by hand counts if it has the folders that the recipe names.
+    A folder created by hand counts if it has the folders that the recipe names.
     """
     folder = data_home(home) / recipe.name
     if (folder / RECORD).is_file() or (folder.is_dir() and not _missing(recipe, folder)):
@@ -77,23 +77,22 @@ def fetch_dataset(
     say: Callable[[str], None] | None = None,
     wait_s: float = 1.0,
 ) -> Fetched:
-    """Bring a data set to the data home, unless it is there.
+    """Fetch a data set to the data home, unless it is present.
 
-    The archive is verified before anything of it is unpacked; the folder appears only when it is
-    complete.
+    The archive is verified before it is unpacked; the folder appears only once it is complete.
 
     Args:
-        recipe: which one.
+        recipe: the data set.
         home: the data home (see `data_home`); the data set goes to a folder of its name in it.
         mirror: address or folder to take the archive from instead (its file name is appended).
-        archive: the archive itself, already on this machine; it is read and left alone.
+        archive: a local copy of the archive, which is only read.
         keep_archive: keep the downloaded archive after unpacking it.
-        progress: say how far it is on stderr.
-        say: takes lines of talk; they go to stderr by default.
+        progress: show progress on stderr.
+        say: receives messages; they go to stderr by default.
         wait_s: pause before the second attempt of a download.
 
     Raises:
-        KwsError: from the download, the check or the unpacking; something else is in its place.
+        KwsError: the download, check or unpacking failed, or other files are in its place.
     """
     talk = say or tell
     root = data_home(home)
@@ -102,7 +101,7 @@ def fetch_dataset(
         return _result(folder, already=True, source=str(folder))
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
         raise KwsError(
-            f"Something else is where {recipe.name} belongs. Received: {folder}, without "
+            f"The place of {recipe.name} is taken. Received: {folder}, without "
             f"{', '.join(_missing(recipe, folder)[:3])}. Move it away or use another folder (--to)"
         )
     if recipe.part_of is not None and archive is None:
@@ -111,70 +110,97 @@ def fetch_dataset(
             files = _copy_part(recipe, whole, folder)
             return _result(folder, source=str(whole), files=files)
     if archive is not None:
-        source = Path(archive)
-        if not source.is_file():
-            raise KwsError(f"There is no such archive. Received: {source}")
-        need_space(root, recipe.unpacked_limit_bytes, f"unpacking {recipe.name}")
-        digest = verify(
-            source, size_bytes=recipe.size_bytes, sha256=recipe.sha256, progress=progress
-        )
-        origin = str(source.absolute())
+        got = _given_archive(recipe, root, Path(archive), progress)
     else:
-        source = root / recipe.archive_name
-        here = source if source.exists() else source.with_name(source.name + ".part")
-        arrived = here.stat().st_size if here.exists() else 0
-        need_space(
-            root,
-            max((recipe.size_bytes or 0) - arrived, 0) + recipe.unpacked_limit_bytes,
-            f"downloading and unpacking {recipe.name}",
-        )
-        urls = (_from_mirror(mirror, recipe.archive_name),) if mirror else recipe.urls
-        digest = fetch(
-            urls,
-            source,
-            size_bytes=recipe.size_bytes,
-            sha256=recipe.sha256,
-            progress=progress,
-            say=talk,
-            wait_s=wait_s,
-        ).sha256
-        origin = urls[0]
+        got = _downloaded_archive(recipe, root, mirror, progress, talk, wait_s)
     if recipe.sha256 is None:
         talk(
             f"{recipe.name} cannot be verified: {recipe.unverified_because}. "
-            f"The SHA-256 of what came is {digest}"
+            f"The SHA-256 of the archive is {got.sha256}"
         )
+    try:
+        files = _unpack(recipe, got, folder, progress)
+    except BadArchiveError:
+        if archive is None:  # otherwise the next call would find it and fail in the same way
+            got.path.unlink()
+        raise
+    if archive is None and not keep_archive:
+        got.path.unlink()
+    return _result(
+        folder,
+        source=got.origin,
+        sha256=got.sha256,
+        verified=recipe.sha256 is not None,
+        files=files,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Archive:
+    """An archive on disk, verified."""
+
+    path: Path
+    origin: str
+    """Its address, or its path if it was given."""
+    sha256: str
+
+
+def _given_archive(recipe: DatasetRecipe, root: Path, path: Path, progress: bool) -> _Archive:
+    if not path.is_file():
+        raise KwsError(f"There is no such archive. Received: {path}")
+    need_space(root, recipe.unpacked_limit_bytes, f"unpacking {recipe.name}")
+    digest = verify(path, size_bytes=recipe.size_bytes, sha256=recipe.sha256, progress=progress)
+    return _Archive(path=path, origin=str(path.absolute()), sha256=digest)
+
+
+def _downloaded_archive(
+    recipe: DatasetRecipe,
+    root: Path,
+    mirror: str | None,
+    progress: bool,
+    say: Callable[[str], None],
+    wait_s: float,
+) -> _Archive:
+    path = root / recipe.archive_name
+    here = path if path.exists() else path.with_name(path.name + ".part")
+    arrived = here.stat().st_size if here.exists() else 0
+    need_space(
+        root,
+        max((recipe.size_bytes or 0) - arrived, 0) + recipe.unpacked_limit_bytes,
+        f"downloading and unpacking {recipe.name}",
+    )
+    urls = (_from_mirror(mirror, recipe.archive_name),) if mirror else recipe.urls
+    download = fetch(
+        urls,
+        path,
+        size_bytes=recipe.size_bytes,
+        sha256=recipe.sha256,
+        progress=progress,
+        say=say,
+        wait_s=wait_s,
+    )
+    return _Archive(path=path, origin=urls[0], sha256=download.sha256)
+
+
+def _unpack(recipe: DatasetRecipe, archive: _Archive, folder: Path, progress: bool) -> int:
+    """Unpack an archive to the data set's folder and return the number of files."""
 
     def finish(unpacked: Path) -> None:
         if missing := _missing(recipe, unpacked):
             raise BadArchiveError(
-                f"{source}: the archive does not hold {recipe.name}: the folders "
-                f"{', '.join(missing[:5])} are missing. Nothing was kept of it"
+                f"{archive.path}: the archive does not contain {recipe.name}: the folders "
+                f"{', '.join(missing[:5])} are missing. Nothing of it was kept"
             )
-        _write_record(recipe, unpacked, origin, digest)
+        _write_record(recipe, unpacked, archive.origin, archive.sha256)
 
-    try:
-        extracted = safe_extract(
-            source,
-            folder,
-            limit_bytes=recipe.unpacked_limit_bytes,
-            include=recipe.include,
-            finish=finish,
-            progress=progress,
-        )
-    except BadArchiveError:
-        if archive is None:  # else the next call would find it and fail in the same way
-            source.unlink()
-        raise
-    if archive is None and not keep_archive:
-        source.unlink()
-    return _result(
+    return safe_extract(
+        archive.path,
         folder,
-        source=origin,
-        sha256=digest,
-        verified=recipe.sha256 is not None,
-        files=extracted.files,
-    )
+        limit_bytes=recipe.unpacked_limit_bytes,
+        include=recipe.include,
+        finish=finish,
+        progress=progress,
+    ).files
 
 
 def _result(
@@ -206,13 +232,13 @@ def _from_mirror(mirror: str, archive_name: str) -> str:
 
 
 def _copy_part(recipe: DatasetRecipe, whole: Path, folder: Path) -> int:
-    """Copy what a recipe includes out of the data set that it is a part of."""
+    """Copy what a recipe includes from the data set that it is a part of."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     hidden = hidden_folder(folder)
     try:
         hidden.mkdir()
         files = 0
-        # Only the top folders that a pattern can lead into: the whole may hold 100,000 files.
+        # Only the top folders that a pattern can match: the whole may hold 100,000 files.
         for top in sorted({pattern.split("/")[0] for pattern in recipe.include}):
             for path in sorted(found for place in whole.glob(top) for found in place.rglob("*")):
                 name = path.relative_to(whole)

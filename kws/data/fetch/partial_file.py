@@ -1,4 +1,4 @@
-"""The partial file of a download: it grows, is continued, and belongs to one process at a time."""
+"""The partial file of a download, which can be continued and belongs to one process at a time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from kws.wording import byte_size
 
 
 class PartFile:
-    """The partial file, and beside it (``.part.json``) what the server said it was a part of."""
+    """The partial file, and next to it (``.part.json``) what the server said about the whole."""
 
     def __init__(self, path: Path, file: IO[bytes]):
         self.path = path
@@ -25,11 +25,15 @@ class PartFile:
         self._origin_path = path.with_name(path.name + ".json")
 
     def size(self) -> int:
-        """Return how many bytes have come."""
+        """Return how many bytes have arrived."""
         return os.fstat(self.file.fileno()).st_size
 
     def write(self, block: bytes) -> None:
-        """Append to it; a KwsError if the disk is full."""
+        """Append to it.
+
+        Raises:
+            KwsError: the disk is full.
+        """
         try:
             self.file.write(block)
         except OSError as error:
@@ -41,18 +45,18 @@ class PartFile:
             ) from error
 
     def start_over(self) -> None:
-        """Forget what has come."""
+        """Discard everything."""
         self.forget_origin()
         self.file.seek(0)
         self.file.truncate()
 
     def sync(self) -> None:
-        """Bring what was written to the disk itself, where the system can."""
+        """Flush everything to disk, if the system can."""
         with contextlib.suppress(OSError):
             os.fsync(self.file.fileno())
 
     def origin(self) -> dict[str, Any]:
-        """Return what is known of the whole: ``validator`` (ETag or date) and ``total``."""
+        """Return what is known about the whole: ``validator`` (ETag or date) and ``total``."""
         try:
             content = json.loads(self._origin_path.read_text("utf-8"))
         except (OSError, ValueError):
@@ -60,24 +64,25 @@ class PartFile:
         return content if isinstance(content, dict) else {}
 
     def remember_origin(self, validator: str | None, total: int | None) -> None:
-        """Keep what the server said of the whole."""
+        """Store what the server said about the whole."""
         with atomic_write(self._origin_path, "w") as file:
             json.dump({"validator": validator, "total": total}, file)
 
     def forget_origin(self) -> None:
-        """Forget it."""
+        """Remove what the server said about the whole."""
         self._origin_path.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
 def open_part(target: Path) -> Iterator[PartFile]:
-    """Open the partial file of `target` for this process alone; an empty one is removed again.
+    """Open the partial file of `target` for this process alone; remove it if it stays empty.
 
     Raises:
-        KwsError: another process has it.
+        KwsError: another process uses it.
     """
     path = target.with_name(target.name + ".part")
-    # Unbuffered: after Ctrl-C the file holds what was received. "a" would not let us start over.
+    # Unbuffered, so that after Ctrl-C the file holds everything received. Mode "a" could not start
+    # over.
     handle = os.open(path, os.O_RDWR | os.O_CREAT | getattr(os, "O_BINARY", 0), 0o666)
     with os.fdopen(handle, "r+b", buffering=0) as file:
         _lock(file, path)
@@ -93,7 +98,7 @@ def open_part(target: Path) -> Iterator[PartFile]:
 def _lock(file: IO[bytes], path: Path) -> None:
     try:
         import fcntl
-    except ImportError:  # Windows: two downloads of one file at once end in a wrong sum
+    except ImportError:  # Windows: two simultaneous downloads of a file end in a wrong checksum
         return
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -104,7 +109,7 @@ def _lock(file: IO[bytes], path: Path) -> None:
         ) from error
     except OSError:  # a file system without locks
         return
-    # The other process may have finished, and renamed the file, while we were opening it.
+    # Another process may have finished and renamed the file while it was being opened here.
     if not path.exists() or not os.path.samestat(os.fstat(file.fileno()), path.stat()):
         raise KwsError(
             f"Another process has just downloaded this file. Received: {path}. Run it again"
@@ -112,12 +117,12 @@ def _lock(file: IO[bytes], path: Path) -> None:
 
 
 def kept(part: Path) -> str:
-    """Say how much of a download there is: ``"12.3 MB are kept in speech.tar.gz.part"``."""
+    """Return how much of a download is kept: ``"12.3 MB are kept in speech.tar.gz.part"``."""
     return f"{byte_size(part.stat().st_size)} are kept in {part}"
 
 
 def need_space(folder: Path, n_bytes: int, what: str) -> None:
-    """Raise a KwsError if `folder` (or the nearest parent that exists) has not `n_bytes` free."""
+    """Raise a KwsError if `folder` (or its nearest existing parent) lacks `n_bytes` of space."""
     place = folder
     while not place.exists():
         place = place.parent
@@ -125,5 +130,5 @@ def need_space(folder: Path, n_bytes: int, what: str) -> None:
     if free < n_bytes:
         raise KwsError(
             f"Not enough space for {what}: it needs {byte_size(n_bytes)} in {folder}. "
-            f"Received: {byte_size(free)} free. Free some space or name another folder"
+            f"Received: {byte_size(free)} free. Free some space or use another folder"
         )

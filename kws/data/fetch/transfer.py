@@ -1,4 +1,4 @@
-"""One answer of one server, appended to the partial file where it continues it."""
+"""One response of one server, appended to the partial file if it continues it."""
 
 from __future__ import annotations
 
@@ -22,39 +22,39 @@ from kws.system.progress import Progress
 CHUNK = 1 << 18
 """Bytes read at a time."""
 _TRY_AGAIN = frozenset({408, 425, 429, 500, 502, 503, 504})
-"""Answers that say nothing about the file, only about this moment."""
+"""Status codes of temporary problems."""
 
 
 class BrokenError(Exception):
-    """The transfer failed in a way that may pass: try again."""
+    """The transfer failed temporarily: try again."""
 
 
 class RefusedError(Exception):
-    """This address will not give the file: try the next one."""
+    """This address does not provide the file: try the next one."""
 
 
 @dataclass(kw_only=True)
 class Job:
-    """What is to be brought, and how."""
+    """What to download, and how."""
 
     part: PartFile
     """Where it goes."""
     size_bytes: int | None
     """Its exact size, if known."""
     verifiable: bool
-    """Whether its sum is known, so that pieces of two files would be noticed."""
+    """Whether its checksum is known, so that a mixture of two files would be noticed."""
     timeout_s: float
     """Silence of the server that counts as a failure."""
     progress: bool
-    """Whether to say how far it is on stderr."""
+    """Whether to show progress on stderr."""
     say: Callable[[str], None]
-    """Takes lines of talk."""
+    """Receives messages."""
     pieces: bool = False
-    """Whether what is there now was put together from more than one answer."""
+    """Whether the partial file consists of more than one response."""
 
 
 def check_scheme(url: str) -> None:
-    """Raise a KwsError for an address of a kind that cannot be fetched."""
+    """Raise a KwsError for an address with an unsupported scheme."""
     if urllib.parse.urlsplit(url).scheme not in ("http", "https", "file"):
         raise KwsError(
             f"Only http, https and file addresses can be fetched. Received: {url!r}. "
@@ -63,11 +63,11 @@ def check_scheme(url: str) -> None:
 
 
 def transfer(url: str, job: Job) -> None:
-    """Bring `job.part` to its full size from one answer of one server.
+    """Complete `job.part` from one response of one server.
 
     Raises:
-        BrokenError: it may work at the next attempt.
-        RefusedError: not from this address.
+        BrokenError: the next attempt may succeed.
+        RefusedError: this address does not provide the file.
         KwsError: the disk is full or too small.
     """
     part = job.part
@@ -82,7 +82,7 @@ def transfer(url: str, job: Job) -> None:
     origin = part.origin()
     validator = origin.get("validator")
     if part.size() and validator is None and not job.verifiable:
-        part.start_over()  # nothing would notice if the file had changed
+        part.start_over()  # a change of the file would not be noticed
     have = part.size()
     headers = {"User-Agent": "kws", "Accept-Encoding": "identity"}
     if have:
@@ -99,7 +99,7 @@ def transfer(url: str, job: Job) -> None:
 
 
 def _begin(answer: Any, have: int, origin: dict[str, Any], job: Job) -> int | None:
-    """Decide whether the answer continues the partial file, and return the size of the whole."""
+    """Decide whether the response continues the partial file; return the size of the whole."""
     part = job.part
     now = _validator(answer.headers)
     if answer.status == 206:
@@ -113,7 +113,7 @@ def _begin(answer: Any, have: int, origin: dict[str, Any], job: Job) -> int | No
         )
         if not same:
             part.start_over()
-            raise BrokenError("the server continued another file or at another place")
+            raise BrokenError("the server continued another file or from another position")
         _check_offer(total, job)
         job.pieces = True
         return total
@@ -121,7 +121,7 @@ def _begin(answer: Any, have: int, origin: dict[str, Any], job: Job) -> int | No
     total = int(length) if length.isdigit() else None
     _check_offer(total, job)
     if have:
-        job.say("the server cannot continue (or the file there has changed): starting over")
+        job.say("the server cannot continue (or its file has changed): starting over")
         part.start_over()
     job.pieces = False
     part.remember_origin(now, total)
@@ -162,7 +162,7 @@ def _opened(url: str, headers: dict[str, str], job: Job) -> Iterator[Any]:
         answer = _opener().open(request, timeout=job.timeout_s)
     except urllib.error.HTTPError as error:
         error.close()
-        if error.code == 416:  # the server's file is shorter than what we have
+        if error.code == 416:  # the server's file is shorter than the partial one
             job.part.start_over()
             raise BrokenError("the server has no such part of the file") from error
         if error.code in _TRY_AGAIN:
@@ -176,14 +176,14 @@ def _opened(url: str, headers: dict[str, str], job: Job) -> Iterator[Any]:
         raise BrokenError(_reason(error.reason)) from error
     except (OSError, http.client.HTTPException) as error:
         raise BrokenError(_reason(error)) from error
-    except ValueError as error:  # an address that urllib cannot take apart
+    except ValueError as error:  # an address that urllib cannot parse
         raise RefusedError(str(error)) from error
     with answer:
         yield answer
 
 
 def _opener() -> urllib.request.OpenerDirector:
-    # The usual opener also takes ftp and data addresses, to which a server could redirect us.
+    # The default opener also accepts ftp and data addresses, to which a server could redirect.
     opener = urllib.request.OpenerDirector()
     for handler in (
         urllib.request.ProxyHandler,
@@ -224,7 +224,7 @@ def _local_path(url: str) -> Path:
 
 
 def _validator(headers: Any) -> str | None:
-    """Return what `If-Range` may hold: a strong ETag, else the date of the last change."""
+    """Return the value for `If-Range`: a strong ETag, or the date of the last change."""
     etag = headers.get("ETag")
     if etag is not None and not etag.startswith("W/"):
         return str(etag)

@@ -1,1 +1,1 @@
-"""Recordings of one's own: take by take, or words found in files and cut out."""
+"""Your own recordings: made take by take, or cut from files."""

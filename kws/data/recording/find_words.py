@@ -1,9 +1,9 @@
-"""Where in a recording somebody says something, by energy: words of one's own are cut by it.
+"""Utterances in a recording, found by energy, to cut words from your own recordings.
 
-A recording is quiet but for one utterance or a few. Its level is measured every 10 ms between 150
-and 7,000 Hz, so that hum and rumble do not count, and against its own background, the level that
-one frame in ten stays below. What stands out of that for long enough is an utterance; short gaps,
-as before a final "t" or between "snow" and "boy", are part of it, clicks and breaths are not.
+A recording is assumed to be quiet except for a few utterances. Its level is measured every 10 ms
+between 150 and 7,000 Hz, so that hum and rumble do not count, and compared with the background, the
+level that one frame in ten stays below. Sound that stands out long enough is an utterance. Short
+gaps, as before a final "t" or between "snow" and "boy", are part of it; clicks and breaths are not.
 """
 
 from __future__ import annotations
@@ -19,62 +19,63 @@ import numpy.typing as npt
 from kws.audio.samples import SAMPLE_RATE_HZ, Pcm
 
 MARGIN_S = 0.3
-"""What a clip holds before and after its word, where the recording has it."""
+"""Margin of a clip before and after its word, where the recording is long enough."""
 SHORTEST_CLIP_S = 1.0
-"""A clip of a short word holds more around it: training takes a second or more, and the rest of a
-shorter clip would be zeros, by which it could be told from other words."""
+"""Clips of short words have wider margins: training takes at least a second, and a shorter clip
+would be padded with zeros, by which a network could tell it from other words."""
 SHORTEST_S = 0.1
-"""What stands out for less is a click, no word."""
+"""Shorter sounds are clicks, not words."""
 LONGEST_S = 3.0
-"""What stands out for longer is no word but running speech."""
+"""Longer sounds are running speech, not words."""
 LONGEST_GAP_S = 0.25
-"""A shorter gap does not end a word."""
+"""Shorter gaps do not end a word."""
 
 _HOP = SAMPLE_RATE_HZ // 100
 _WIDTH = 2 * _HOP
 _LOWEST_HZ, _HIGHEST_HZ = 150, 7000
 _BLOCK = 4096
-"""Frames that are measured at a time, which bounds the memory."""
+"""Frames measured at a time, which bounds memory."""
 
 _QUIET_PERCENTILE = 10.0
 _FLOOR_WINDOW_S = 10.0
-"""Over longer recordings the background may change."""
+"""Length of recording over which the background is taken to be constant."""
 _LOWEST_FLOOR_DBFS = -75.0
-"""A background below this (a gate, zeros that somebody appended) cannot be heard."""
+"""Lowest background level: less (a noise gate, appended zeros) is inaudible."""
 
 _STANDS_OUT_DB = 10.0
-"""The loudest syllable stands so far above the background, or there is no word."""
+"""Least height of the loudest syllable above the background; otherwise there is no word."""
 _RISE = 0.3
-"""The threshold lies so far on the way from the background's dB to the loudest syllable's,"""
+"""Position of the threshold between the levels of the background (0) and the loudest syllable (1),
+in dB,"""
 _DEEPEST_DB = 35.0
-"""but never further below the loudest syllable than this,"""
+"""but at most this far below the loudest syllable,"""
 _LEAST_RISE_DB = 5.0
-"""nor closer to the background than this."""
+"""and at least this far above the background."""
 _SYLLABLE_FRAMES = 5
-"""A level held for so many frames is a syllable's; a click is shorter."""
+"""Shortest syllable; a click is shorter."""
 _STRONG_DB = 20.0
-"""A part that never comes so close to the loudest syllable of its utterance is a breath, or …"""
+"""A part this much quieter than its utterance's loudest syllable is a breath, or …"""
 _CONSONANT_S, _CLOSURE_S = 0.16, 0.16
-"""… a consonant at the word's end, if it is so short and the gap to the word, too."""
+"""… a consonant at the word's end, if the part and the gap before it are at most this long."""
 _LATEST_S = 0.6
-"""A model's answer to a word comes so long after the word's end at the latest."""
+"""Latest answer of a model after the end of the word."""
 _SHORTER_GAPS_S = (0.15, 0.1, 0.06, 0.03)
 _FAINT_DB = 22.0
-"""An utterance so much weaker than the loudest of its recording is a sound in the background."""
+"""An utterance this much quieter than the loudest in its recording is a background sound."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Utterance:
-    """A stretch of a recording that stands out."""
+    """A stretch of a recording that stands out of its background."""
 
     start: int
     """Its first sample."""
     end: int
     """The sample after its last."""
     level_dbfs: float
-    """Level of its loudest syllable, as RMS in dB below full scale."""
+    """RMS of its loudest syllable, in dB relative to full scale."""
     noise_dbfs: float
-    """Level of the background where it is."""
+    """Level of the background there."""
 
     @property
     def start_s(self) -> float:
@@ -93,20 +94,20 @@ class Utterance:
 
 
 def find_utterances(pcm: Pcm, *, longest_gap_s: float = LONGEST_GAP_S) -> list[Utterance]:
-    """Find what is said in a recording.
+    """Find the utterances in a recording.
 
     Args:
         pcm: int16 [n] at 16 kHz.
-        longest_gap_s: a shorter gap does not end an utterance.
+        longest_gap_s: shorter gaps do not end an utterance.
 
     Returns:
-        The utterances, the earliest first; none where nothing stands out by 10 dB.
+        The utterances, the earliest first; none if nothing stands out by 10 dB.
     """
     level = levels_dbfs(pcm)
     if len(level) < _SYLLABLE_FRAMES:
         return []
     floor = _floor(level)
-    # Held for the length of a syllable, so that a bang does not set the measure.
+    # The level held for a syllable, so that a bang does not count as the loudest.
     held = np.lib.stride_tricks.sliding_window_view(level, _SYLLABLE_FRAMES).min(axis=1)
     above = held - floor[: len(held)]
     peak = float(held.max())
@@ -126,7 +127,7 @@ def find_utterances(pcm: Pcm, *, longest_gap_s: float = LONGEST_GAP_S) -> list[U
             continue
         if strongest - floor[first:last].min() < _STANDS_OUT_DB:
             continue
-        # A frame that is loud shows sound by its middle.
+        # The level of a frame is that of its middle.
         start = 0 if first == 0 else first * _HOP + (_WIDTH - _HOP) // 2
         end = len(pcm) if last == len(level) else (last - 1) * _HOP + (_WIDTH + _HOP) // 2
         found.append(
@@ -141,14 +142,14 @@ def find_utterances(pcm: Pcm, *, longest_gap_s: float = LONGEST_GAP_S) -> list[U
 
 
 def strongest(utterances: Sequence[Utterance]) -> Utterance:
-    """Return the utterance with the most energy, loudness and length together."""
+    """Return the utterance with the most energy (loudness and length combined)."""
     return max(utterances, key=lambda one: one.level_dbfs + 10 * math.log10(one.length_s))
 
 
 def alike(utterances: Sequence[Utterance]) -> list[Utterance]:
-    """Return those that can be repetitions of one word.
+    """Return the utterances that can be repetitions of one word.
 
-    Their length is half to twice the median, their level at most 12 dB from it.
+    Their lengths are half to twice the median, their levels within 12 dB of it.
     """
     if not utterances:
         return []
@@ -164,28 +165,28 @@ def alike(utterances: Sequence[Utterance]) -> list[Utterance]:
 def utterance_at(
     pcm: Pcm, utterances: Sequence[Utterance], time_s: float, *, longest_s: float = LONGEST_S
 ) -> Utterance | None:
-    """Return the utterance that a model had just heard at `time_s`.
+    """Return the utterance that a model responded to at `time_s`.
 
-    Of what lasts longer than a word, running speech, the part is taken that ends there: shorter
-    and shorter gaps are let count as its beginning.
+    Of an utterance that is too long for a word (running speech) the last part before that time is
+    taken; its beginning is sought at shorter and shorter gaps.
 
     Args:
         pcm: the recording, int16 [n].
         utterances: what was found in it.
         time_s: the end of the audio after which the model was surest.
-        longest_s: no word is longer.
+        longest_s: length of the longest word.
 
     Returns:
-        The utterance; None where there was nothing but background for `_LATEST_S`.
+        The utterance; None if there was only background for `_LATEST_S`.
     """
-    # The word may end in the same step; a model looks ahead at nothing, so it began before.
+    # The word may end in the same step, but began before it: a model does not look ahead.
     before = [one for one in utterances if one.start_s < time_s <= one.end_s + _LATEST_S]
     if not before:
         return None
     found = before[-1]
     if found.length_s <= longest_s:
         return found
-    # With what surrounds it, so that the background is known.
+    # With its surroundings, so that the background is known.
     around = round(_FLOOR_WINDOW_S / 2 * SAMPLE_RATE_HZ)
     offset = max(0, found.start - around)
     for gap_s in _SHORTER_GAPS_S:
@@ -196,26 +197,26 @@ def utterance_at(
         before = [part for part in parts if part.start_s < time_s <= part.end_s + _LATEST_S]
         if before and before[-1].length_s <= longest_s:
             return before[-1]
-    # No gap at all: what lies before the answer.
+    # Without any gap, take what precedes the answer.
     end = min(found.end, round(time_s * SAMPLE_RATE_HZ))
     return replace(found, start=max(found.start, end - round(longest_s * SAMPLE_RATE_HZ)), end=end)
 
 
 def cut_around(start: int, end: int, n_samples: int) -> tuple[int, int]:
-    """Return what to cut out of a recording for a clip: first sample and the one after the last.
+    """Return the span of a recording to cut for a clip: first sample and the one after the last.
 
-    A clip holds `MARGIN_S` before and after the word, more where it would be shorter than
+    A clip has `MARGIN_S` before and after the word, and more if it would be shorter than
     `SHORTEST_CLIP_S`.
 
     Args:
         start: the word's first sample.
-        end: the one after its last.
+        end: the sample after its last.
         n_samples: length of the recording.
     """
     shortest = SHORTEST_CLIP_S * SAMPLE_RATE_HZ
     margin = math.ceil(max(MARGIN_S * SAMPLE_RATE_HZ, (shortest - (end - start)) / 2))
     start, end = start - margin, end + margin
-    # At an edge of the recording the other side makes up for a clip that would be too short.
+    # At an edge of the recording the other margin is extended if the clip would be too short.
     if start < 0:
         end = max(end, min(round(shortest), end - start))
     if end > n_samples:
@@ -230,7 +231,7 @@ def levels_dbfs(pcm: Pcm) -> npt.NDArray[np.float64]:
         pcm: int16 [n] at 16 kHz.
 
     Returns:
-        RMS between 150 and 7,000 Hz over 20 ms, in dB below full scale [frames]; at least
+        RMS between 150 and 7,000 Hz over 20 ms, in dB relative to full scale [frames]; at least
         `_LOWEST_FLOOR_DBFS`.
     """
     frames = max(0, (len(pcm) - _WIDTH) // _HOP + 1)
@@ -244,13 +245,13 @@ def levels_dbfs(pcm: Pcm) -> npt.NDArray[np.float64]:
         n = min(_BLOCK, frames - at)
         before = pcm[max(0, at * _HOP - 2) : at * _HOP] if at else pcm[[0, 0]]
         block = pcm[at * _HOP : (at + n - 1) * _HOP + _WIDTH]
-        # Hum and offset would leak into the band; differences take them away, and what these do
-        # to the band is made up for.
+        # Hum and offset would leak into the band. Differences remove them, and `made_up` corrects
+        # for the effect of the differences on the band.
         part = np.diff(np.concatenate([before, block]).astype(np.float64) / 32768, 2)
         spectrum = np.fft.rfft(
             np.lib.stride_tricks.sliding_window_view(part, _WIDTH)[::_HOP] * window, axis=1
         )[:, band]
-        # Parseval, with the energy that the window takes made up for.
+        # Parseval, corrected for the energy of the window.
         power = 2 * (spectrum.real**2 + spectrum.imag**2) @ made_up
         level[at : at + n] = power / (_WIDTH * (window**2).sum())
     return np.maximum(10 * np.log10(np.maximum(level, 1e-12)), _LOWEST_FLOOR_DBFS)
@@ -271,13 +272,13 @@ _Run = tuple[int, int]
 
 
 def _runs(loud: npt.NDArray[np.bool_]) -> list[_Run]:
-    """Return where it is loud without a break: first frame and the one after the last."""
+    """Return uninterrupted runs of loud frames: first frame and the one after the last."""
     steps = np.flatnonzero(np.diff(np.concatenate([[False], loud, [False]]).astype(np.int8)))
     return list(zip(steps[::2].tolist(), steps[1::2].tolist(), strict=True))
 
 
 def _grouped(runs: Sequence[_Run], longest_gap: int) -> list[list[_Run]]:
-    """Put runs together that no longer gap parts."""
+    """Join runs that are separated by no more than `longest_gap` frames."""
     groups: list[list[_Run]] = []
     for run in runs:
         if groups and run[0] - groups[-1][-1][1] <= longest_gap:
@@ -288,7 +289,7 @@ def _grouped(runs: Sequence[_Run], longest_gap: int) -> list[list[_Run]]:
 
 
 def _without_breaths(parts: list[_Run], level: npt.NDArray[np.float64]) -> list[_Run]:
-    """Leave out breaths and clicks at both ends of an utterance, but no consonant of its word."""
+    """Remove breaths and clicks at both ends of an utterance, but keep consonants of its word."""
     enough = max(_syllable_level(level, *part) for part in parts) - _STRONG_DB
     strong = [
         i
@@ -311,7 +312,7 @@ def _without_breaths(parts: list[_Run], level: npt.NDArray[np.float64]) -> list[
 
 
 def _syllable_level(level: npt.NDArray[np.float64], first: int, last: int) -> float:
-    """Return the highest level that is held for a syllable, or all along what is shorter."""
+    """Return the highest level held for a syllable, or throughout a shorter part."""
     width = min(_SYLLABLE_FRAMES, last - first)
     view = np.lib.stride_tricks.sliding_window_view(level[first:last], width)
     return float(view.min(axis=1).max())

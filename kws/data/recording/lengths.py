@@ -1,4 +1,4 @@
-"""How long a word lasts in the clips of a data set: a network's clip must hold it."""
+"""How long a word lasts in the clips of a data set, since a network's clip must hold it."""
 
 from __future__ import annotations
 
@@ -16,30 +16,30 @@ from kws.errors import KwsError
 from kws.wording import counted
 
 MOST_CLIPS = 1000
-"""Of more clips so many are measured, evenly spread: figures do not change with the rest."""
+"""Of more clips this many are measured, evenly spread; more would not change the figures."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class WordLengths:
-    """How long people take to say a word."""
+    """The length of a word as people say it."""
 
     word: str
     """The label."""
     clips: int
     """Clips in its folder."""
     speakers: int
-    """Different speakers by the clips' names."""
+    """Different speakers, by the clips' names."""
     measured: int
     """Clips in which a word stands out of the background, of at most `MOST_CLIPS`."""
     median_s: float
-    """Half of the words are shorter, in s; 0 where none was measured."""
+    """Median length in s; 0 if none was measured."""
     p95_s: float
-    """95 of 100 words are shorter, in s."""
+    """95th percentile, in s."""
     longest_s: float
-    """The longest, in s."""
+    """Longest, in s."""
 
     def __str__(self) -> str:
-        """Return it as a line, such as ``computer: 20 clips by 20 speakers, 0.61 s median, …``."""
+        """Return a line such as ``computer: 20 clips by 20 speakers, 0.61 s median, …``."""
         held = f"{counted(self.clips, 'clip')} by {counted(self.speakers, 'speaker')}"
         if not self.measured:
             return f"{self.word}: {held}"
@@ -47,21 +47,21 @@ class WordLengths:
 
 
 def word_lengths(folder: str | os.PathLike[str], word: str) -> WordLengths:
-    """Measure the clips of a word, each from the word's beginning to its end.
+    """Measure the word in each of its clips, from beginning to end.
 
     Args:
         folder: the data set.
         word: the label; its clips are in ``folder/<word>``.
 
     Returns:
-        The figures. Clips that cannot be read, or in which nothing stands out, do not count as
+        The figures. Unreadable clips, and those in which nothing stands out, do not count as
         measured.
 
     Raises:
         KwsError: there are no clips of the word.
     """
     place = Path(folder) / word
-    # Not from the index of the data set, which may be large and is made when training begins.
+    # Not from the data set's index, which may be large and is only created for training.
     names = (
         sorted(path.name for path in place.iterdir() if _is_clip(path)) if place.is_dir() else []
     )
@@ -74,7 +74,7 @@ def word_lengths(folder: str | os.PathLike[str], word: str) -> WordLengths:
     for i in np.linspace(0, len(names) - 1, min(len(names), MOST_CLIPS)).round().astype(int):
         try:
             found = find_utterances(read_audio(place / names[i]))
-        except KwsError:  # training says which clips cannot be read
+        except KwsError:  # training reports unreadable clips
             continue
         if found:
             lengths.append(strongest(found).length_s)

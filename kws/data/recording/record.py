@@ -1,8 +1,8 @@
-"""Guided recording of a word: takes of a few seconds, judged at once, kept cut to the word.
+"""Guided recording of a word: takes of a few seconds, judged at once and cut to the word.
 
-A person may record in several sessions, in other rooms or with other microphones. The file names
-count on, so that all clips of a person stay in one part of the data; the session, the level and the
-time of each clip stand in a table beside the clips.
+A person may record in several sessions, in different rooms or with different microphones. Numbers
+in file names continue, so that all clips of a person stay in one part of the data. A table next to
+the clips holds the session, level and time of each.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ from pathlib import Path
 import numpy as np
 
 from kws.audio.files import write_wav
-from kws.audio.microphone import find_device, level_dbfs, open_microphone
+from kws.audio.level import level_dbfs
+from kws.audio.microphone import find_device, open_microphone
 from kws.audio.samples import SAMPLE_RATE_HZ, Pcm
 from kws.data.recording.find_words import LONGEST_S, cut_around, find_utterances, strongest
 from kws.data.recording.word_clips import check_word
@@ -28,16 +29,16 @@ TAKE_S = 2.0
 SHORTEST_TAKE_S, LONGEST_TAKE_S = 1.0, 10.0
 COUNT_IN_S = 1.5
 TABLE = "recordings.tsv"
-"""What `record_word` says about its clips, in the folder of the word."""
+"""Table of the clips of `record_word`, in the folder of the word."""
 _COLUMNS = ("clip", "speaker", "session", "level_dbfs", "noise_dbfs", "word_s", "recorded")
 
 # Levels are measured in steps of 10 ms.
 _FRAME = SAMPLE_RATE_HZ // 100
-# Loudest 30 ms of speech at arm's length: -35 to -15 dBFS. Below this the gain is set wrong.
+# Loudest 30 ms of speech at arm's length: -35 to -15 dBFS. Below this the gain is too low.
 _QUIET_DBFS = -42.0
-# A word this little above the room's noise is hard to hear for people, too.
+# A word less than this above the noise is hard to understand for people, too.
 _SMALLEST_SNR_DB = 12.0
-# What is as loud as the word within this, and no click, is another word.
+# An utterance within this of the word's level is another word.
 _ALIKE_DB = 12.0
 _CLIPPED_SAMPLES = 8
 _EDGE_S = 0.03
@@ -45,22 +46,22 @@ _EDGE_S = 0.03
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class TakeReport:
-    """What `judge_take` finds in a recording of one word."""
+    """What `judge_take` finds in a take."""
 
     faults: tuple[str, ...]
-    """What is wrong, in words for the speaker, the worst first; empty for a good take."""
+    """What is wrong, as advice for the speaker, the worst first; empty for a good take."""
     level_dbfs: float
-    """RMS of the loudest 30 ms, in dB below full scale; ``-inf`` for digital silence."""
+    """RMS of the loudest 30 ms, in dB relative to full scale; ``-inf`` for digital silence."""
     noise_dbfs: float
-    """RMS of the quietest tenth, in dB below full scale."""
+    """RMS of the quietest tenth, in dB relative to full scale."""
     start: int
-    """The word's first sample; 0 when none was found."""
+    """The word's first sample; 0 if none was found."""
     end: int
-    """The sample after its last; 0 when none was found."""
+    """The sample after its last; 0 if none was found."""
 
     @property
     def length_s(self) -> float:
-        """How long the word lasts, in s; 0 when none was found."""
+        """Length of the word, in s; 0 if none was found."""
         return (self.end - self.start) / SAMPLE_RATE_HZ
 
     @property
@@ -70,10 +71,10 @@ class TakeReport:
 
 
 def judge_take(pcm: Pcm) -> TakeReport:
-    """Find the word in a take and say what is wrong with it.
+    """Find the word in a take and what is wrong with it.
 
     Args:
-        pcm: int16 [n] at 16 kHz, at least 0.3 s: some quiet, one word, some quiet.
+        pcm: int16 [n] at 16 kHz, at least 0.3 s: silence, one word, silence.
 
     Raises:
         KwsError: the take is shorter than 0.3 s.
@@ -84,7 +85,7 @@ def judge_take(pcm: Pcm) -> TakeReport:
     samples = pcm[: frames * _FRAME].astype(np.float64)
     samples -= samples.mean()
     power = (samples.reshape(frames, _FRAME) ** 2).mean(axis=1)
-    # Three frames together: shorter than a syllable, longer than a click.
+    # Averaged over three frames: shorter than a syllable, longer than a click.
     power = np.convolve(power, np.ones(3) / 3, mode="same")
     loudest = float(power.max())
     noise = float(np.quantile(power, 0.1))
@@ -96,8 +97,8 @@ def judge_take(pcm: Pcm) -> TakeReport:
         )
 
     if loudest == 0:
-        return report("digital silence: the microphone is muted or not allowed")
-    # A peak limiter's flat top is as bad as full scale, but cannot be told from music this simply.
+        return report("digital silence: the microphone is muted or lacks permission")
+    # A limiter's flat tops are as bad, but cannot be detected this simply.
     clipped = int(np.count_nonzero((pcm >= 32766) | (pcm <= -32767)))
     if clipped >= _CLIPPED_SAMPLES:
         return report("clipped: speak more softly, move away or turn down the input level")
@@ -110,32 +111,30 @@ def judge_take(pcm: Pcm) -> TakeReport:
         )
     utterances = find_utterances(pcm)
     if not utterances:
-        return report("no word stands out: a click or a breath is all that there is. Say it again")
+        return report("no word stands out, only a click or a breath: say it again")
     word = strongest(utterances)
     faults = []
     if word.start_s < _EDGE_S:
         faults.append("cut off at the beginning: speak a little later")
     if word.end_s > len(pcm) / SAMPLE_RATE_HZ - _EDGE_S:
-        faults.append(
-            "cut off at the end: speak a little earlier, or make longer takes (--seconds)"
-        )
+        faults.append("cut off at the end: speak a little earlier, or use longer takes (--seconds)")
     if word.length_s > LONGEST_S:
         faults.append(f"{word.length_s:.1f} s long: say only the word, within {LONGEST_S:g} s")
     others = [one for one in utterances if one.level_dbfs > word.level_dbfs - _ALIKE_DB]
     if len(others) > 1:
-        faults.append(f"said {len(others)} times: say the word once, without a pause in it")
+        faults.append(f"said {len(others)} times: say the word once, without a pause")
     return report(*faults, start=word.start, end=word.end)
 
 
 def clip_of(pcm: Pcm, report: TakeReport) -> Pcm:
-    """Cut a take to its word and 0.3 s around it, at least a second, from the take's own samples.
+    """Cut a take to its word with 0.3 s on either side, at least a second in all.
 
     Args:
         pcm: the take, int16 [n].
         report: what `judge_take` found in it.
 
     Returns:
-        int16 [m]; all of the take where no word was found in it.
+        int16 [m]; the whole take if no word was found in it.
     """
     if report.end <= report.start:
         return pcm
@@ -147,7 +146,7 @@ def check_session(name: str) -> str:
     """Return a session's name if it fits into a table.
 
     Raises:
-        KwsError: it is empty, has control characters or more than 64 characters.
+        KwsError: it is empty, or has control characters or more than 64 characters.
     """
     plain = name.strip()
     if not plain or not plain.isprintable() or len(plain) > 64:
@@ -159,7 +158,7 @@ def check_session(name: str) -> str:
 
 
 def save_clip(pcm: Pcm, word: str, out_dir: str | os.PathLike[str], speaker: str) -> Path:
-    """Write ``<out_dir>/<word>/<speaker>_nohash_<n>.wav`` with the first number that is free."""
+    """Write ``<out_dir>/<word>/<speaker>_nohash_<n>.wav`` with the first free number."""
     folder = Path(out_dir) / check_word(word)
     number = 0
     while (path := folder / f"{speaker}_nohash_{number}.wav").exists():
@@ -169,16 +168,16 @@ def save_clip(pcm: Pcm, word: str, out_dir: str | os.PathLike[str], speaker: str
 
 
 def _check_table(folder: Path) -> None:
-    """Make sure, before anybody speaks, that clips can be noted in the table."""
+    """Make sure, before recording begins, that clips can be added to the table."""
     table = folder / TABLE
     if not table.exists():
         return
     content = table.read_bytes()
-    # Some editors begin a file with a byte order mark.
+    # Some editors write a byte order mark.
     lines = content.decode("utf-8-sig", "replace").splitlines()
     if not lines or lines[0].split("\t") != list(_COLUMNS):
         raise KwsError(
-            f"{table} is another table. Received: a first line other than "
+            f"{table} is a different table. Received: a first line other than "
             f"{' '.join(_COLUMNS)!r}. Move it away"
         )
     try:
@@ -194,7 +193,7 @@ def _check_table(folder: Path) -> None:
 def _note_clip(path: Path, speaker: str, session: str, report: TakeReport) -> None:
     """Add a line to the table of the clip's folder."""
     table = path.parent / TABLE
-    # Kept byte by byte, whatever somebody may have made of it by now: the take is on disk.
+    # Its bytes are kept unchanged, even if it was edited since it was checked.
     content = table.read_bytes() if table.exists() else "\t".join(_COLUMNS).encode()
     if not content.endswith(b"\n"):
         content += b"\n"
@@ -219,28 +218,28 @@ def record_word(
     say: Callable[[str], None],
     show_level: Callable[[float], None] = lambda _level: None,
 ) -> list[Path]:
-    """Take after take until `count` clips are kept or the speaker stops.
+    """Record takes until `count` clips are kept or the speaker stops.
 
-    After each take the speaker is asked: Enter keeps a good take (or repeats a faulty one), ``r``
-    repeats, ``k`` keeps even a faulty one, ``q`` stops without it. What is kept is on disk at once.
+    After each take the speaker decides: Enter keeps a good take (or repeats a faulty one), ``r``
+    repeats, ``k`` keeps even a faulty one, ``q`` stops without it. Kept clips are written at once.
 
     Args:
-        word: the label, and what to say.
-        out_dir: the data folder; other clips in it are never overwritten.
-        count: how many clips to keep.
+        word: the label, and the word to say.
+        out_dir: the data folder; existing clips are never overwritten.
+        count: number of clips to keep.
         speaker: an id as from `kws.data.recording.word_clips.speaker_id`.
         session: what the takes have in common, such as the room; for the table.
         seconds: length of a take.
         device: as for `kws.audio.microphone.find_device`.
-        ask: prints a question and returns the answer; raises `EOFError` when there is nobody.
+        ask: prints a question and returns the answer; raises `EOFError` at the end of the input.
         say: prints a line.
-        show_level: called with the level in dBFS of every block of audio.
+        show_level: called with the level of each block of audio, in dBFS.
 
     Returns:
         The clips kept.
 
     Raises:
-        KwsError: a word that cannot name a folder, or trouble with the microphone.
+        KwsError: a word that cannot name a folder, or a problem with the microphone.
     """
     check_word(word)
     session = check_session(session)
@@ -249,7 +248,7 @@ def record_word(
             f"A take lasts {SHORTEST_TAKE_S:g} to {LONGEST_TAKE_S:g} s. Received: {seconds:g} s"
         )
     _check_table(Path(out_dir) / word)
-    find_device(device)  # Trouble with the microphone is said before anybody is asked to begin.
+    find_device(device)  # Reports problems with the microphone before the first question.
     kept: list[Path] = []
     try:
         ask(f"{count} takes of {word!r}. Press Enter to begin: ")
@@ -261,9 +260,9 @@ def record_word(
                 say(f"  {fault}")
             if report.good:
                 say(f"  good: {report.level_dbfs:.0f} dBFS, {report.length_s:.2f} s")
-                question = "  Enter: keep, r: again, q: stop: "
+                question = "  Enter: keep, r: repeat, q: stop: "
             else:
-                question = "  Enter: again, k: keep it all the same, q: stop: "
+                question = "  Enter: repeat, k: keep anyway, q: stop: "
             answer = ask(question).strip().lower()
             if answer == "q":
                 break
@@ -272,7 +271,7 @@ def record_word(
                 kept.append(path)
                 _note_clip(path, speaker, session, report)
     except EOFError:
-        say("nobody answers; stopping")
+        say("end of input; stopping")
     return kept
 
 
@@ -285,7 +284,7 @@ def _take(
     show_level: Callable[[float], None],
 ) -> Pcm:
     """Count in, give the signal and record; int16 [seconds * 16000]."""
-    # Opened for each take, so that nothing said while the speaker was asked is in it.
+    # Opened for each take, so that nothing said during the question is in it.
     with open_microphone(device) as microphone:
         heard, signal_at = 0, round(COUNT_IN_S * SAMPLE_RATE_HZ)
         blocks: list[Pcm] = []

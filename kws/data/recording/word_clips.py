@@ -1,4 +1,4 @@
-"""Recordings of words of one's own, cut to the word and put into the layout that training reads."""
+"""Clips of your own words: recordings cut to the word and stored in the layout of data sets."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from kws.audio.files import read_audio, write_wav
-from kws.audio.microphone import level_dbfs
+from kws.audio.level import level_dbfs
 from kws.audio.samples import SAMPLE_RATE_HZ, Pcm
 from kws.audio.wav import wav_header
 from kws.data.recording.find_words import (
@@ -31,20 +31,19 @@ from kws.errors import KwsError
 from kws.labels import UNKNOWN
 
 SHORTEST_S = 0.2
-"""No word is shorter; such a file is a slip of the recording button."""
+"""Shortest recording of a word; a shorter one was made by accident."""
 
 SILENT_PEAK = 33
-"""A recording that never leaves ±33 of 32,768 (-60 dBFS) around its mean holds no word."""
+"""A recording that stays within ±33 of 32,768 (-60 dBFS) around its mean is silent."""
 
 LONGEST_OTHER_S = 60.0
-"""A longer recording of other speech is cut by `kws mine`, at what matters."""
+"""Longest recording of other speech; `kws mine` finds what matters in longer ones."""
 OTHER_CLIPS_S = (1.0, 4.0)
-"""Other speech is cut to clips of each of these lengths, each half over the next. Training takes of
-a longer clip what is loudest, which need not be what fooled a model, so there are short ones; and a
-network for phrases must hear such a thing whole, so there are long ones, as `kws.keep` leaves for
-the longest."""
+"""Other speech is cut to clips of each of these lengths, overlapping by half. Training takes the
+loudest part of a longer clip, which may not be what fooled a model, hence short clips; a network
+for phrases needs the whole of it, hence long ones, as long as the longest from `kws.keep`."""
 _PAUSE_DB = 25.0
-"""A clip so much weaker than the loudest of its recording holds a pause."""
+"""A clip this much quieter than the loudest of its recording holds a pause."""
 
 _CLIP_NAME = re.compile(r"(?P<speaker>.+)_nohash_(?P<number>\d{1,6})")
 _SPEAKER = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,63}")
@@ -60,7 +59,7 @@ class Cut:
     end: int
     """The sample after its last."""
     word: Utterance | None
-    """The word in it; None where none was looked for."""
+    """The word in it; None if none was looked for."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,35 +69,34 @@ class AddedClip:
     path: Path
     """The clip in the data set."""
     speaker: str
-    """Who speaks, by what is known of the recording; `path` says another where it was there."""
+    """The speaker of the recording; an existing clip may be named after another one."""
     before: Path | None
-    """What a clip of the same samples was called before; None where there was none, and the clip
-    was written."""
+    """The former path of an existing clip with the same samples; None if the clip was written."""
     cut: Cut
-    """Which part of the recording it is."""
+    """Its part of the recording."""
     level_dbfs: float
-    """RMS of its word's loudest syllable, or of the clip where no word was looked for."""
+    """RMS of its word's loudest syllable, or of the clip if no word was looked for."""
 
 
 class WordFolder:
-    """The clips of a word in a data set, found by what they hold, whatever they are called."""
+    """The clips of a word in a data set, found by content instead of by name."""
 
     def __init__(
         self, folder: str | os.PathLike[str], label: str, *, dry_run: bool = False
     ) -> None:
-        """Look at which clips there are; each is read once at most, when its size matters.
+        """List the existing clips; each is read at most once, if its size matches.
 
         Args:
             folder: the data set.
             label: the word, as `check_word` allows it, or ``_unknown_``.
-            dry_run: write and rename nothing; what would be added counts as there.
+            dry_run: write and rename nothing; planned clips count as existing.
 
         Raises:
             KwsError: a bad label.
         """
         self.label = label if label == UNKNOWN else check_word(label)
         self.path = Path(folder) / label
-        self._dry_run = dry_run
+        self.dry_run = dry_run
         self._planned: set[Path] = set()
         self._unread: dict[int, list[Path]] = {}
         self._read: dict[bytes, list[Path]] = {}
@@ -107,17 +105,17 @@ class WordFolder:
                 self._unread.setdefault(path.stat().st_size, []).append(path)
 
     def holding(self, pcm: Pcm) -> list[Path]:
-        """Return the clips that hold these samples, int16 [n], as `write_wav` writes them."""
+        """Return the clips that hold exactly these samples, int16 [n], written by `write_wav`."""
         content = _wav(pcm)
         for path in self._unread.pop(len(content), []):
-            with contextlib.suppress(OSError):  # somebody's broken file: leave it alone
+            with contextlib.suppress(OSError):  # an unreadable file is left alone
                 self._same_as(path.read_bytes()).append(path)
         return list(self._same_as(content))
 
     def add(self, pcm: Pcm, speaker: str, first: int = 0) -> Path:
-        """Write a clip under the first number, from `first` on, that is free."""
+        """Write a clip under the first free number from `first` on."""
         path = self._free(speaker, first)
-        if self._dry_run:
+        if self.dry_run:
             self._planned.add(path)
         else:
             write_wav(path, pcm, SAMPLE_RATE_HZ)
@@ -125,9 +123,9 @@ class WordFolder:
         return path
 
     def rename(self, clip: Path, pcm: Pcm, speaker: str, first: int = 0) -> Path:
-        """Give a clip that holds `pcm` to another speaker, under a number as `add` chooses it."""
+        """Rename a clip that holds `pcm` to another speaker, with a number chosen as by `add`."""
         path = self._free(speaker, first)
-        if self._dry_run:
+        if self.dry_run:
             self._planned.add(path)
         else:
             clip.rename(path)
@@ -150,7 +148,7 @@ def check_word(word: str) -> str:
     """Return `word` if it can be the name of a label folder.
 
     Raises:
-        KwsError: it is empty, would lead elsewhere, or is kept for special folders.
+        KwsError: it is empty, leads to another folder, or is reserved for special folders.
     """
 
     def refuse(why: str) -> KwsError:
@@ -161,11 +159,11 @@ def check_word(word: str) -> str:
     if word != word.strip():
         raise refuse("it begins or ends with a space")
     if _FORBIDDEN & set(word):
-        raise refuse('none of / \\ : * ? " < > | may be in it')
+        raise refuse('it contains one of / \\ : * ? " < > |')
     if not word.isprintable():
         raise refuse("it has control characters")
     if word.startswith("_"):
-        raise refuse("names with a leading '_' are kept for _silence_, _unknown_ and noise")
+        raise refuse("names with a leading '_' are reserved for _silence_, _unknown_ and noise")
     if word.startswith(".") or word.endswith("."):
         raise refuse("it begins or ends with a dot")
     if len(word.encode()) > 64:
@@ -174,23 +172,23 @@ def check_word(word: str) -> str:
 
 
 def check_speaker(speaker: str) -> str:
-    """Return `speaker` if it can stand at the front of a clip's name.
+    """Return `speaker` if it can be the first part of a clip's name.
 
     Raises:
-        KwsError: it has other characters, or the mark that ends a speaker's name.
+        KwsError: it has other characters, or the marker that ends a speaker's name.
     """
     if not _SPEAKER.fullmatch(speaker) or "_nohash_" in speaker:
         raise KwsError(
-            "A speaker's name is up to 64 letters (a-z), digits, '_', '.' and '-', beginning with "
-            f"a letter or digit, without '_nohash_'. Received: {speaker!r}"
+            "A speaker's name is up to 64 letters (a-z), digits, '_', '.' and '-', begins with a "
+            f"letter or digit and does not contain '_nohash_'. Received: {speaker!r}"
         )
     return speaker
 
 
 def speaker_id(name: str) -> str:
-    """Eight hexadecimal digits for a person, the same for the same name however it is typed.
+    """Return eight hexadecimal digits for a person, the same for all spellings of a name.
 
-    Only the digits are written to disk. They keep a person's clips on one side of the split.
+    Only the digits are written to disk. They keep a person's clips in one part of the split.
 
     Raises:
         KwsError: the name is empty.
@@ -209,14 +207,14 @@ def open_recording(path: str | os.PathLike[str]) -> Pcm:
     """
     path = Path(path)
     if path.is_dir():
-        raise KwsError(f"A recording must be a file. Received: {path}, a folder. Try {path}/*.wav")
+        raise KwsError(f"A recording must be a file. Received: the folder {path}. Try {path}/*.wav")
     pcm = read_audio(path)
     _check_recording(path, pcm)
     return pcm
 
 
 def uncut(pcm: Pcm) -> list[Cut]:
-    """Take a recording as it is."""
+    """Take a whole recording."""
     return [Cut(start=0, end=len(pcm), word=None)]
 
 
@@ -229,19 +227,19 @@ def cut_words(
     times_s: Sequence[float] | None = None,
     longest_s: float = LONGEST_S,
 ) -> list[Cut]:
-    """Cut the word that a recording holds: the utterance with the most energy.
+    """Cut the word from a recording: the utterance with the most energy.
 
     Args:
-        path: the recording, for what is said about it.
+        path: the recording, for messages.
         pcm: its samples.
         utterances: what `find_utterances` found in it.
         several: cut all utterances that are alike in length and level.
         times_s: cut the utterances at these times instead, each the end of the audio after which
             a model was surest of the word.
-        longest_s: no word is longer. In running speech so much is cut at most.
+        longest_s: length of the longest word; in running speech at most this much is cut.
 
     Raises:
-        KwsError: no word stands out, or what does is too long for one.
+        KwsError: no word stands out, or the sound that does is too long for one.
     """
     if times_s is not None:
         at = [utterance_at(pcm, utterances, time_s, longest_s=longest_s) for time_s in times_s]
@@ -254,14 +252,14 @@ def cut_words(
         words = [strongest(utterances)]
     if not words:
         raise KwsError(
-            f"{path} holds no word that stands out of its background by 10 dB. Received: "
+            f"{path} contains no word that stands out of its background by 10 dB. Received: "
             f"{len(pcm) / SAMPLE_RATE_HZ:.1f} s at {level_dbfs(pcm):.0f} dBFS. Record it again in "
-            "a quieter place, or take the file as it is with --whole"
+            "a quieter place, or take the whole file with --whole"
         )
     for word in words:
         if word.length_s > longest_s:
             raise KwsError(
-                f"{path} holds no single word: somebody speaks for {word.length_s:.1f} s on end, "
+                f"{path} contains no single word, but {word.length_s:.1f} s of continuous speech "
                 f"from {word.start_s:.1f} s on. Received: {len(pcm) / SAMPLE_RATE_HZ:.1f} s. Say "
                 "the word with pauses around it, name a model that knows it (--model), or allow "
                 "longer words (--longest)"
@@ -274,20 +272,20 @@ def cut_words(
 
 
 def cut_other_speech(path: str | os.PathLike[str], pcm: Pcm) -> list[Cut]:
-    """Cut a recording of something that is none of the words: to each of `OTHER_CLIPS_S`.
+    """Cut a recording of other speech into clips of each of `OTHER_CLIPS_S`.
 
-    Clips of one length overlap by half, and pauses are left out. A recording that is no longer than
-    one of the lengths is taken whole, once.
+    Clips of one length overlap by half, and pauses are left out. A recording no longer than one of
+    the lengths is taken whole, once.
 
     Raises:
         KwsError: the recording is longer than `LONGEST_OTHER_S`.
     """
     if len(pcm) > LONGEST_OTHER_S * SAMPLE_RATE_HZ:
         raise KwsError(
-            f"{path} is too long to be taken for other speech piece by piece. Received: "
-            f"{len(pcm) / SAMPLE_RATE_HZ:.0f} s, at most {LONGEST_OTHER_S:.0f} s. `kws mine` takes "
-            "from it what a model wrongly fires on; [data] speech of a recipe names folders of "
-            "running speech"
+            f"{path} is too long to be added as other speech. Received: "
+            f"{len(pcm) / SAMPLE_RATE_HZ:.0f} s, at most {LONGEST_OTHER_S:.0f} s. Use `kws mine` "
+            "to extract a model's false alarms, or name a folder of running speech in a recipe's "
+            "[data] speech"
         )
     cuts: list[Cut] = []
     for length in (round(s * SAMPLE_RATE_HZ) for s in OTHER_CLIPS_S):
@@ -314,27 +312,27 @@ def add_cuts(
 ) -> list[AddedClip]:
     """Write ``<folder>/<label>/<speaker>_nohash_<n>.wav`` for each cut, 16 kHz mono 16 bit.
 
-    The speaker decides in which part (training, validation, testing) a clip lands. Without
-    `speaker` it is taken from a name that has this form already, as its `speaker_id` where it could
-    not stand in every file system ("Zoë", "John Smith"); else it is the first eight digits of the
-    SHA-256 of the file, so the same recording always gets the same name. ``_unknown_``, what a
-    model should not fire on, is all for training then. Nothing is ever overwritten: the number
-    counts up until the name is free. What is there already under any speaker's name is not written
-    again, or a model would be measured on what it was trained on.
+    The speaker decides the part (training, validation, testing) of a clip. Without `speaker` it is
+    taken from a source name of this form, or is its `speaker_id` if it is not valid in all file
+    systems ("Zoë", "John Smith"); otherwise it is the first eight digits of the SHA-256 of the
+    file, so that a recording always gets the same name; clips of ``_unknown_`` are then all for
+    training. Nothing is overwritten: the number counts up to a free name. Clips that exist under
+    any speaker's name are not written again, or a model would be measured on what it was trained
+    on.
 
     Args:
         clips: the word's clips in the data set.
         source: the file that the samples are from.
         pcm: its samples.
-        cuts: which parts of them.
-        speaker: who speaks.
-        rename: a clip of this file from before, when nobody had said who speaks, takes the
-            speaker's name. One that somebody had named keeps its own.
+        cuts: the parts of them to write.
+        speaker: the speaker's name.
+        rename: give existing clips of this file the speaker's name if they have none.
 
     Raises:
         KwsError: a bad speaker.
     """
     named = _CLIP_NAME.fullmatch(Path(source).stem)
+    unknown = _unknown_speaker(source, clips.label)
     first = 0
     if speaker is not None:
         check_speaker(speaker)
@@ -342,17 +340,17 @@ def add_cuts(
         speaker = name if _SPEAKER.fullmatch(name) else speaker_id(name)
         first = int(named["number"])
     else:
-        speaker = _nobody(source, clips.label)
+        speaker = unknown
     added = []
     for cut in cuts:
         samples = pcm[cut.start : cut.end]
         there = clips.holding(samples)
         others = [clip for clip in there if speaker_of(clip.name) != speaker]
-        # Of what is there twice, the one that somebody may want to delete is named.
+        # Of duplicates, name the one that may have to be deleted.
         before = next(iter(others or there), None)
         if before is None:
             path = clips.add(samples, speaker, first)
-        elif rename and others == there and speaker_of(before.name) == _nobody(source, clips.label):
+        elif rename and others == there and speaker_of(before.name) == unknown:
             path = clips.rename(before, samples, speaker, first)
         else:
             path = before
@@ -363,8 +361,8 @@ def add_cuts(
     return added
 
 
-def _nobody(source: str | os.PathLike[str], label: str) -> str:
-    """Return what stands for the speaker of a recording where nobody says who it is."""
+def _unknown_speaker(source: str | os.PathLike[str], label: str) -> str:
+    """Return the name that stands for the unknown speaker of a recording."""
     digits = hashlib.sha256(Path(source).read_bytes()).hexdigest()[:8]
     return training_speaker(digits) if label == UNKNOWN else digits
 
@@ -373,15 +371,15 @@ def _check_recording(path: Path, pcm: Pcm) -> None:
     length_s = len(pcm) / SAMPLE_RATE_HZ
     if length_s < SHORTEST_S:
         raise KwsError(
-            f"{path} is too short for a word: expected at least {SHORTEST_S} s. "
+            f"{path} is too short for a word: at least {SHORTEST_S} s are needed. "
             f"Received: {length_s:.3f} s. Record it again"
         )
     around_mean = pcm - np.round(pcm.mean())
     peak = float(np.abs(around_mean).max())
     if peak < SILENT_PEAK:
-        level = f"{20 * np.log10(peak / 32768):.0f} dBFS" if peak else "nothing but silence"
+        level = f"{20 * np.log10(peak / 32768):.0f} dBFS" if peak else "only silence"
         raise KwsError(
-            f"{path} is silent: expected a peak above -60 dBFS. Received: {level}. "
+            f"{path} is silent: a peak above -60 dBFS is needed. Received: {level}. "
             "Check the microphone and record it again"
         )
 

@@ -1,1 +1,1 @@
-"""Hours of audio with labels, laid from clips, sentences and noise."""
+"""Hours of labelled audio, assembled from clips, sentences and noise."""

@@ -1,14 +1,14 @@
-"""Hours of what a listening device hears: words, sentences, noise and quiet, with labels.
+"""Hours of audio as a listening device hears it: words, sentences, noise and quiet, with labels.
 
-A stream is a row of items, each after a pause: a keyword, another word, a sentence, a stretch of
-noise alone, a stretch of near silence. Background noise runs through all of it. Its level moves
-during pauses and stands still under an item, so that each spoken item has a level (RMS of where it
-is loud) and a signal-to-noise ratio of its own. The noise is one recording at a time, brought to
-an even RMS over each stretch of 15 to 45 s and faded into the next; where a recording is bursts,
-the ratio holds for the stretch and not for each word.
+A stream is a sequence of items, each after a pause: a keyword, another word, a sentence, a stretch
+of noise alone, or a stretch of near silence. Background noise runs throughout. Its level changes
+during pauses and is constant under an item, so that each spoken item has its own level (RMS of its
+loud parts) and signal-to-noise ratio. The noise is one recording at a time, normalised in RMS over
+each stretch of 15 to 45 s and crossfaded into the next; if a recording consists of bursts, the
+ratio holds for the stretch and not for each word.
 
-Everything is made and written item by item, so length costs time but no memory. Equal arguments
-give equal bytes (with one version of NumPy).
+Everything is generated and written item by item, so long streams take time but no memory. Equal
+arguments give equal bytes (with the same version of NumPy).
 """
 
 from __future__ import annotations
@@ -36,11 +36,11 @@ from kws.wording import counted
 
 RATE_HZ = 16000
 SPEECH_DB = 30.0
-"""In a sentence, what is this much below the loudest 20 ms is a pause."""
+"""In a sentence, anything this much below the loudest 20 ms is a pause."""
 MARGIN_S = 0.1
-"""So much of a clip is laid before and after its word, fading in and out."""
+"""Margin of a clip that is kept before and after its word, fading in and out."""
 TAIL_S = 0.6
-"""No word ends later than this before the end: its event could not come in time."""
+"""No word ends within this time before the end, or its event would come too late."""
 _FADE_S = 0.3
 _STRETCH_S = (15.0, 45.0)
 _ALONE_S = (3.0, 10.0)
@@ -58,11 +58,11 @@ class StreamPlan:
     hours: float = 1.0
     """Length, in hours."""
     words_per_hour: float = 400.0
-    """Keywords in an hour, each keyword as often as the others."""
+    """Keywords per hour, each equally often."""
     others_per_hour: float = 200.0
-    """Single words that are no keyword, in an hour."""
+    """Single words that are not keywords, per hour."""
     speech: float = 0.6
-    """Weight of sentences in the time that these words leave."""
+    """Weight of sentences in the remaining time."""
     noise: float = 0.25
     """Weight of stretches of noise alone."""
     silence: float = 0.15
@@ -70,34 +70,34 @@ class StreamPlan:
     gap_s: tuple[float, float] = (0.6, 2.5)
     """Shortest and longest pause before an item, in s."""
     snr_db: tuple[float, float] = (10.0, 20.0)
-    """Lowest and highest ratio of speech to the noise under it, in dB."""
+    """Lowest and highest speech-to-noise ratio, in dB."""
     level_dbfs: tuple[float, float] = (-38.0, -18.0)
-    """Lowest and highest level of speech, RMS in dB below full scale."""
+    """Lowest and highest level of speech, RMS in dB relative to full scale."""
     noise_dbfs: tuple[float, float] = (-50.0, -18.0)
     """Lowest and highest level of noise alone."""
     silence_dbfs: tuple[float, float] = (-90.0, -62.0)
     """Lowest and highest level of near silence; one stretch in four is digital zeros."""
     seed: int = 0
-    """Of everything random."""
+    """Of the random generator."""
 
     def __post_init__(self) -> None:
         most = MOST_WAV_SAMPLES / RATE_HZ / 3600
         if self.hours > most:
             raise KwsError(
                 f"A WAV file of 4 GB holds {most:.1f} hours. Received: {self.hours:g}. Build "
-                "several with different seeds"
+                "several files with different seeds"
             )
         if not self.hours > 0 or not self.samples:
-            raise KwsError(f"A stream lasts more than 0 hours. Received: {self.hours:g}")
+            raise KwsError(f"A stream must last more than 0 hours. Received: {self.hours:g}")
         for one in fields(self):
             value = getattr(self, one.name)
             if isinstance(value, tuple) and not -1e3 < value[0] <= value[1] < 1e3:
                 raise KwsError(
-                    f"{one.name} goes from a lower number to a higher. "
+                    f"{one.name} must go from a lower to a higher number. "
                     f"Received: {value[0]:g} to {value[1]:g}"
                 )
         if self.gap_s[0] < 0:
-            raise KwsError(f"A pause is not negative. Received: {self.gap_s[0]:g} s")
+            raise KwsError(f"A pause must not be negative. Received: {self.gap_s[0]:g} s")
         shares = (self.speech, self.noise, self.silence)
         if min(shares) < 0 or not 0 < sum(shares) < 1e9:
             raise KwsError(
@@ -106,11 +106,11 @@ class StreamPlan:
             )
         rates = (self.words_per_hour, self.others_per_hour)
         if min(rates) < 0:
-            raise KwsError(f"Words in an hour must be 0 or more. Received: {min(rates):g}")
+            raise KwsError(f"Words per hour must be 0 or more. Received: {min(rates):g}")
         most_words = 3600 / (sum(self.gap_s) / 2 + 0.8)
         if not sum(rates) <= most_words:
             raise KwsError(
-                f"An hour holds at most {most_words:.0f} single words with such pauses. Received: "
+                f"An hour holds at most {most_words:.0f} single words with these pauses. Received: "
                 f"{sum(rates):g}. Ask for fewer words or shorter pauses"
             )
 
@@ -122,7 +122,7 @@ class StreamPlan:
 
 @dataclass(frozen=True, kw_only=True)
 class LaidItem:
-    """What was laid into a stream, and how."""
+    """An item of a stream."""
 
     kind: str
     """``"keyword"``, ``"other"``, ``"sentence"``, ``"noise"`` or ``"silence"``."""
@@ -131,34 +131,34 @@ class LaidItem:
     end_s: float
     """Where it ends."""
     text: str
-    """The keyword; for other words their label, else nothing."""
+    """The keyword, or the label of another word; otherwise empty."""
     path: Path | None = None
     """The recording; None for noise and silence."""
     level_dbfs: float = _ABSOLUTE_SILENCE_DB
     """Its level."""
     snr_db: float | None = None
-    """Its ratio to the noise under it; None where nobody speaks."""
+    """Its ratio to the noise under it; None without speech."""
 
     @property
     def source(self) -> str:
-        """The recording as ``<folder>/<file>``, else nothing."""
+        """The recording as ``<folder>/<file>``, or empty."""
         return f"{self.path.parent.name}/{self.path.name}" if self.path else ""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Built:
-    """What a stream came to."""
+    """A stream that was built."""
 
     seconds: float
     """Length, in seconds."""
     words: Mapping[str, int]
     """How often each keyword is spoken."""
     items: tuple[LaidItem, ...] = field(repr=False)
-    """All that was laid, by time."""
+    """All items, by time."""
 
     @property
     def shares(self) -> dict[str, float]:
-        """Share of the time for each kind of item, 0 to 1; pauses make up the rest."""
+        """Share of the time for each kind of item, 0 to 1; the rest is pauses."""
         spent: Counter[str] = Counter()
         for item in self.items:
             spent[item.kind] += round((item.end_s - item.start_s) * RATE_HZ)
@@ -188,14 +188,14 @@ def build_stream(
     Both files appear together, complete, or not at all.
 
     Args:
-        material: what it is built of.
-        plan: how.
+        material: recordings to build it from.
+        plan: how to build it.
         audio: the WAV file to write.
         labels: the label file to write.
         progress: report on stderr.
 
     Raises:
-        KwsError: the plan asks for what the material has not, or a recording cannot be read.
+        KwsError: the plan needs material that is missing, or a recording cannot be read.
     """
     items: list[LaidItem] = []
     with (
@@ -229,13 +229,13 @@ def build_stream(
 
 
 def lay_items(material: Material, plan: StreamPlan) -> Iterator[tuple[Pcm, LaidItem | None]]:
-    """Make a stream piece by piece; the pieces joined are `plan.samples` long.
+    """Generate a stream piece by piece; together the pieces have `plan.samples` samples.
 
-    Keywords and other words come at even intervals with a random part, as near to their time as
-    the items around them allow. What else comes is drawn so that the shares come out right.
+    Keywords and other words come at regular intervals with a random offset, as close to their time
+    as the neighbouring items allow. The other items are drawn so that the shares are met.
 
     Yields:
-        int16 [n], and the item that the piece ends with (None for the last piece).
+        int16 [n], and the item at the end of the piece (None for the last piece).
 
     Raises:
         KwsError: as `build_stream`.
@@ -250,7 +250,7 @@ def lay_items(material: Material, plan: StreamPlan) -> Iterator[tuple[Pcm, LaidI
         gap = round(rng.uniform(*plan.gap_s) * RATE_HZ)
         if at + gap + len(item.samples) > last_end:
             break
-        # The level moves evenly (in dB) during the pause.
+        # The level changes linearly in dB during the pause.
         amplitude = np.full(gap + len(item.samples), 10 ** (item.noise_db / 20), np.float32)
         amplitude[:gap] = np.geomspace(10 ** (before_db / 20), 10 ** (item.noise_db / 20), gap)
         mixed = noise.take(len(amplitude)) * amplitude
@@ -274,13 +274,13 @@ def lay_items(material: Material, plan: StreamPlan) -> Iterator[tuple[Pcm, LaidI
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Prepared:
-    """An item before it is laid."""
+    """An item before it is placed."""
 
     kind: str
     samples: Float
-    """Speech, full scale 1; zeros where nobody speaks [n]."""
+    """Speech, full scale 1; zeros without speech [n]."""
     span: tuple[int, int]
-    """First sample of what counts, and the one after its last."""
+    """First sample of the word or sentence, and the one after its last."""
     noise_db: float
     """Level of the noise under it, in dBFS."""
     text: str = ""
@@ -290,7 +290,7 @@ class _Prepared:
 
 
 class _Choice:
-    """Decides what comes next."""
+    """Chooses the next item."""
 
     def __init__(self, material: Material, plan: StreamPlan, rng: np.random.Generator) -> None:
         self._plan, self._rng = plan, rng
@@ -303,26 +303,26 @@ class _Choice:
             if rates[kind] and not has:
                 what = "keywords" if kind == "keyword" else "other words"
                 raise KwsError(
-                    f"There are no clips of {what} to lay. Received: {rates[kind]:g} in an hour. "
+                    f"There are no clips of {what}. Received: {rates[kind]:g} per hour. "
                     f"Set {'--no-commands' if kind == 'keyword' else '--others-per-hour 0'}, or "
                     "give a folder that has them"
                 )
         if plan.speech and not material.sentences:
             raise KwsError(
-                f"There are no sentences to lay. Received: a share of {plan.speech:g} for speech. "
+                f"There are no sentences. Received: a share of {plan.speech:g} for speech. "
                 "Give some with --sentences DIR, or set --speech 0"
             )
         self._interval = {kind: 3600 * RATE_HZ / rate for kind, rate in rates.items() if rate}
         self._due = {kind: self._draw_due(kind, 0) for kind in self._interval}
         self._done = dict.fromkeys(self._interval, 0)
-        # Samples laid of each of the rest, for their shares to come out right.
+        # Samples of each of the other kinds so far, to meet their shares.
         self._laid = {"sentence": 0, "noise": 0, "silence": 0}
 
     def _draw_due(self, kind: str, number: int) -> float:
         return (number + self._rng.random()) * self._interval[kind]
 
     def next(self, at: int) -> _Prepared:
-        """Return the item that comes at sample `at`."""
+        """Return the next item, from sample `at` on."""
         waiting = {kind: due for kind, due in self._due.items() if due <= at}
         if waiting:
             kind = min(waiting, key=lambda k: waiting[k])
@@ -336,7 +336,7 @@ class _Choice:
         plan = self._plan
         shares = np.array([plan.speech, plan.noise, plan.silence])
         laid = np.array(list(self._laid.values()), np.float64)
-        # What each lacks of its share, looking 30 s ahead.
+        # What each kind lacks to reach its share, looking 30 s ahead.
         lacking = np.maximum(shares / shares.sum() * (laid.sum() + 30 * RATE_HZ) - laid, 0)
         kind = str(self._rng.choice(list(self._laid), p=lacking / lacking.sum()))
         if kind == "sentence":
@@ -387,28 +387,28 @@ class _Choice:
 
 
 class _Deck(Generic[_Item]):
-    """Deals cards; when all are dealt they are shuffled anew."""
+    """Draws items without replacement; reshuffles when all are drawn."""
 
     def __init__(self, items: Sequence[_Item], rng: np.random.Generator) -> None:
         self._items, self._rng = items, rng
         self._order: list[int] = []
 
     def draw(self) -> _Item:
-        """Return the next one."""
+        """Return the next item."""
         if not self._order:
             self._order = self._rng.permutation(len(self._items)).tolist()
         return self._items[self._order.pop()]
 
 
 class _Noise:
-    """Noise without end, at an RMS of 1 over each stretch."""
+    """Endless noise with an RMS of 1 over each stretch."""
 
     def __init__(self, recordings: Sequence[Pcm], rng: np.random.Generator) -> None:
         self._recordings = [r for r in recordings if len(r) >= RATE_HZ and r.any()]
         if not self._recordings:
             raise KwsError(
-                "There is no noise to lay under the speech. Received: "
-                f"{counted(len(recordings), 'recording')}, none of a second that is not silent. "
+                "There is no noise to mix with the speech. Received: "
+                f"{counted(len(recordings), 'recording')}, none of at least a second of sound. "
                 "Give some with --noise-dir DIR"
             )
         self._rng = rng
@@ -433,7 +433,7 @@ class _Noise:
         for _ in range(100):
             recording = self._recordings[rng.integers(len(self._recordings))]
             start = int(rng.integers(len(recording)))
-            # A recording that is too short begins again.
+            # Short recordings are looped.
             turned = np.concatenate([recording[start : start + n], recording[:start]])[:n]
             samples = np.resize(turned, n).astype(np.float32)
             level = rms(samples)
@@ -445,7 +445,7 @@ class _Noise:
 def sentence_span(pcm: Pcm) -> tuple[int, int]:
     """Return the first sample of speech in a recording, and the one after its last.
 
-    Speech is what is not `SPEECH_DB` below the loudest 20 ms.
+    Speech is everything within `SPEECH_DB` of the loudest 20 ms.
     """
     loud = np.flatnonzero(_loud(pcm.astype(np.float32)))
     frame = RATE_HZ // 50
@@ -453,7 +453,7 @@ def sentence_span(pcm: Pcm) -> tuple[int, int]:
 
 
 def _loud(samples: Float) -> NDArray[np.bool_]:
-    """Tell for each 20 ms whether it is loud; a rest at the end is passed over."""
+    """Return for each 20 ms whether it is loud; an incomplete block at the end is ignored."""
     frame = min(RATE_HZ // 50, max(1, len(samples)))
     blocks = samples[: len(samples) // frame * frame].reshape(-1, frame).astype(np.float64)
     power = np.mean(np.square(blocks), axis=1)

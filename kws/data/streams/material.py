@@ -1,4 +1,4 @@
-"""What a stream is built of: recordings of words, sentences and noise by people of chosen parts."""
+"""Recordings that streams are built from: words, sentences and noise from chosen parts."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import numpy as np
 
 from kws.audio.files import read_audio
 from kws.audio.samples import Pcm
-from kws.data.clips import audio_in
+from kws.data.clips import ClipIndex, audio_in
 from kws.data.forbidden import Forbidden
 from kws.data.noise_recordings import read_noise, split_noise
 from kws.data.scan import scan
@@ -23,19 +23,19 @@ from kws.wording import counted
 
 @dataclass(frozen=True, kw_only=True)
 class Material:
-    """Recordings to build streams of."""
+    """Recordings to build streams from."""
 
     words: dict[str, tuple[Path, ...]]
-    """For each keyword its clips, each of which holds the word once."""
+    """The clips of each keyword, each of which contains the word once."""
     others: tuple[Path, ...]
-    """Clips of words that are no keyword."""
+    """Clips of words that are not keywords."""
     sentences: tuple[Path, ...]
     """Sentences in which no keyword is spoken."""
     noise: tuple[Pcm, ...]
     """Recordings without speech, int16 [n] each."""
 
     def describe(self) -> str:
-        """Say in a line how much there is."""
+        """Return a line that says how much there is."""
         clips = sum(map(len, self.words.values()))
         return (
             f"{counted(clips, 'clip')} of {counted(len(self.words), 'keyword')}, "
@@ -59,37 +59,59 @@ def gather(
     speakers: Collection[str] | None = None,
     noise: str | Path | None = None,
 ) -> Material:
-    """Find what streams are built of.
+    """Find recordings to build streams from.
 
     Args:
-        clips: folders of <label>/<clip>. Labels in which no keyword (nor a form of one) is spoken
-            give the other words.
+        clips: folders of <label>/<clip>. Labels that contain no keyword (nor a form of one) are the
+            other words.
         keywords: the words that a model listens for.
-        commands: whether there must be clips of each of them; they are left out of the other words
-            and of the sentences in any case.
+        commands: whether the stream needs clips of the keywords; other words and sentences never
+            contain them in any case.
         parts: parts of the clips' speakers: training, validation, testing.
-        sentences: folders of <speaker>/<recording> with transcripts.tsv. Sentences that may hold
+        sentences: folders of <speaker>/<recording> with transcripts.tsv. Sentences that may contain
             a keyword (`kws.data.forbidden`) are left out.
-        sentence_parts: parts of the sentences' speakers, by their hash; as `parts` by default.
+        sentence_parts: parts of the sentences' speakers, by their hash; by default as `parts`.
         speakers: these speakers of sentences instead.
-        noise: a folder of noise recordings, taken whole; by default those that came with the
-            clips: the end of each, which is never trained on, unless `parts` is training alone.
+        noise: a folder of noise recordings, used whole. By default those that came with the clips:
+            the end of each, which is never trained on, or the rest if `parts` is training alone.
 
     Raises:
-        KwsError: a folder, part or speaker that is not there, or nothing left of what was asked.
+        KwsError: a missing folder, part or speaker, or nothing that matches.
     """
     for part in (*parts, *(sentence_parts or ())):
         if part not in SPLITS:
-            raise KwsError(f"No such part of the data. Received: {part!r}. Use {', '.join(SPLITS)}")
+            raise KwsError(f"Unknown part of the data. Received: {part!r}. Use {', '.join(SPLITS)}")
+    if sentences is None and (speakers is not None or sentence_parts is not None):
+        raise KwsError("Speakers of sentences were chosen, but no folder. Add --sentences DIR")
     indexes = [scan(folder) for folder in _each(clips)]
-    where = " and ".join(str(index.root) for index in indexes)
+    words, others = _clips_by_word(indexes, keywords, commands, parts)
+    return Material(
+        words=words,
+        others=others,
+        sentences=tuple(
+            path
+            for folder in ([] if sentences is None else _each(sentences))
+            for path in _some_sentences(Path(folder), keywords, sentence_parts or parts, speakers)
+        ),
+        noise=tuple(_noise(indexes, noise, parts)),
+    )
+
+
+def _each(folders: Folders) -> list[str | Path]:
+    return [folders] if isinstance(folders, (str, Path)) else list(folders)
+
+
+def _clips_by_word(
+    indexes: Sequence[ClipIndex], keywords: Sequence[str], commands: bool, parts: Collection[str]
+) -> tuple[dict[str, tuple[Path, ...]], tuple[Path, ...]]:
+    """Return the clips of each keyword, if they are needed, and those of other words."""
     chosen = [index.select(split=part) for index in indexes for part in SPLITS if part in parts]
     here = {word for one in chosen for word, n in one.counts().items() if n}
     there = {folded(label) for label in here}
     missing = [word for word in keywords if folded(word) not in there]
     if missing and commands:
         raise KwsError(
-            f"No clips of {some(missing)} in the {', '.join(parts)} part of {where}. "
+            f"No clips of {some(missing)} in the {', '.join(parts)} part of {_roots(indexes)}. "
             f"Received: {some(sorted(here))}. Choose other --keywords or another --part"
         )
     forbidden = Forbidden(keywords)
@@ -105,42 +127,44 @@ def gather(
             else:
                 into = others
             into += [one.root / path for path in one.take(np.flatnonzero(one.label_ids == i)).paths]
-    found: tuple[Path, ...] = ()
-    if sentences is not None:
-        of_parts = sentence_parts or parts
-        for folder in _each(sentences):
-            some_found = find_sentences(Path(folder), keywords, parts=of_parts, speakers=speakers)
-            if not some_found:
-                who = (
-                    "these speakers" if speakers is not None else f"the {', '.join(of_parts)} part"
-                )
-                raise KwsError(
-                    f"No sentence of {who} in {folder} is known to be free of the keywords. "
-                    "Choose other speakers, or check the transcripts"
-                )
-            found += some_found
-    elif speakers is not None or sentence_parts is not None:
-        raise KwsError("Speakers of sentences were chosen, but no folder. Add --sentences DIR")
-    if noise is not None:
-        recordings = [read_audio(path) for path in audio_in(Path(noise))]
-    else:
-        recordings = [noise for index in indexes for noise in read_noise(index)]
-        if not recordings:
-            raise KwsError(
-                f"{where} has no _background_noise_ folder. Give recordings of noise with "
-                "--noise-dir DIR"
-            )
-        recordings = split_noise(recordings)[set(parts) != {TRAINING}]
-    return Material(
-        words={word: tuple(paths) for word, paths in by_word.items() if commands},
-        others=tuple(others),
-        sentences=found,
-        noise=tuple(recordings),
-    )
+    words = {word: tuple(paths) for word, paths in by_word.items() if commands}
+    return words, tuple(others)
 
 
-def _each(folders: Folders) -> list[str | Path]:
-    return [folders] if isinstance(folders, (str, Path)) else list(folders)
+def _some_sentences(
+    folder: Path,
+    keywords: Sequence[str],
+    parts: Collection[str],
+    speakers: Collection[str] | None,
+) -> tuple[Path, ...]:
+    """Return the sentences in a folder that contain no keyword, at least one."""
+    found = find_sentences(folder, keywords, parts=parts, speakers=speakers)
+    if not found:
+        who = "these speakers" if speakers is not None else f"the {', '.join(parts)} part"
+        raise KwsError(
+            f"No sentence of {who} in {folder} is known to be free of the keywords. "
+            "Choose other speakers, or check the transcripts"
+        )
+    return found
+
+
+def _noise(
+    indexes: Sequence[ClipIndex], folder: str | Path | None, parts: Collection[str]
+) -> list[Pcm]:
+    """Return the noise in a folder, or by default parts of the noise that came with the clips."""
+    if folder is not None:
+        return [read_audio(path) for path in audio_in(Path(folder))]
+    recordings = [noise for index in indexes for noise in read_noise(index)]
+    if not recordings:
+        raise KwsError(
+            f"{_roots(indexes)} has no _background_noise_ folder. Give recordings of noise with "
+            "--noise-dir DIR"
+        )
+    return split_noise(recordings)[set(parts) != {TRAINING}]
+
+
+def _roots(indexes: Sequence[ClipIndex]) -> str:
+    return " and ".join(str(index.root) for index in indexes)
 
 
 def find_sentences(
@@ -150,16 +174,16 @@ def find_sentences(
     parts: Collection[str],
     speakers: Collection[str] | None = None,
 ) -> tuple[Path, ...]:
-    """Return the sentences of some speakers that hold no keyword; there may be none.
+    """Return the sentences of some speakers that contain no keyword; there may be none.
 
     Args:
         root: folder of <speaker>/<recording> with transcripts.tsv.
-        keywords: what must not be spoken.
+        keywords: words that must not be spoken.
         parts: parts of the speakers, by their hash.
         speakers: these speakers instead.
 
     Raises:
-        KwsError: no recordings, no transcripts, or no such speaker.
+        KwsError: no recordings, no transcripts, or an unknown speaker.
     """
     paths = [path.relative_to(root).as_posix() for path in audio_in(root)]
     there = {path: recording_speaker(path) for path in paths}
@@ -167,7 +191,7 @@ def find_sentences(
         absent = sorted(set(speakers) - set(there.values()))
         if absent:
             raise KwsError(
-                f"{root} has no recordings of the speaker {some(absent)}. Received speakers: "
+                f"{root} has no recordings of the speaker {some(absent)}. Received: speakers "
                 f"{some(sorted(set(there.values())), 6)}"
             )
         paths = [path for path in paths if there[path] in speakers]

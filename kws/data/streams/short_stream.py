@@ -1,4 +1,4 @@
-"""Lay words into continuous audio, with a label for each: what a listening device hears."""
+"""Place words into continuous audio as a listening device hears it, with a label for each."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ def lay_stream(
     sample_rate_hz: int = 16000,
     seed: int = 0,
 ) -> tuple[NDArray[np.int16], list[SpokenWord]]:
-    """Lay recordings one after the other into background noise.
+    """Place recordings one after the other into background noise.
 
-    Each recording gets a level (RMS) of its own, and the noise runs through, its level following
-    slowly so that each word has a signal-to-noise ratio of its own.
+    Each recording gets its own level (RMS). The noise runs throughout, and its level follows
+    slowly, so that each word has its own signal-to-noise ratio.
 
     Args:
-        words: what is said, (keyword, int16 [n]); keyword None for speech that must not be heard.
-        noise: int16 [m], repeated as often as needed.
+        words: (keyword, int16 [n]) each; keyword None for speech that must not be detected.
+        noise: int16 [m], looped.
         gap_s: shortest and longest pause before a word, in seconds.
         snr_db: range of signal-to-noise ratios, in dB.
-        level_dbfs: range of the words' levels, RMS in dB below full scale.
-        sample_rate_hz: of all.
-        seed: of everything random.
+        level_dbfs: range of the words' levels, RMS in dB relative to full scale.
+        sample_rate_hz: sample rate of everything.
+        seed: of the random generator.
 
     Returns:
         int16 [total] and the keywords with their times.
@@ -65,6 +65,6 @@ def lay_stream(
 
 
 def _gain(samples: NDArray[np.floating], level_dbfs: float) -> float:
-    """Factor that brings `samples` to an RMS of `level_dbfs`."""
+    """Return the factor that brings `samples` to an RMS of `level_dbfs`."""
     rms = float(np.sqrt(np.mean(samples**2)))
     return float(10 ** (level_dbfs / 20) / max(rms, 1e-6))

@@ -1,11 +1,11 @@
-"""espeak-ng's C library, and what it is told: who speaks, and what, how high and how fast.
+"""espeak-ng's C library, and its input: voice, text, pitch and speed.
 
 The library and its voices come as a wheel (`espeakng-loader`, extra ``synth``) and are called
-through ctypes; no program and no system package is needed. espeak-ng is C code with global state:
-one object owns it in each process, and calls are serialised.
+through ctypes; no program or system package is needed. espeak-ng is C code with global state: one
+object owns it in each process, and calls are serialised.
 
-The synthesiser remembers one thing from one utterance to the next: where in its table of pitch
-flutter it stopped, so that the same utterance varies by a hair from call to call.
+The synthesiser keeps one state between utterances: its position in a table of pitch flutter, so
+that the same utterance varies very slightly from call to call.
 
 Source of the calls and their constants: espeak-ng 1.52, ``speak_lib.h``.
 """
@@ -37,23 +37,23 @@ _INITIALIZE_DONT_EXIT = 0x8000
 _CHARS_UTF8 = 1
 _PHONEMES = 0x100
 _IPA = 2
-# Stands between the phonemes of a transcription; no phoneme has it in its name.
+# Separates the phonemes of a transcription; no phoneme's name contains it.
 _BREAK = "\x01"
 _RATE, _VOLUME, _PITCH, _RANGE, _WORD_GAP = 1, 2, 3, 4, 7
-# Several variants clip at the default volume of 100; every clip gets its own level afterwards.
+# Several variants clip at the default volume of 100; clips get their level afterwards.
 _QUIET_VOLUME = 50
-# espeak-ng keeps the folder of its data in a buffer of 160 bytes and appends names to it.
+# espeak-ng appends names to its data folder in a buffer of 160 bytes.
 _LONGEST_DATA_PATH = 120
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Voice:
-    """One way to speak: an accent and a throat."""
+    """A voice: an accent and a variant."""
 
     language: str
     """espeak-ng's code of the language or accent, for example ``"en-gb-scotland"``."""
     variant: str
-    """File name of the variant (the throat), for example ``"f2"``; empty for the plain voice."""
+    """File name of the variant, for example ``"f2"``; empty for the plain voice."""
     identifier: str
     """espeak-ng's own path of the language, for example ``"gmw/en-GB-scotland"``."""
 
@@ -64,30 +64,30 @@ class Voice:
 
     @property
     def speaker(self) -> str:
-        """Who speaks, for file names. Only the throat counts: accents of one throat are one person,
-        so that a split by speaker never hears the same formants on both sides.
+        """The speaker, for file names: the variant alone. All its accents count as one speaker, so
+        that a split by speaker never has the same formants in two parts.
         """
         return SYNTHESISER + re.sub(r"[^a-z0-9]+", "-", self.variant.lower() or "plain")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Utterance:
-    """What to say and how."""
+    """A text and how it is spoken."""
 
     text: str
     """Text in the voice's language; ``[[h@l'oU]]`` is read as espeak-ng phonemes."""
     voice: Voice
-    """Who says it."""
+    """The voice."""
     pitch: int = 50
-    """Base pitch, 0–99; 50 is the voice's own."""
+    """Base pitch, 0–99; 50 is the voice's default."""
     pitch_range: int = 50
-    """How far the pitch moves, 0–99; 0 is monotone."""
+    """Variation of the pitch, 0–99; 0 is monotone."""
     rate_wpm: int = 165
-    """Speed in words a minute, 80–320."""
+    """Speed in words per minute, 80–320."""
     word_gap_ms: int = 0
-    """Pause between words, beyond what the speed gives, 0–500 ms."""
+    """Extra pause between words, 0–500 ms."""
     longest_samples: int | None = None
-    """Speak faster where needed to stay within this many samples at 16 kHz; `None`: no limit."""
+    """Speak faster if needed to stay within this many samples at 16 kHz; `None`: no limit."""
 
 
 class _VoiceStruct(ctypes.Structure):
@@ -112,7 +112,7 @@ _Callback = ctypes.CFUNCTYPE(
 
 
 class Engine:
-    """The owner of the C library in this process; there is one, `engine()`."""
+    """The owner of the C library in this process; the only one is `engine()`."""
 
     def __init__(self) -> None:
         loader = require("espeakng_loader", extra="synth")
@@ -129,8 +129,8 @@ class Engine:
             ) from error
         if not (folder / "phontab").is_file():
             raise KwsError(
-                f"espeak-ng's data are incomplete. Received: {folder} without phontab. "
-                f"Install them again with: pip install --force-reinstall espeakng-loader"
+                f"espeak-ng's data is incomplete. Received: {folder} without phontab. "
+                f"Install it again with: pip install --force-reinstall espeakng-loader"
             )
         self.folder = folder
         self._types: dict[str, Types] = {}
@@ -152,28 +152,28 @@ class Engine:
             _AUDIO_OUTPUT_SYNCHRONOUS, 0, os.fsencode(folder), _INITIALIZE_DONT_EXIT
         )
         if self._rate_hz <= 0:
-            raise KwsError(f"espeak-ng does not start. Received: status {self._rate_hz}")
-        # The C side keeps the pointer, so this object must live as long as the engine.
+            raise KwsError(f"espeak-ng failed to start. Received: status {self._rate_hz}")
+        # The C library keeps the pointer, so this object must live as long as the engine.
         self._callback = _Callback(self._collect)
         library.espeak_SetSynthCallback(self._callback)
         self.languages = self._list_languages()
         self.variants = sorted(path.name for path in (folder / "voices" / "!v").iterdir())
 
     def _shorten(self, folder: Path) -> Path:
-        """A short name for a folder that is too deep for espeak-ng's buffer."""
+        """Return a short name for a folder whose path is too long for espeak-ng's buffer."""
         try:
             self._shortcut = tempfile.TemporaryDirectory(prefix="kws-")
             link = Path(self._shortcut.name) / "data"
             link.symlink_to(folder, target_is_directory=True)
         except OSError as error:
             raise KwsError(
-                f"espeak-ng cannot read its data from so deep a folder. Received: {folder}. "
+                f"espeak-ng cannot read its data from a path this long. Received: {folder}. "
                 f"Use an environment with a shorter path"
             ) from error
         return link
 
     def _list_languages(self) -> dict[str, list[str]]:
-        """Identifier → its language codes, the main one first."""
+        """Return identifier → its language codes, the main one first."""
         found: dict[str, list[str]] = {}
         listed = self._library.espeak_ListVoices(None)
         index = 0
@@ -181,7 +181,7 @@ class Engine:
             voice = listed[index].contents
             index += 1
             codes = []
-            # A list of (priority byte, text, zero byte), ended by a zero priority.
+            # A list of (priority byte, text, zero byte) that ends with a zero priority.
             address = voice.languages
             while ctypes.string_at(address, 1) != b"\0":
                 code = ctypes.string_at(address + 1)
@@ -198,7 +198,7 @@ class Engine:
         return 0
 
     def transcribe(self, text: str, voice: Voice, *, ipa: bool) -> list[list[str]]:
-        """`kws.data.synthesis.synth.transcribe`."""
+        """See `kws.data.synthesis.synth.transcribe`."""
         self._check(voice)
         content = ctypes.create_string_buffer(text.encode())
         at = ctypes.c_void_p(ctypes.addressof(content))
@@ -206,7 +206,7 @@ class Engine:
         clauses = []
         with self._lock:
             status = self._library.espeak_SetVoiceByName(voice.identifier.encode())
-            # Whether [[…]] means phonemes is what the last call of espeak_Synth said.
+            # The last call of espeak_Synth decides whether [[…]] means phonemes.
             if not self._has_spoken:
                 status = status or self._library.espeak_Synth(
                     b" ", 2, 0, 0, 0, _CHARS_UTF8 | _PHONEMES, None, None
@@ -227,7 +227,7 @@ class Engine:
         return read_tables(self.folder)
 
     def phoneme_types(self, voice: Voice) -> Types:
-        """`kws.data.synthesis.synth.phoneme_types`."""
+        """See `kws.data.synthesis.synth.phoneme_types`."""
         if voice.identifier not in self._types:
             names = table_of(self.folder, voice.identifier, voice.language)
             self._types[voice.identifier] = next(
@@ -236,14 +236,14 @@ class Engine:
         return self._types[voice.identifier]
 
     def _check(self, voice: Voice) -> None:
-        # espeak-ng takes an unknown variant for the plain voice without a word.
+        # espeak-ng silently replaces an unknown variant by the plain voice.
         if voice.identifier not in self.languages or (
             voice.variant and voice.variant not in self.variants
         ):
             raise KwsError(f"espeak-ng has no such voice. Received: {voice.name!r}")
 
     def speak(self, utterance: Utterance) -> NDArray[np.int16]:
-        """int16 [n] at 16 kHz, with the synthesiser's silence around it."""
+        """Return int16 [n] at 16 kHz, with the synthesiser's silence around it."""
         voice = utterance.voice
         name = f"{voice.identifier}+{voice.variant}" if voice.variant else voice.identifier
         self._check(voice)
@@ -259,7 +259,7 @@ class Engine:
                 (_WORD_GAP, utterance.word_gap_ms // 10),
             ):
                 status = status or self._library.espeak_SetParameter(parameter, value, 0)
-            # Breath and the Klatt voices' noise come from this generator.
+            # The source of breath and of the Klatt voices' noise.
             with contextlib.suppress(AttributeError):
                 self._library.espeak_ng_SetRandSeed(ctypes.c_long(1))
             status = status or self._library.espeak_Synth(
@@ -280,9 +280,9 @@ class Engine:
 
 @functools.cache
 def engine() -> Engine:
-    """The engine of this process, started by the first call.
+    """Return the engine of this process, which the first call starts.
 
     Raises:
-        KwsError: espeak-ng is missing, broken or does not start.
+        KwsError: espeak-ng is missing, broken or fails to start.
     """
     return Engine()

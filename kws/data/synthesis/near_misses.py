@@ -1,12 +1,12 @@
-"""Things that sound like a word and are not it: what a wake word must not wake at.
+"""Similar-sounding words (near-misses), which must not trigger a wake word.
 
-A model that heard one word against anything else learns whatever tells them apart, for example the
-first syllable. Near-misses share most of the word, so that the whole of it has to be heard. They
-are made of the word's sounds, not of its letters, and hold only sounds that the language itself
-has at that place (at the beginning of a syllable, at its end, under stress).
+A model trained on one word against everything else uses whatever tells them apart, for example only
+the first syllable. Near-misses share most of the word, so that the model has to use all of it. They
+are made from the word's phonemes, not its letters, and contain only phonemes that occur in the
+language in that position (beginning of a syllable, its end, under stress).
 
-`too_alike` keeps out what people would take for the word: a plural, another stress, a longer vowel,
-a single sound mumbled at a weak place.
+`too_alike` excludes what people would take for the word: a plural, another stress, a longer vowel,
+a single phoneme mumbled in a weak position.
 """
 
 from __future__ import annotations
@@ -25,24 +25,24 @@ from kws.data.synthesis.phonemes import Sound, Sounds, sounds_of, spell, syllabl
 from kws.errors import KwsError
 
 Phrase = tuple[Sounds, ...]
-"""The sounds of one or more words."""
+"""The phonemes of one or more words."""
 
 _NONSENSE_WORDS = 300
-"""So many show which sounds a language has, and where."""
+"""Enough to show which phonemes a language has in which positions."""
 _TRIES = 60
 _LEAST_MISSING = 1 / 3
-"""A part of a word lacks at least this share of its sounds."""
+"""A part of a word lacks at least this share of its phonemes."""
 _FAR_VOWEL = 0.45
-"""Vowels at least this far apart on the chart make another word: bit and boat, not bit and bet."""
+"""Vowels this far apart on the chart make different words: bit and boat, not bit and bet."""
 _WEAK = 0.6
-"""What a consonant counts that begins neither the word nor a stressed syllable."""
+"""Weight of a consonant that begins neither the word nor a stressed syllable."""
 _ALIKE = 1.0
-"""Phrases nearer than this are taken for each other: one strong sound."""
+"""Phrases closer than this are taken for each other: the weight of one strong phoneme."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class NearMiss:
-    """Something that sounds like a word."""
+    """A similar-sounding word or phrase."""
 
     kind: str
     """How it was made, one of `KINDS`."""
@@ -53,18 +53,18 @@ class NearMiss:
 def near_miss(
     word: str, voice: Voice, rng: np.random.Generator, *, avoid: Sequence[str] = ()
 ) -> NearMiss:
-    """Make a near-miss at random: first its kind, each as likely as the other, then the rest.
+    """Make a random near-miss: first its kind, all equally likely, then the rest.
 
     Args:
         word: text or ``[[phonemes]]``.
-        voice: its language decides about the sounds.
-        rng: source of chance.
-        avoid: other words that must not come out either.
+        voice: its language determines the phonemes.
+        rng: random generator.
+        avoid: other words that must not result either.
 
     Raises:
-        KwsError: the language cannot say the word, or nothing can be made of it.
+        KwsError: the language cannot say the word, or no near-miss of it can be made.
     """
-    voice = replace(voice, variant="")  # Who speaks makes no difference to what is said.
+    voice = replace(voice, variant="")  # The variant does not change the phonemes.
     phrase = _phrase(word, voice)
     targets = [phrase, *(_phrase(text, voice) for text in avoid)]
     inventory = _inventory(voice, word)
@@ -74,12 +74,12 @@ def near_miss(
             if made is None:
                 break
             text = spell(_stressed(made))
-            # A language may change sounds for their new neighbours, so what is said is compared.
+            # A language may change phonemes in a new context, so compare what is really said.
             said = _phrase(text, voice)
             if not any(too_alike(said, target, voice) for target in targets):
                 return NearMiss(kind=str(name), text=text)
     raise KwsError(
-        f"Nothing can be made that sounds like this word and is another. Received: {word!r} in "
+        f"No similar-sounding word can be made of this one. Received: {word!r} in "
         f"{voice.language}. Choose a longer word"
     )
 
@@ -87,9 +87,9 @@ def near_miss(
 def too_alike(phrase: Phrase, word: Phrase, voice: Voice) -> bool:
     """Whether people would hear `word` somewhere in `phrase`.
 
-    The word's sounds are aligned with any stretch of the phrase at the least cost. A sound that is
-    missing or of another class (stop, fricative, nasal, liquid; a vowel far away on the chart)
-    costs 1, a neighbour less, and less again at weak places; stress and length cost nothing.
+    The word's phonemes are aligned with any stretch of the phrase at the least cost. A phoneme that
+    is missing or of another class (stop, fricative, nasal, liquid; a vowel far away on the chart)
+    costs 1, a similar one less, and less again in weak positions; stress and length cost nothing.
     """
     there = [sound for part in phrase for sound in part]
     wanted = _weighted(word)
@@ -116,7 +116,7 @@ def _difference(one: Sound, other: Sound, voice: Voice) -> float:
 
 
 def _weighted(word: Phrase) -> list[tuple[Sound, float]]:
-    """Each sound and how much it counts."""
+    """Return each phoneme with its weight."""
     found: list[tuple[Sound, float]] = []
     for part in word:
         for number, syllable in enumerate(syllables(part)):
@@ -132,19 +132,19 @@ def _weighted(word: Phrase) -> list[tuple[Sound, float]]:
 
 
 def beginning(phrase: Phrase, inventory: Inventory, rng: np.random.Generator) -> Phrase | None:
-    """The first part only. A detector that cannot wait for the end fires at it."""
+    """Keep only the first part, on which a detector that does not wait for the end fires."""
     parts = [part for part, rest in _cuts(phrase) if _enough_missing(part, rest)]
     return _pick(parts, rng)
 
 
 def end(phrase: Phrase, inventory: Inventory, rng: np.random.Generator) -> Phrase | None:
-    """The last part only. One whose memory is the last half second fires at it."""
+    """Keep only the last part, on which a detector that remembers half a second fires."""
     parts = [part for rest, part in _cuts(phrase) if _enough_missing(part, rest)]
     return _pick(parts, rng)
 
 
 def left_out(phrase: Phrase, inventory: Inventory, rng: np.random.Generator) -> Phrase | None:
-    """A syllable left out: the same beginning and end, but shorter."""
+    """Leave out a syllable: the same beginning and end, but shorter."""
     cut = _cut_up(phrase)
     if len(cut) < 3:
         return None
@@ -153,18 +153,18 @@ def left_out(phrase: Phrase, inventory: Inventory, rng: np.random.Generator) -> 
 
 
 def doubled(phrase: Phrase, inventory: Inventory, rng: np.random.Generator) -> Phrase | None:
-    """A syllable said twice: all of the word's sounds, but longer."""
+    """Repeat a syllable: all of the word's phonemes, but longer."""
     cut = _cut_up(phrase)
     if len(cut) < 3:
         return None
-    # At the ends the whole word would still be there.
+    # At the ends the phrase would still contain the whole word.
     at = int(rng.integers(1, len(cut) - 1))
     again = (False, cut[at][1])
     return _join([*cut[: at + 1], again, *cut[at + 1 :]])
 
 
 def swapped(phrase: Phrase, inventory: Inventory, rng: np.random.Generator) -> Phrase | None:
-    """Two neighbouring syllables swapped: the same sounds in another order."""
+    """Swap two neighbouring syllables: the same phonemes in another order."""
     cut = _cut_up(phrase)
     if len(cut) < 2:
         return None
@@ -174,7 +174,7 @@ def swapped(phrase: Phrase, inventory: Inventory, rng: np.random.Generator) -> P
 
 
 def other_vowel(phrase: Phrase, inventory: Inventory, rng: np.random.Generator) -> Phrase | None:
-    """A stressed vowel exchanged: the vowel is the loudest part and alone must not decide."""
+    """Exchange a stressed vowel: it is the loudest part, but must not decide alone."""
     places = [(w, i) for w, i, sound in _numbered(phrase) if sound.is_vowel and sound.stress]
     places = places or [(w, i) for w, i, sound in _numbered(phrase) if sound.is_vowel]
     word, at = places[int(rng.integers(len(places)))]
@@ -186,7 +186,7 @@ def other_vowel(phrase: Phrase, inventory: Inventory, rng: np.random.Generator) 
 def other_consonants(
     phrase: Phrase, inventory: Inventory, rng: np.random.Generator
 ) -> Phrase | None:
-    """One or two consonants exchanged for ones of another class: computer, commuter."""
+    """Exchange one or two consonants for ones of another class: computer, commuter."""
     places = [(w, i) for w, i, sound in _numbered(phrase) if not sound.is_vowel]
     if not places:
         return None
@@ -208,7 +208,7 @@ def other_consonants(
 
 
 def begins_like(phrase: Phrase, inventory: Inventory, rng: np.random.Generator) -> Phrase | None:
-    """The word's beginning and something else: compute now, competence."""
+    """Keep the beginning and add something else: compute now, competence."""
     cuts = [(part, rest) for part, rest in _cuts(phrase, anywhere=True) if _size(part) > 1]
     if not cuts or not inventory.syllables:
         return None
@@ -220,7 +220,7 @@ def begins_like(phrase: Phrase, inventory: Inventory, rng: np.random.Generator) 
 
 
 def ends_like(phrase: Phrase, inventory: Inventory, rng: np.random.Generator) -> Phrase | None:
-    """Something else and the word's end: a scooter, minicomputer without its com."""
+    """Put something else before the end: a scooter, minicomputer without its com."""
     cuts = [(rest, part) for rest, part in _cuts(phrase) if _size(part) > 1]
     if not cuts or not inventory.syllables:
         return None
@@ -232,24 +232,28 @@ def ends_like(phrase: Phrase, inventory: Inventory, rng: np.random.Generator) ->
 
 
 KINDS: Mapping[str, Callable[[Phrase, Inventory, np.random.Generator], Phrase | None]] = {
-    made.__name__: made
-    for made in (
-        *(beginning, end, left_out, doubled, swapped),
-        *(other_vowel, other_consonants, begins_like, ends_like),
-    )
+    "beginning": beginning,
+    "end": end,
+    "left_out": left_out,
+    "doubled": doubled,
+    "swapped": swapped,
+    "other_vowel": other_vowel,
+    "other_consonants": other_consonants,
+    "begins_like": begins_like,
+    "ends_like": ends_like,
 }
-"""How near-misses are made; each says why."""
+"""How near-misses are made. The names are data: `texts.tsv` holds them."""
 
 
-# ---- sounds of a language
+# ---- phonemes of a language
 
 
 @dataclass(frozen=True, kw_only=True)
 class Inventory:
-    """Which sounds a language has where."""
+    """The phonemes of a language by position."""
 
     openings: Sounds
-    """Consonants that a vowel follows at the beginning of a word."""
+    """Consonants before a vowel at the beginning of a word."""
     closings: Sounds
     """Consonants after a vowel at the end of a word, or before another consonant."""
     vowels: Sounds
@@ -262,7 +266,7 @@ class Inventory:
 def _inventory(voice: Voice, word: str) -> Inventory:
     rng = np.random.default_rng(zlib.crc32(voice.language.encode()))
     words: list[Sounds] = []
-    # Where no letters are known, the word's own sounds remain.
+    # Without a known script there are only the word's own phonemes.
     for _ in range(_NONSENSE_WORDS if script_of(voice) else 0):
         words += sounds_of(nonsense_word(voice, rng), voice)
     words += _phrase(word, voice)
@@ -299,7 +303,7 @@ def _in_order(sounds: Mapping[str, Sound]) -> Sounds:
 # ---- cutting and joining
 
 _Cut = list[tuple[bool, Sounds]]
-"""Syllables, each with whether a word begins with it."""
+"""Syllables, each with whether it begins a word."""
 
 
 def _cut_up(phrase: Phrase) -> _Cut:
@@ -317,8 +321,10 @@ def _join(cut: _Cut) -> Phrase:
 
 
 def _cuts(phrase: Phrase, *, anywhere: bool = False) -> list[tuple[Phrase, Phrase]]:
-    """All ways to cut a phrase in two between syllables, each part with a vowel; where there is
-    one syllable only, or `anywhere`, between sounds, and the smaller part may lack a vowel.
+    """Return all ways to cut a phrase in two between syllables, so that both parts have a vowel.
+
+    A single syllable is cut between phonemes, as is every phrase with `anywhere`; then one part may
+    lack a vowel.
     """
     cut = _cut_up(phrase)
     pairs = [(_join(cut[:i]), _join(cut[i:])) for i in range(1, len(cut))]
@@ -347,7 +353,7 @@ def _size(phrase: Phrase) -> int:
 
 
 def _other(replaced: Phrase, inventory: Inventory, rng: np.random.Generator) -> Sounds:
-    """As many syllables as are replaced, of other words."""
+    """Return as many syllables of other words as are replaced."""
     count = max(1, sum(sound.is_vowel for word in replaced for sound in word))
     drawn = rng.integers(len(inventory.syllables), size=count)
     return tuple(sound for i in drawn for sound in inventory.syllables[int(i)])
@@ -363,7 +369,7 @@ def _exchange(phrase: Phrase, word: int, at: int, sound: Sound) -> Phrase:
 
 
 def _stressed(phrase: Phrase) -> Phrase:
-    """Give each word that lost it a main stress, on its first vowel."""
+    """Put a main stress on the first vowel of each word without one."""
     words = []
     for word in phrase:
         vowels = [i for i, sound in enumerate(word) if sound.is_vowel]

@@ -1,7 +1,7 @@
-"""Words that no dictionary has, spelt with a language's own letters.
+"""Nonsense words, spelt with a language's own letters.
 
-espeak-ng pronounces any spelling by the rules of its language, so nonsense words hold the
-language's own sounds in orders that the language allows, and hardly ever a keyword.
+espeak-ng pronounces any spelling by the rules of its language, so nonsense words contain the
+language's own phonemes in plausible orders, and hardly ever a keyword.
 """
 
 from __future__ import annotations
@@ -21,21 +21,21 @@ from kws.errors import KwsError
 
 @dataclass(frozen=True, kw_only=True)
 class Script:
-    """Letters to spell with."""
+    """The letters of a script, for spelling words."""
 
     name: str
-    """For messages."""
+    """Name of the script."""
     consonants: Sequence[str]
-    """Letters, or groups of them, that begin or end a syllable; empty where each letter is one."""
+    """Letters or groups of them at the edges of syllables; empty if each letter is a syllable."""
     vowels: Sequence[str]
-    """Letters in its middle, or all letters, or whole syllables."""
+    """Letters in the middle of a syllable, or all letters, or whole syllables."""
 
 
 def _span(first: str, last: str) -> str:
     return "".join(chr(code) for code in range(ord(first), ord(last) + 1))
 
 
-# Of Chinese characters espeak-ng takes each for a word; pinyin with tones it reads as one.
+# espeak-ng takes each Chinese character for a word, but reads pinyin with tones as one word.
 _PINYIN = (
     *("ba", "pa", "ma", "fa", "da", "ta", "na", "la", "ga", "ha", "zha", "cha", "sha", "za"),
     *("bo", "mo", "bi", "pi", "mi", "di", "ti", "li", "ji", "qi", "xi", "bu", "pu", "mu", "fu"),
@@ -48,7 +48,7 @@ _PINYIN = (
 )
 
 
-# The first one that a language reads by itself is taken: many read Latin letters only.
+# The first script that a language itself reads is used; many read only Latin letters.
 _SCRIPTS = (
     Script(name="Latin", consonants=(*"bcdfghjklmnprstvwyz", "ch", "sh", "th"), vowels="aeiou"),
     Script(name="Cyrillic", consonants="бвгджзклмнпрстфхцчш", vowels="аеиоуя"),
@@ -86,10 +86,10 @@ _TRIES = 50
 
 
 def nonsense_word(voice: Voice, rng: np.random.Generator) -> str:
-    """A word of one to four syllables in letters that the voice's language reads.
+    """Return a word of one to four syllables in the script of the voice's language.
 
     Raises:
-        KwsError: its script is not known here.
+        KwsError: its script is not known.
 
     Example:
         >>> nonsense_word(find_voice("en-us"), np.random.default_rng(1))
@@ -103,7 +103,7 @@ def nonsense_word(voice: Voice, rng: np.random.Generator) -> str:
         )
     for _ in range(_TRIES):
         word = _spell(script, rng)
-        # Some cannot be said, or only by another language's rules: French has no w.
+        # Some cannot be said, or only by the rules of another language: French has no w.
         with contextlib.suppress(KwsError):
             if len(sounds_of(word, voice)) == 1:
                 break
@@ -123,9 +123,9 @@ def _spell(script: Script, rng: np.random.Generator) -> str:
 
 @functools.cache
 def script_of(voice: Voice) -> Script | None:
-    """The letters of a voice's language; `None` where they are not known here."""
+    """Return the script of a voice's language; `None` if it is not known."""
     for script in _SCRIPTS:
-        # Unknown letters are spelt by name, in several words, or left to another language.
+        # Unknown letters are read out by name, as several words, or left to another language.
         sample = 2 * ("".join(script.consonants[:1]) + script.vowels[0])
         marked = transcribe(sample, voice)
         if len(marked) == 1 and not spoken_by_others(marked) and len(marked[0]) > 1:

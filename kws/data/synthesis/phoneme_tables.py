@@ -1,4 +1,4 @@
-"""Which phonemes each language of espeak-ng has, and of what type: its file ``phontab``.
+"""The phonemes of each language of espeak-ng and their types, from its file ``phontab``.
 
 Source: espeak-ng 1.52, ``src/libespeak-ng/synthdata.c`` (layout) and ``phoneme.h`` (types, flags).
 """
@@ -12,10 +12,10 @@ from pathlib import Path
 from kws.errors import KwsError
 
 MARK = 1
-"""Type of stresses and tones, and of all that is no sound of its own."""
+"""Type of stresses, tones and everything else that is not a separate sound."""
 
 _NO_SYLLABLE = 1 << 20
-"""Flag of vowels that only help to say a consonant: the shadow between p and r in Russian."""
+"""Flag of vowels that only help to say a consonant, as between p and r in Russian."""
 _VOWEL = 2
 _NAME_BYTES = 32
 _PHONEME_BYTES = 16
@@ -25,10 +25,10 @@ Types = dict[str, int]
 
 
 def read_tables(folder: Path) -> dict[str, Types]:
-    """Read all tables in espeak-ng's data folder, each with what it inherits.
+    """Read all tables in espeak-ng's data folder, including what each inherits.
 
     Raises:
-        KwsError: the file has another layout.
+        KwsError: the file has an unknown layout.
     """
     content = (folder / "phontab").read_bytes()
     tables: list[tuple[str, Types]] = []
@@ -48,19 +48,19 @@ def read_tables(folder: Path) -> dict[str, Types]:
             tables.append((name, types))
     except (IndexError, UnicodeDecodeError, struct.error) as error:
         raise KwsError(
-            f"espeak-ng's table of phonemes has another layout. Received: {error}. "
+            f"espeak-ng's table of phonemes has an unknown layout. Received: {error}. "
             f"Use espeakng-loader 0.2"
         ) from error
     return dict(tables)
 
 
 def table_of(folder: Path, identifier: str, language: str) -> list[str]:
-    """Names under which a language's table may stand, the likeliest first.
+    """Return possible names of a language's table, the likeliest first.
 
     Args:
         folder: espeak-ng's data folder.
-        identifier: its path of the language: ``"gmw/en-US"``.
-        language: the language's code: ``"en-us"``.
+        identifier: its path of the language, such as ``"gmw/en-US"``.
+        language: the language's code, such as ``"en-us"``.
     """
     text = (folder / "lang" / identifier).read_text(encoding="utf-8")
     named = re.search(r"^phonemes\s+(\S+)", text, re.MULTILINE)
@@ -69,9 +69,9 @@ def table_of(folder: Path, identifier: str, language: str) -> list[str]:
 
 
 def unknown_in(phonemes: str, types: Types) -> str:
-    """The rest of a string of phonemes from where no mnemonic fits; empty if all is known.
+    """Return the rest of a string of phonemes from the first unknown one on, or an empty string.
 
-    The longest mnemonic that fits is taken each time, as espeak-ng does.
+    Each time the longest matching mnemonic is taken, as in espeak-ng.
     """
     longest = max(map(len, types))
     while phonemes := phonemes.lstrip(" |"):

@@ -1,8 +1,8 @@
-"""How a room sounds: impulse responses from a speaker's mouth to a microphone in a shoebox room.
+"""Room acoustics: impulse responses from a speaker's mouth to a microphone in a shoebox room.
 
-The image-source method: a wall reflects like a mirror, so the sound that comes by way of walls
-comes straight from mirror images of the speaker, each later and weaker by its distance and by what
-each wall on its way has swallowed. All walls swallow alike, and all frequencies.
+The image-source method: walls reflect like mirrors, so reflected sound seems to come straight from
+mirror images of the speaker, delayed and attenuated by their distance and by the absorption of each
+wall on the way. Absorption is the same for all walls and frequencies.
 
 Sources: J. Allen and D. Berkley, "Image method for efficiently simulating small-room acoustics",
 JASA 65 (1979), with their high-pass filter; C. Eyring, "Reverberation time in 'dead' rooms", JASA 1
@@ -22,7 +22,7 @@ from kws.audio.samples import SAMPLE_RATE_HZ
 
 SPEED_OF_SOUND_M_S = 343.0
 DISTANCES_M = (0.3, 4.0)
-"""From mouth to microphone, drawn evenly in its logarithm."""
+"""From mouth to microphone; its logarithm is drawn uniformly."""
 RT60_S = (0.15, 0.6)
 """Reverberation times of furnished rooms, from a study to a living room with bare walls."""
 SIZES_M = ((2.5, 8.0), (2.2, 6.0), (2.2, 3.2))
@@ -30,23 +30,23 @@ SIZES_M = ((2.5, 8.0), (2.2, 6.0), (2.2, 3.2))
 
 _FROM_WALL_M = 0.2
 _HEARD_DB = 40.0
-"""A response ends when it has decayed by so much."""
+"""A response ends once it has decayed by this much."""
 _HIGH_PASS_HZ = 100.0
 _FADE_S = 0.03
 
 
 @dataclass(frozen=True, kw_only=True)
 class Room:
-    """A shoebox, somebody who speaks in it, and a microphone."""
+    """A shoebox room with a speaker and a microphone."""
 
     size_m: tuple[float, float, float]
     """Length, width, height."""
     absorption: float
-    """Share of the energy that a wall swallows, above 0 and below 1."""
+    """Share of the energy that a wall absorbs, above 0 and below 1."""
     mouth_m: tuple[float, float, float]
-    """Where the sound comes from."""
+    """Position of the speaker's mouth."""
     microphone_m: tuple[float, float, float]
-    """Where it is heard."""
+    """Position of the microphone."""
 
     @property
     def distance_m(self) -> float:
@@ -55,21 +55,21 @@ class Room:
 
     @property
     def rt60_s(self) -> float:
-        """Eyring's reverberation time: how long until the sound has decayed by 60 dB."""
+        """Eyring's reverberation time: how long sound takes to decay by 60 dB."""
         return _eyring(self.size_m) / -math.log(1 - self.absorption)
 
 
 def _eyring(size_m: tuple[float, float, float]) -> float:
-    """Reverberation time in seconds of a room whose walls swallow 1 - 1/e."""
+    """Return the reverberation time in seconds of a room whose walls absorb 1 - 1/e."""
     x, y, z = size_m
     surface = 2 * (x * y + y * z + z * x)
     return 24 * math.log(10) / SPEED_OF_SOUND_M_S * x * y * z / surface
 
 
 def random_room(rng: np.random.Generator) -> Room:
-    """Draw a room of a home: size, furniture, who speaks where.
+    """Draw a room of a home: size, reverberation, and positions of mouth and microphone.
 
-    A room that is too small for the distance that was drawn is drawn again.
+    Rooms too small for the distance that was drawn are drawn again.
     """
     low, high = np.log(DISTANCES_M)
     distance = float(np.exp(rng.uniform(low, high)))
@@ -77,7 +77,7 @@ def random_room(rng: np.random.Generator) -> Room:
         size = np.array([rng.uniform(*span) for span in SIZES_M])
         rt60 = rng.uniform(*RT60_S)
         mouth, direction = rng.uniform(_FROM_WALL_M, size - _FROM_WALL_M), rng.standard_normal(3)
-        # People speak at about the height of the microphone, not from above it.
+        # People speak at about the height of the microphone.
         direction[2] *= 0.3
         microphone = mouth + distance * direction / np.linalg.norm(direction)
         if np.all((microphone > _FROM_WALL_M) & (microphone < size - _FROM_WALL_M)):
@@ -93,18 +93,18 @@ def random_room(rng: np.random.Generator) -> Room:
 def impulse_response(
     room: Room, *, seconds: float | None = None, high_pass: bool = True
 ) -> NDArray[np.float64]:
-    """What the microphone hears of a click.
+    """Return the impulse response from mouth to microphone.
 
     A sound from r metres away arrives r / 343 s later, at the nearest sample, with 1 / r of its
-    amplitude, and with sqrt(1 - absorption) of that for each wall that it met.
+    amplitude, times sqrt(1 - absorption) for each wall that reflected it.
 
     Args:
         room: the room.
         seconds: length; `None`: until it has decayed by 40 dB.
-        high_pass: take away what is below 100 Hz, which a sum of positive pulses has too much of.
+        high_pass: remove frequencies below 100 Hz, which a sum of positive pulses exaggerates.
 
     Returns:
-        float64 [n] at 16 kHz; the sound leaves the mouth at sample 0.
+        float64 [n] at 16 kHz; the sound is emitted at sample 0.
     """
     direct_s = room.distance_m / SPEED_OF_SOUND_M_S
     if seconds is None:
@@ -112,7 +112,7 @@ def impulse_response(
     n = max(1, round(seconds * SAMPLE_RATE_HZ)) + 1
     farthest = seconds * SPEED_OF_SOUND_M_S
     reflection = math.sqrt(1 - room.absorption)
-    # Along each axis: how far away the images are, and how many walls the sound met on the way.
+    # Along each axis: distances of the images, and the number of walls on the way.
     # Image 2k is the mouth, shifted by k double lengths; 2k + 1 is its mirror image.
     aways, walls = [], []
     for size, mouth, microphone in zip(room.size_m, room.mouth_m, room.microphone_m, strict=True):
@@ -137,7 +137,7 @@ def impulse_response(
 
 @functools.cache
 def _high_pass() -> NDArray[np.float64]:
-    """Impulse response of Allen and Berkley's filter."""
+    """Return the impulse response of Allen and Berkley's filter."""
     w = 2 * math.pi * _HIGH_PASS_HZ / SAMPLE_RATE_HZ
     r = math.exp(-w)
     b1, b2 = 2 * r * math.cos(w), -r * r
@@ -156,12 +156,12 @@ def _convolve(one: NDArray[np.float64], other: NDArray[np.float64]) -> NDArray[n
 
 
 class Rooms:
-    """Some rooms, simulated once, in which a share of all recordings is made.
+    """A set of simulated rooms for a share of all recordings.
 
     Args:
-        share: of the recordings; the others are made without a room, close to the mouth.
-        count: how many rooms.
-        seed: decides about them.
+        share: share of recordings in a room; the others are made close to the mouth, without one.
+        count: number of rooms.
+        seed: of the random generator.
     """
 
     def __init__(self, *, share: float = 0.5, count: int = 50, seed: int = 0) -> None:
@@ -169,16 +169,16 @@ class Rooms:
         self._responses = []
         for i in range(count if share > 0 else 0):
             room = random_room(np.random.default_rng([seed, i]))
-            # The way through the air delays everything: nobody hears when a click was made.
+            # The delay of the direct sound is inaudible, so it is removed.
             delay = round(room.distance_m / SPEED_OF_SOUND_M_S * SAMPLE_RATE_HZ)
             self._responses.append(impulse_response(room)[delay:])
 
     def record(self, pcm: NDArray[np.int16], rng: np.random.Generator) -> NDArray[np.float64]:
-        """Record somebody in a room drawn at random, or in none.
+        """Place a recording in a random room, or in none.
 
         Args:
             pcm: int16 [n].
-            rng: draws whether and where.
+            rng: draws the room.
 
         Returns:
             float64 [m], m >= n: the sound and its reverberation, at any level, faded out.

@@ -1,6 +1,6 @@
-"""Sentences from the synthesiser in which a keyword is not spoken: examples of "something else".
+"""Synthesised sentences without the keywords, as examples of "something else".
 
-They lie as recordings of people do: ``<speaker>/<recording>.wav`` and ``transcripts.tsv``
+They are stored like recordings of people: ``<speaker>/<recording>.wav`` and ``transcripts.tsv``
 (`kws.data.speech_windows.cut_speech`).
 """
 
@@ -32,16 +32,16 @@ from kws.errors import KwsError
 from kws.system.files import atomic_write
 
 SENTENCE_S = (3.0, 8.0)
-"""No sentence is shorter or longer."""
+"""Shortest and longest sentence."""
 
 _WANTED_S = (4.0, 6.2)
-"""What a sentence is planned for; voices differ in how fast a given speed is."""
+"""Planned length of sentences; voices differ in their real speed."""
 _SOUNDS_PER_S_AND_WPM = 0.063
-"""How many phonemes espeak-ng says in a second, for each word a minute of its speed."""
+"""Phonemes per second for each word per minute of espeak-ng's speed."""
 _COMMA_SHARE = 0.15
 _TRIES = 200
 _AT_A_TIME = 400
-"""Sentences that are thought up before they are spoken."""
+"""Sentences planned before they are spoken."""
 
 
 def synthesise_speech(
@@ -58,32 +58,32 @@ def synthesise_speech(
 ) -> list[Path]:
     """Write ``<out_dir>/<speaker>/<n>.wav``, sentences of 3 to 8 s, and ``transcripts.tsv``.
 
-    Without `text`, they are of nonsense words, spelt and pronounced by the language's own rules.
-    Pitch, speed, pauses, level and the room differ from one to the next. Rows of the table about
-    other recordings stay.
+    Without `text`, they consist of nonsense words, spelt and pronounced by the rules of the
+    language. Pitch, speed, pauses, level and room vary between sentences. Rows of the table about
+    other recordings are kept.
 
     Args:
-        out_dir: made where missing.
-        minutes: how much to write; the last sentence may go beyond it.
-        text: a file in UTF-8 whose lines are spoken instead, in random order, again and again.
+        out_dir: created if missing.
+        minutes: length to write; the last sentence may exceed it.
+        text: a UTF-8 file whose lines are spoken instead, in random order, repeated as needed.
         avoid: words that are never spoken, nor anything that sounds like them, as for
             `kws.data.synthesis.spoken_words.synthesise`.
         languages: as for `kws.data.synthesis.voices.voices`.
-        seed: other sentences for another seed.
+        seed: another seed gives other sentences.
         rooms: as for `kws.data.synthesis.spoken_clips.write_clips`.
         workers: as for `kws.data.synthesis.synth.render`.
-        on_speech: called with the seconds of each recording that was written.
+        on_speech: called with the length of each written recording, in s.
 
     Returns:
         The recordings.
 
     Raises:
-        KwsError: `minutes` is out of range; no letters are known for the language; the text cannot
-            be read, or each of its lines holds a word to avoid; or as
+        KwsError: `minutes` is out of range; the language's script is not known; the text cannot be
+            read, or each of its lines contains a word to avoid; or as
             `kws.data.synthesis.spoken_words.synthesise`.
     """
     if not 0 < minutes <= 6000:
-        raise KwsError(f"Give more than 0 and at most 6000 minutes. Received: {minutes}")
+        raise KwsError(f"The minutes must be above 0 and at most 6000. Received: {minutes}")
     root = Path(out_dir)
     targets = list(labelled_texts(avoid).values()) if avoid else []
     cast = Cast(languages, seed, whispers=True)
@@ -101,7 +101,7 @@ def synthesise_speech(
 
     try:
         while seconds < 60 * minutes:
-            # Too few rather than too many: how long they get is known when they are spoken.
+            # Rather too few than too many: their length is known only once they are spoken.
             missing = (60 * minutes - seconds) / (SENTENCE_S[1] - 1)
             more = max(1, min(_AT_A_TIME, int(missing)))
             plan = [
@@ -138,7 +138,7 @@ def _sentence(
             break
     else:
         raise KwsError(
-            f"Nothing can be said without {', '.join(targets)} or what sounds like it. Received: "
+            f"No sentence without {', '.join(targets)} or a similar-sounding word. Received: "
             f"{_TRIES} sentences with it in {voice.language}. Give another text, or a longer word"
         )
     speaker, _, count = name.removesuffix(".wav").partition("_nohash_")
@@ -154,7 +154,7 @@ def _nonsense(voice: Voice, wanted: int, targets: Sequence[str], rng: np.random.
     sounds = 0
     while sounds < wanted:
         word = nonsense_word(voice, rng)
-        # What sounds like a keyword may come about between words, too.
+        # Neighbouring words may also sound like a keyword together.
         if _holds(" ".join([*words[-2:], word]), voice, targets):
             continue
         sounds += _count(word, voice)
@@ -172,27 +172,26 @@ def _read(reader: Iterator[str], voice: Voice, wanted: int) -> str:
 
 
 def _read_aloud(path: Path, cast: Cast, seed: int, targets: Sequence[str]) -> Iterator[str]:
-    """The words of a text for ever, its lines in another order each time.
+    """Yield the words of a text endlessly, its lines in a new order each time.
 
-    Lines in which a target is spelled are left out, so that a short text does not come round to it
-    in every sentence.
+    Lines that spell out a target are left out, or a short text would contain it in every sentence.
     """
     try:
         content = path.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else f"no text in UTF-8: {error}"
+        reason = error.strerror if isinstance(error, OSError) else f"not UTF-8 text: {error}"
         raise KwsError(f"The text {path} cannot be read. Received: {reason}") from error
     # Brackets would be read as phonemes.
     lines = [re.sub(r"[\[\]\t]", " ", line).split() for line in content.splitlines()]
     lines = [line for line in lines if any(c.isalnum() for word in line for c in word)]
     if not lines:
-        raise KwsError(f"The text {path} holds no words. Received: no line with a letter")
+        raise KwsError(f"The text {path} contains no words. Received: no line with a letter")
     spelled = _spelled(targets)
     lines = [line for line in lines if not spelled.among(" ".join(line))]
     if not lines:
         raise KwsError(
-            f"Nothing can be said without {', '.join(targets)}: every line of the text has it. "
-            f"Received: {path}. Give a longer text"
+            f"No line of the text is free of {', '.join(targets)}. Received: {path}. Give a longer "
+            f"text"
         )
     for line in lines:
         check_sayable(" ".join(line), english=cast.english)
@@ -208,21 +207,21 @@ def _read_aloud(path: Path, cast: Cast, seed: int, targets: Sequence[str]) -> It
 
 @functools.lru_cache(maxsize=65536)
 def _count(text: str, voice: Voice) -> int:
-    """Phonemes in a text; 1 at least, so that a text of dashes comes to an end."""
+    """Return the phonemes in a text, at least 1, so that a text of dashes ends."""
     return max(1, sum(map(len, transcribe(text, voice))))
 
 
 def _spelled(targets: Sequence[str]) -> Forbidden:
-    """Return what finds the spellings among the targets; others are phonemes, ``[[h@l'oU]]``."""
+    """Return a matcher for the targets that are spellings, not phonemes (``[[h@l'oU]]``)."""
     return Forbidden(target for target in targets if "[[" not in target)
 
 
 def _holds(text: str, voice: Voice, targets: Sequence[str]) -> bool:
-    """Whether one of the targets, or what sounds like it, is in a text."""
+    """Whether a text contains one of the targets or something that sounds like it."""
     if _spelled(targets).among(text):
         return True
     phrases = [phrase for target in targets if (phrase := _target(target, voice)) is not None]
-    # What another language's rules read is known by its spelling alone.
+    # A text that is read by another language's rules is only checked by its spelling.
     with contextlib.suppress(KwsError):
         said = tuple(sounds_of(text, voice))
         return any(too_alike(said, phrase, voice) for phrase in phrases)

@@ -1,7 +1,7 @@
-"""Folders of generated clips: which are planned, who takes turns to speak, how they are written.
+"""Folders of generated clips: planning, the cast of speakers, and writing.
 
-Every clip has a generator of its own, so what it sounds like does not depend on how many others
-there are, nor on how many cores speak them.
+Every clip has its own random generator, so its sound does not depend on how many others there are,
+nor on the number of cores.
 """
 
 from __future__ import annotations
@@ -28,11 +28,11 @@ from kws.labels import folded
 
 _FADE_SAMPLES = SAMPLE_RATE_HZ // 50
 _SHORTEST_S, _LONGEST_S = 0.2, 60.0
-# Of a clip that is as long as its word needs.
+# Margin of a clip that is as long as its word needs.
 _MARGIN_S = 0.1
 # Before and after a sentence, together, in samples.
 _AROUND_SENTENCE = SAMPLE_RATE_HZ * 3 // 10
-# So many utterances of a word are spoken to find the length of clips.
+# Utterances of a word that are spoken to find the length of clips.
 _MEASURED = 24
 
 
@@ -43,9 +43,9 @@ class PlannedClip:
     path: Path
     """Where it goes."""
     utterance: Utterance
-    """What is said and how."""
+    """The text and how it is spoken."""
     rng: np.random.Generator
-    """Decides where in the clip the word lies, and how loud it is."""
+    """Decides the position and level of the word."""
 
 
 def plan_words(
@@ -57,28 +57,27 @@ def plan_words(
     seed: int = 0,
     varied: bool = False,
 ) -> list[PlannedClip]:
-    """Plan ``<out_dir>/<label>/<speaker>_nohash_<n>.wav``: every word by the same speakers.
+    """Plan ``<out_dir>/<label>/<speaker>_nohash_<n>.wav``, all words by the same speakers.
 
     Args:
         words: as for `labelled_texts`; a mapping gives label → text.
         out_dir: folder of the label folders.
-        clips_per_word: how many clips of each.
+        clips_per_word: number of clips of each.
         languages: as for `kws.data.synthesis.voices.voices`; accents are drawn from all of them.
-        seed: other voices, pitches, speeds, places and levels for another seed.
-        varied: let pitch and speed go further, words have pauses between them, and a few whisper.
+        seed: another seed gives other voices, pitches, speeds, positions and levels.
+        varied: wider ranges of pitch and speed, pauses between words, and some whispering.
 
     Raises:
-        KwsError: as `labelled_texts` and `Cast`; no clips are wanted; or a text cannot be said.
+        KwsError: as `labelled_texts` and `Cast`; less than one clip; or a text cannot be said.
     """
     texts = labelled_texts(words)
     if clips_per_word < 1:
-        raise KwsError(f"At least one clip of a word is needed. Received: {clips_per_word}")
+        raise KwsError(f"A word needs at least one clip. Received: {clips_per_word}")
     cast = Cast(languages, seed, whispers=varied)
     plan = []
     for label, text in texts.items():
         check_sayable(text, english=cast.english)
         for clip in range(clips_per_word):
-            # A generator for each clip: its sound does not depend on how many others there are.
             rng = np.random.default_rng([seed, zlib.crc32(label.encode()), clip])
             name, accents = cast.turn(clip)
             utterance = random_utterance(text, accents, rng, varied=varied)
@@ -94,7 +93,7 @@ class Cast:
 
     Args:
         languages: as for `kws.data.synthesis.voices.voices`.
-        seed: decides about their order.
+        seed: decides their order.
         whispers: whether some of them whisper.
 
     Raises:
@@ -106,7 +105,7 @@ class Cast:
     ) -> None:
         pool = voices(languages, whispers=whispers)
         self.english = any(voice.language.startswith("en") for voice in pool)
-        """Whether somebody may speak English."""
+        """Whether some of the voices speak English."""
         self._speakers = sorted({voice.speaker for voice in pool})
         np.random.default_rng(seed).shuffle(self._speakers)
         self._accents = {
@@ -114,7 +113,7 @@ class Cast:
         }
 
     def turn(self, number: int) -> tuple[str, list[Voice]]:
-        """The file name of a clip and the voices of whoever speaks it, in all accents."""
+        """Return the file name of a clip and the voices of its speaker, in all accents."""
         speaker = self._speakers[number % len(self._speakers)]
         return f"{speaker}_nohash_{number // len(self._speakers)}.wav", self._accents[speaker]
 
@@ -127,22 +126,22 @@ def write_clips(
     workers: int | None = None,
     on_clip: Callable[[PlannedClip], None] | None = None,
 ) -> list[Path]:
-    """Speak clips and write them, all of one length.
+    """Speak clips and write them, all of the same length.
 
     Args:
-        clips: what to write.
-        clip_seconds: their length; words that are longer are spoken faster.
-        rooms: where they are recorded; `None`: nowhere, without reverberation. Reverberation may
-            be cut off at the end of a clip.
+        clips: the clips to write.
+        clip_seconds: their length; longer words are spoken faster.
+        rooms: simulated rooms; `None`: no reverberation. Reverberation may be cut off at the end
+            of a clip.
         workers: as for `kws.data.synthesis.synth.render`.
-        on_clip: called with each clip that was written, from the caller's thread.
+        on_clip: called with each written clip, from the caller's thread.
 
     Raises:
-        KwsError: as `kws.data.synthesis.synth.speak`, or a length that clips cannot have.
+        KwsError: as `kws.data.synthesis.synth.speak`, or an invalid length.
     """
     if not _SHORTEST_S <= clip_seconds <= _LONGEST_S:
         raise KwsError(
-            f"A clip lasts {_SHORTEST_S} to {_LONGEST_S} seconds. Received: {clip_seconds}"
+            f"A clip must last {_SHORTEST_S} to {_LONGEST_S} seconds. Received: {clip_seconds}"
         )
     clip_samples = round(clip_seconds * SAMPLE_RATE_HZ)
     fitting = [dataclasses.replace(clip.utterance, longest_samples=clip_samples) for clip in clips]
@@ -163,15 +162,14 @@ def write_sentences(
     workers: int | None = None,
     on_clip: Callable[[PlannedClip, int], None] | None = None,
 ) -> list[Path]:
-    """Speak clips and write them as long as each is, with a short silence before and after.
+    """Speak clips and write each at its own length, with a short silence before and after.
 
     Args:
-        clips: what to write.
-        seconds: least and greatest length. Shorter ones are not written; longer ones are spoken
-            faster.
+        clips: the clips to write.
+        seconds: shortest and longest. Shorter ones are not written; longer ones are spoken faster.
         rooms: as for `write_clips`.
         workers: as for `kws.data.synthesis.synth.render`.
-        on_clip: called with each clip that was written and its samples, from the caller's thread.
+        on_clip: called with each written clip and its number of samples, from the caller's thread.
 
     Returns:
         The files that were written.
@@ -199,10 +197,10 @@ def write_sentences(
 
 
 def needed_seconds(clips: Sequence[PlannedClip], *, workers: int | None = None) -> float:
-    """A length of clips that holds the longest utterances: a second at least, in tenths.
+    """Return a clip length that holds the longest utterances: at least 1 s, in steps of 0.1 s.
 
-    Only those of each label that take the longest by their text and speed are spoken for it. What
-    happens to be longer still is spoken a little faster later on.
+    Only the utterances of each label that take longest by their text and speed are spoken to find
+    it. Any that turn out to be longer are spoken a little faster later.
 
     Raises:
         KwsError: as `kws.data.synthesis.synth.speak`, or a text takes more than a minute.
@@ -218,17 +216,17 @@ def needed_seconds(clips: Sequence[PlannedClip], *, workers: int | None = None) 
     tenths = math.ceil(10 * (longest / SAMPLE_RATE_HZ + _MARGIN_S) - 1e-9)
     if tenths > 10 * _LONGEST_S:
         raise KwsError(
-            f"A clip lasts at most {_LONGEST_S} seconds. Received: a text of {tenths / 10:g} s. "
-            f"Choose a shorter one"
+            f"A clip must last at most {_LONGEST_S} seconds. Received: a text of "
+            f"{tenths / 10:g} s. Choose a shorter one"
         )
     return max(10, tenths) / 10
 
 
 def labelled_texts(words: Sequence[str] | Mapping[str, str]) -> dict[str, str]:
-    """Label → text for words as the user writes them: ``"yes"``, ``"hello=[[h@l'oU]]"``.
+    """Return label → text for words in user notation: ``"yes"``, ``"hello=[[h@l'oU]]"``.
 
     Raises:
-        KwsError: no words, a label twice (in any case), or one that cannot be the name of a folder.
+        KwsError: no words, a duplicate label (in any case), or one that cannot name a folder.
     """
     if isinstance(words, Mapping):
         pairs = list(words.items())
@@ -247,7 +245,7 @@ def labelled_texts(words: Sequence[str] | Mapping[str, str]) -> dict[str, str]:
     for name, text in pairs:
         label = check_word(name.strip())
         if folded(label) in map(folded, texts):
-            raise KwsError(f"A label is there twice. Received: {label!r}. Give each word once")
+            raise KwsError(f"Duplicate label. Received: {label!r} twice. Give each word once")
         texts[label] = text.strip()
     return texts
 
@@ -258,10 +256,10 @@ def _place(
     clip_samples: int,
     rng: np.random.Generator,
 ) -> NDArray[np.int16]:
-    """Put an utterance at a random place and level into a clip of digital silence.
+    """Put an utterance at a random position and level into a clip of digital silence.
 
-    Of `sound` the first `spoken` samples must be in the clip. What follows is reverberation; where
-    there is no room for all of it, it is faded out at the clip's end.
+    The first `spoken` samples of `sound` must be in the clip. The rest is reverberation, which is
+    faded out at the clip's end if it does not fit.
     """
     latest = clip_samples - len(sound)
     if latest < 0:

@@ -1,4 +1,4 @@
-"""How the words of a folder were generated, so that more can be generated to go with them."""
+"""A record of how the words of a folder were generated, so that more can be added to them."""
 
 from __future__ import annotations
 
@@ -11,26 +11,26 @@ from pathlib import Path
 from kws.system.files import atomic_write
 
 SPOKEN = "spoken.tsv"
-"""Lies beside the label folders."""
+"""Table next to the label folders."""
 _HEADER = "label\ttext\tlanguages\tseconds\tseed"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Spoken:
-    """How a word was generated last."""
+    """How a word was last generated."""
 
     text: str
-    """What was said: spelling or ``[[phonemes]]``."""
+    """The spoken text: spelling or ``[[phonemes]]``."""
     languages: tuple[str, ...]
     """Languages or accents of the voices."""
     seconds: float
     """Length of the clips."""
     seed: int
-    """Of voices, pitches, places and near-misses."""
+    """Seed of voices, pitches, positions and near-misses."""
 
 
 def note_spoken(folder: str | os.PathLike[str], spoken: Mapping[str, Spoken]) -> None:
-    """Write down how words were generated: label → how. Rows of other labels stay."""
+    """Record how words were generated: label → how. Rows of other labels are kept."""
     all_of_it = {**read_spoken(folder), **spoken}
     with atomic_write(Path(folder) / SPOKEN, "w") as file:
         file.write(f"{_HEADER}\n")
@@ -40,13 +40,13 @@ def note_spoken(folder: str | os.PathLike[str], spoken: Mapping[str, Spoken]) ->
 
 
 def read_spoken(folder: str | os.PathLike[str]) -> dict[str, Spoken]:
-    """Read how words were generated, label → how; without those of which nothing sound is noted."""
+    """Read how words were generated: label → how. Invalid rows are skipped."""
     table = Path(folder) / SPOKEN
     if not table.is_file():
         return {}
     found = {}
     for row in table.read_text(encoding="utf-8", errors="replace").splitlines()[1:]:
-        with contextlib.suppress(ValueError):  # somebody's own table, or a damaged row
+        with contextlib.suppress(ValueError):  # another table, or a damaged row
             label, text, languages, seconds, seed = row.split("\t")
             found[label] = Spoken(
                 text=text,

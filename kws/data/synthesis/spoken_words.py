@@ -1,4 +1,4 @@
-"""Words from the synthesiser in many voices, and what only sounds like them."""
+"""Words from the synthesiser in many voices, and similar-sounding words."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from kws.labels import folded
 from kws.system.files import atomic_write
 
 TEXTS = "texts.tsv"
-"""Says what is said in the near-misses of a folder."""
+"""Table of the texts of the near-misses in a folder."""
 
 
 def synthesise(
@@ -49,26 +49,26 @@ def synthesise(
 ) -> list[Path]:
     """Write clips of words, ``<out_dir>/<word>/<speaker>_nohash_<n>.wav``, in many voices.
 
-    Every word is said by the same voices, each clip at its own pitch, speed and level, the word at
-    a random place in the clip, digital silence around it. What is written depends on the arguments
-    alone (not on `workers`). Clips of an earlier call with the same name are replaced; recordings
-    of people have other names.
+    All words are said by the same voices. Each clip has its own pitch, speed and level, and the
+    word is at a random position, with digital silence around it. The result depends only on the
+    arguments (not on `workers`). Clips of an earlier call with the same name are replaced;
+    recordings of people have other names.
 
-    Near-misses go to ``<out_dir>/not_<word>/``; ``texts.tsv`` beside them (columns clip, text,
-    kind) says what they are. All clips have one length. How the words were generated is noted in
-    ``<out_dir>/spoken.tsv`` (`kws.data.synthesis.spoken_record`).
+    Near-misses go to ``<out_dir>/not_<word>/``, with a table ``texts.tsv`` (columns clip, text,
+    kind). All clips have the same length. ``<out_dir>/spoken.tsv`` records how the words were
+    generated (`kws.data.synthesis.spoken_record`).
 
     Args:
-        words: what to say; a mapping gives label → text (``{"hello": "[[h@l'oU]]"}``), so does
+        words: what to say; a mapping gives label → text (``{"hello": "[[h@l'oU]]"}``), as does
             ``"hello=[[h@l'oU]]"`` in a sequence. A near-miss of one is never another one.
-        out_dir: folder of the label folders; made where missing.
-        clips_per_word: how many clips of each word; 0 for near-misses only.
-        near_misses: how many for each word, by those of the accents that `own_sounds` names.
+        out_dir: folder of the label folders; created if missing.
+        clips_per_word: number of clips of each word; 0 for near-misses only.
+        near_misses: number for each word, in the accents from `own_sounds`.
         languages: as for `kws.data.synthesis.voices.voices`; accents are drawn from all of them.
-        seed: other voices, pitches, speeds, places and levels for another seed.
-        clip_seconds: the clips' length; what is longer is spoken faster. `None`: as long as the
+        seed: another seed gives other voices, pitches, speeds, positions and levels.
+        clip_seconds: the clips' length; longer words are spoken faster. `None`: as long as the
             words need (`kws.data.synthesis.spoken_clips.needed_seconds`).
-        varied: let pitch and speed go further, words have pauses between them, and a few whisper.
+        varied: wider ranges of pitch and speed, pauses between words, and some whispering.
         rooms: as for `kws.data.synthesis.spoken_clips.write_clips`.
         workers: as for `kws.data.synthesis.synth.render`.
         on_clip: called after each clip, from the caller's thread.
@@ -77,33 +77,23 @@ def synthesise(
         The files, words first, word by word.
 
     Raises:
-        KwsError: as `speak` and `near_miss`; nothing to write;
-            two words with one label, one with the label of another's near-misses, or a label that
-            cannot be a folder.
+        KwsError: as `speak` and `near_miss`; nothing to write; a duplicate label, one that is the
+            label of another word's near-misses, or one that cannot name a folder.
     """
     texts = labelled_texts(words)
     plan = functools.partial(
         plan_words, texts, out_dir, languages=languages, seed=seed, varied=varied
     )
     if clip_seconds is None:
-        # Of the words: near-misses that happen to be longer are spoken a little faster.
+        # For the words only; longer near-misses are spoken a little faster.
         likely = plan(max(clips_per_word, near_misses))
         clip_seconds = needed_seconds(likely, workers=workers)
     clips = plan(clips_per_word) if clips_per_word or not near_misses else []
     made = _plan_near_misses(texts, Path(out_dir), near_misses, languages, seed, varied)
-    written: dict[PlannedClip, NearMiss] = {}
-    codes = (languages,) if isinstance(languages, str) else tuple(languages)
-    how = {
-        label: Spoken(text=text, languages=codes, seconds=clip_seconds, seed=seed)
-        for label, text in texts.items()
-    }
-    begun = False
+    written: list[PlannedClip] = []
 
     def note(clip: PlannedClip) -> None:
-        nonlocal begun
-        begun = True
-        if clip in made:
-            written[clip] = made[clip]
+        written.append(clip)
         if on_clip is not None:
             on_clip()
 
@@ -116,32 +106,37 @@ def synthesise(
             on_clip=note,
         )
     finally:
-        _note(written)
-        if begun:
+        if written:
+            _note_near_misses({clip: made[clip] for clip in written if clip in made})
+            codes = (languages,) if isinstance(languages, str) else tuple(languages)
+            how = {
+                label: Spoken(text=text, languages=codes, seconds=clip_seconds, seed=seed)
+                for label, text in texts.items()
+            }
             note_spoken(out_dir, how)
 
 
 def own_sounds(texts: Iterable[str], languages: str | Sequence[str]) -> frozenset[str]:
     """Return the accents that say all texts by their language's own rules.
 
-    Near-misses are made of a word's sounds, and some languages leave a word to another one: French
-    has "computer" said in English.
+    Near-misses are made from a word's phonemes, and some languages leave a word to another one:
+    espeak-ng's French says "computer" in English.
 
     Args:
         texts: as for `kws.data.synthesis.phonemes.sounds_of`.
         languages: as for `kws.data.synthesis.voices.voices`.
 
     Returns:
-        Codes as in `Voice.language`, one at least.
+        Codes as in `Voice.language`, at least one.
 
     Raises:
-        KwsError: no voice for a language, or there is no such accent.
+        KwsError: no voice for a language, or no such accent.
     """
     texts = list(texts)
     able: set[str] = set()
     refused: KwsError | None = None
     for voice in voices(languages):
-        if voice.variant:  # who speaks makes no difference to the sounds
+        if voice.variant:  # the variant does not change the phonemes
             continue
         try:
             for text in texts:
@@ -172,15 +167,15 @@ def _plan_near_misses(
         folder = out_dir / check_word(f"not_{label}")
         if folded(folder.name) in map(folded, texts):
             raise KwsError(
-                f"The near-misses of {label!r} would lie among the clips of another word. "
+                f"The near-misses of {label!r} would be mixed with the clips of another word. "
                 f"Received: {folder.name!r}. Give it another label, or speak it in another call"
             )
         for number in range(clips_per_word):
             rng = np.random.default_rng([seed, zlib.crc32(folder.name.encode()), number])
-            # The speakers of the words, so that who speaks tells nothing.
+            # The same speakers as for the words, so that the speaker reveals nothing.
             name, accents = cast.turn(number)
             accents = [voice for voice in accents if voice.language in able]
-            # The accent decides about the sounds, so all else is drawn before the text.
+            # The accent determines the phonemes, so everything else is drawn before the text.
             utterance = random_utterance(text, accents, rng, varied=varied)
             near = near_miss(text, utterance.voice, rng, avoid=others)
             clip = PlannedClip(
@@ -190,8 +185,8 @@ def _plan_near_misses(
     return plan
 
 
-def _note(written: Mapping[PlannedClip, NearMiss]) -> None:
-    """Write what is said in clips beside them; rows about other clips stay."""
+def _note_near_misses(written: Mapping[PlannedClip, NearMiss]) -> None:
+    """Write the texts of clips to the table next to them; rows about other clips are kept."""
     folders: dict[Path, dict[str, str]] = {}
     for clip, made in written.items():
         rows = folders.setdefault(clip.path.parent, {})

@@ -1,11 +1,11 @@
 """Speech from espeak-ng: a text or many utterances become samples.
 
-Generated voices are no substitute for people. They share one synthesiser's idea of every sound, so
-a model trained on them alone looks better on more of them than it will on anybody real.
+Generated voices cannot replace people. They all share one synthesiser's version of every phoneme,
+so a model trained only on them does better on other generated voices than on real people.
 
-`speak` works in this process and varies by a hair from call to call, as a person does (`espeak`
-says why). `render` and `render_each` speak in fresh processes, in portions that depend on the list
-alone, and repeat exactly on any number of cores.
+`speak` works in this process and varies very slightly from call to call (`espeak` explains why).
+`render` and `render_each` speak in fresh processes, in portions that depend only on the list, and
+are exactly repeatable on any number of cores.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ import threading
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import IO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,11 +32,11 @@ from kws.data.synthesis.espeak import Utterance, Voice, engine
 from kws.data.synthesis.phoneme_tables import Types, unknown_in
 from kws.data.synthesis.voices import find_voice
 from kws.errors import KwsError
-from kws.system.processes import start_worker, usable_cores
+from kws.system.processes import send_task, start_worker, take_stdout, usable_cores
 
-# Faster than this, espeak-ng drops sounds instead of shortening them.
+# Faster than this, espeak-ng drops phonemes instead of shortening them.
 _FASTEST_WPM = 320
-# Fresh processes speak this many utterances each: few enough to spread, enough to pay the start.
+# Utterances per process: few enough to spread over cores, enough to make up for its start.
 _PORTION = 200
 _WORKER = "from kws.data.synthesis.synth import _serve; _serve()"
 
@@ -58,7 +57,7 @@ def speak(
         voice: a `Voice`, or a name such as ``"en-us+m3"``.
 
     Returns:
-        int16 [n] at 16 kHz, mono, without the silence before and after, peak as the voice has it.
+        int16 [n] at 16 kHz, mono, without silence at the ends, at the voice's own level.
 
     Raises:
         KwsError: nothing in the text can be said, a setting is out of range, the text does not fit
@@ -85,14 +84,14 @@ def render(
 
     Args:
         utterances: what to say.
-        workers: processes at a time; `None` takes one for each core. Does not change the samples.
+        workers: processes; `None`: one for each core. Does not change the samples.
         on_clip: called after each utterance, from the caller's thread.
 
     Returns:
         One int16 [n] array at 16 kHz for each utterance, in their order, as `speak` gives them.
 
     Raises:
-        KwsError: as `speak`; the first fault ends the work.
+        KwsError: as `speak`; the first error ends the work.
     """
     spoken: dict[int, NDArray[np.int16]] = {}
     for index, pcm in render_each(utterances, workers):
@@ -105,16 +104,16 @@ def render(
 def render_each(
     utterances: Sequence[Utterance], workers: int | None
 ) -> Iterator[tuple[int, NDArray[np.int16]]]:
-    """Speak portions of the list in fresh processes; yield (index, samples) as they come.
+    """Speak portions of the list in fresh processes; yield (index, samples) as they are ready.
 
     Args:
         utterances: what to say.
         workers: as for `render`.
 
     Raises:
-        KwsError: as `speak`; the first fault ends the work.
+        KwsError: as `speak`; the first error ends the work.
     """
-    engine()  # A missing package is said once, here.
+    engine()  # Reports a missing package once, here.
     if workers is None:
         workers = usable_cores()
     starts = range(0, len(utterances), _PORTION)
@@ -172,15 +171,15 @@ def render_each(
 
 
 def phoneme_types(voice: Voice) -> Types:
-    """Mnemonic → type (espeak-ng's ``phoneme.h``) of all phonemes of the voice's language."""
+    """Return mnemonic → type (espeak-ng's ``phoneme.h``) of the language's phonemes."""
     return engine().phoneme_types(voice)
 
 
 def transcribe(text: str, voice: Voice, *, ipa: bool = False) -> list[list[str]]:
-    """The phonemes of each word of a text, as espeak-ng's mnemonics or in letters of the IPA.
+    """Return the phonemes of each word of a text, as espeak-ng's mnemonics or in IPA.
 
-    Stress stands before a phoneme (``"'u:"``). A language that leaves a word to another one's
-    rules says so: ``"(en)"``.
+    Stress precedes a phoneme (``"'u:"``). A word that is left to another language's rules is marked
+    by its code: ``"(en)"``.
 
     Raises:
         KwsError: no such voice.
@@ -191,10 +190,10 @@ def transcribe(text: str, voice: Voice, *, ipa: bool = False) -> list[list[str]]
 def check_phonemes(text: str, voice: Voice) -> None:
     """Refuse ``[[phonemes]]`` that the voice's language does not have.
 
-    espeak-ng passes over them without a word.
+    espeak-ng silently skips them.
 
     Raises:
-        KwsError: names where they begin.
+        KwsError: names the first one.
     """
     for phonemes in re.findall(r"\[\[(.*?)\]\]", text):
         if rest := unknown_in(phonemes, phoneme_types(voice)):
@@ -205,7 +204,7 @@ def check_phonemes(text: str, voice: Voice) -> None:
 
 
 def check_sayable(text: str, *, english: bool) -> None:
-    """Refuse what espeak-ng would leave out or spell by the names of its characters."""
+    """Refuse text that espeak-ng would skip or spell out character by character."""
     if re.search(r"\[\[.*\S.*\]\]", text):
         return
     letters = [character for character in text if character.isalnum()]
@@ -214,13 +213,13 @@ def check_sayable(text: str, *, english: bool) -> None:
     foreign = [c for c in letters if c.isalpha() and "LATIN" not in unicodedata.name(c, "")]
     if english and foreign:
         raise KwsError(
-            f"An English voice can only spell this word. Received: {text!r}. "
+            f"An English voice can only spell out this word. Received: {text!r}. "
             f"Choose its language (--language)"
         )
 
 
 def _speak(utterance: Utterance) -> NDArray[np.int16]:
-    """`speak`, for an utterance."""
+    """Do the work of `speak`."""
     for value, low, high, name in (
         (utterance.pitch, 0, 99, "pitch"),
         (utterance.pitch_range, 0, 99, "pitch_range"),
@@ -228,7 +227,7 @@ def _speak(utterance: Utterance) -> NDArray[np.int16]:
         (utterance.word_gap_ms, 0, 500, "word_gap_ms"),
     ):
         if not low <= value <= high:
-            raise KwsError(f"{name} must be within {low} to {high}. Received: {value}")
+            raise KwsError(f"{name} must be {low} to {high}. Received: {value}")
     check_sayable(utterance.text, english=utterance.voice.language.startswith("en"))
     check_phonemes(utterance.text, utterance.voice)
     limit = utterance.longest_samples
@@ -246,13 +245,13 @@ def _speak(utterance: Utterance) -> NDArray[np.int16]:
             raise KwsError(
                 f"The word takes {len(pcm) / SAMPLE_RATE_HZ:.1f} s even when spoken fast, longer "
                 f"than a clip of {limit / SAMPLE_RATE_HZ:g} s. Received: {utterance.text!r}. "
-                f"Choose a shorter one or longer clips"
+                f"Choose a shorter word or longer clips"
             )
         rate_wpm = min(_FASTEST_WPM, int(rate_wpm * max(1.05, 1.02 * len(pcm) / limit)) + 1)
 
 
 def _trim(pcm: NDArray[np.int16]) -> NDArray[np.int16]:
-    """Cut the silence (50 dB below the peak) at both ends but for 10 ms; empty if all is silent."""
+    """Cut silence (50 dB below the peak) at both ends except for 10 ms; empty if all is silent."""
     level = np.abs(pcm.astype(np.int32))
     peak = int(level.max(initial=0))
     if peak < 30:
@@ -266,10 +265,8 @@ def _ask(
     process: subprocess.Popen[bytes], utterances: Sequence[Utterance]
 ) -> Iterator[NDArray[np.int16]]:
     """Give a worker its portion and read the answers: a count and samples, or a fault."""
-    assert process.stdin is not None and process.stdout is not None
-    with contextlib.suppress(BrokenPipeError):  # A worker that died is seen below.
-        process.stdin.write(json.dumps([dataclasses.asdict(u) for u in utterances]).encode())
-        process.stdin.close()
+    assert process.stdout is not None
+    send_task(process, [dataclasses.asdict(utterance) for utterance in utterances])
     for utterance in utterances:
         header = process.stdout.read(4)
         size = struct.unpack("<i", header)[0] if len(header) == 4 else 0
@@ -286,9 +283,8 @@ def _ask(
 
 def _serve() -> None:
     """The worker's side of `_ask`."""
-    answers: IO[bytes] = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # Whatever the C library prints must not end up among the answers.
-    for fields in json.load(sys.stdin):
+    answers = take_stdout()
+    for fields in json.loads(sys.stdin.readline()):
         fields["voice"] = Voice(**fields["voice"])
         try:
             body = _speak(Utterance(**fields)).astype("<i2").tobytes()

@@ -1,4 +1,4 @@
-"""Who speaks, and how: the synthesiser's voices for a language, and utterances drawn at random."""
+"""The synthesiser's voices for a language, and random utterances."""
 
 from __future__ import annotations
 
@@ -10,25 +10,25 @@ import numpy as np
 from kws.data.synthesis.espeak import Utterance, Voice, engine
 from kws.errors import KwsError
 
-# Pitch, its range and words a minute, each from, to (exclusive), as voices and people vary usually
-# and at most: the monotone and the lively, who takes time and who is in a hurry.
+# Pitch, its range and words per minute, each from, to (exclusive): the usual variation of voices
+# and people, and the widest, from monotone to lively and from slow to hurried.
 _USUAL = ((25, 76), (25, 86), (115, 211))
 _VARIED = ((15, 90), (5, 100), (100, 241))
 
-# Variants that are effects (robots, whispers, a choir in a hall) and not somebody's voice.
+# Variants that are effects (robots, whispers, a choir in a hall), not voices.
 _EFFECTS = re.compile(
     r"^(demonic|marco|unirobot|anikarobot|announcer|fast|robosoft\d*|tweaky|whisperf?)$"
 )
-# People do whisper, now and then.
+# People do whisper sometimes.
 _WHISPERS = frozenset({"whisper", "whisperf"})
-# en-Shaw reads the Shavian alphabet only.
+# en-Shaw reads only the Shavian alphabet.
 _OTHER_SCRIPTS = frozenset({"en-shaw"})
 
 
 def voices(
     languages: str | Sequence[str] = "en", *, effects: bool = False, whispers: bool = False
 ) -> list[Voice]:
-    """The voices for some languages: every accent with every variant, in a fixed order.
+    """Return the voices for some languages: every accent with every variant, in a fixed order.
 
     Args:
         languages: codes such as ``"de"``, ``"en"`` (all English accents) or ``["en-us", "en-gb"]``.
@@ -64,7 +64,7 @@ def voices(
             codes = {codes[0].split("-")[0] for codes in espeak.languages.values()}
             known = ", ".join(sorted(codes))
             raise KwsError(
-                f"No voice speaks the language. Received: {wanted!r}. Choose one of: {known}"
+                f"No voice speaks this language. Received: {wanted!r}. Choose one of: {known}"
             )
         found.update(matches)
     return [
@@ -75,24 +75,24 @@ def voices(
 
 
 def find_voice(name: str) -> Voice:
-    """The voice called ``"en-us"`` or ``"en-us+f2"``.
+    """Return the voice with a name such as ``"en-us"`` or ``"en-us+f2"``.
 
     Raises:
         KwsError: no such language or variant.
     """
     language, _, variant = name.partition("+")
     candidates = voices(language, effects=True)
-    # "en" alone means several accents; take the exact code where there is one.
+    # "en" alone matches several accents; prefer the exact code.
     exact = [v for v in candidates if v.language == language.strip().lower()] or candidates
     for voice in exact:
         if voice.variant.lower() == variant.strip().lower():
             return voice
     known = ", ".join(v.variant for v in exact[1:] if v.language == exact[0].language)
-    raise KwsError(f"No such variant of the voice. Received: {name!r}. Choose one of: {known}")
+    raise KwsError(f"Unknown variant of the voice. Received: {name!r}. Choose one of: {known}")
 
 
 def languages() -> list[str]:
-    """The codes of all languages and accents, sorted."""
+    """Return the codes of all languages and accents, sorted."""
     return sorted(codes[0] for codes in engine().languages.values())
 
 
@@ -104,11 +104,11 @@ def random_utterance(
     varied: bool = False,
     longest_samples: int | None = None,
 ) -> Utterance:
-    """Draw a voice of `pool`, a pitch, its range and a speed, all within what people do.
+    """Draw a voice from `pool`, a pitch, its range and a speed, all within the range of people.
 
-    With `varied` they go as far as people ever do, and words have pauses between them, mostly
-    short ones. Then lengths, not speeds, are equally likely: a word said by itself is more often
-    slow than fast, and of "computer" it was the slow ones that were missed.
+    With `varied` the ranges are as wide as those of people, and there are (mostly short) pauses
+    between words. Lengths, not speeds, are then uniformly distributed: a single word is more often
+    slow than fast, and the slow examples of "computer" were the ones that were missed.
     """
     pitch, pitch_range, (slowest, fastest) = _VARIED if varied else _USUAL
 
@@ -122,7 +122,7 @@ def random_utterance(
         text=text,
         voice=voice,
         pitch=height,
-        # Below zero Hz, where a wide range leads a deep voice, espeak-ng crashes.
+        # espeak-ng crashes below 0 Hz, where a wide range would take a deep voice.
         pitch_range=min(int(rng.integers(*pitch_range)), 2 * height + 25),
         rate_wpm=int(draw_rate()),
         word_gap_ms=min(250, int(rng.exponential(40))) if varied else 0,

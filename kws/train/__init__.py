@@ -1,0 +1,1 @@
+"""Training: a recipe and recordings in, the folder of a run out."""
