@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from kws.audio.files import write_wav
 from kws.audio.samples import Pcm
-from kws.data.noise import Background, check_ratios, held_out_noise, mix
+from kws.data.noise import Background, check_ratios, held_out_noise, mix, synthetic_noise
 from kws.data.noise_recordings import read_noise, split_noise
 from kws.data.scan import scan
 from kws.errors import KwsError
@@ -175,3 +175,11 @@ def test_ratios_come_once_each_from_the_highest_on() -> None:
 def test_what_is_no_ratio_is_refused(wrong: list[float]) -> None:
     with pytest.raises(KwsError, match="must be -100 to 100 dB"):
         check_ratios(wrong)
+
+
+def test_synthetic_noise_is_white_pink_and_brown() -> None:
+    for pcm, db_per_octave in zip(synthetic_noise(20), (0.0, -3.0, -6.0), strict=True):
+        power = np.abs(np.fft.rfft(pcm.astype(np.float64))) ** 2
+        hz = np.fft.rfftfreq(len(pcm), 1 / RATE)
+        low, high = (power[(hz >= f) & (hz < 2 * f)].mean() for f in (250, 2000))
+        assert 10 * np.log10(high / low) / 3 == pytest.approx(db_per_octave, abs=0.3)

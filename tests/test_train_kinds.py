@@ -137,6 +137,20 @@ def test_two_words_and_nothing_else_train_after_a_warning_for_what_is_missing(
     assert "loss nan" not in said
 
 
+def test_without_recordings_of_noise_synthetic_noise_is_mixed_in_and_is_the_silence(
+    real_speech: Path, tmp_path: Path
+) -> None:
+    folder = words_of(real_speech, tmp_path / "data", "yes", "no")
+    recipe = recipe_of(tmp_path, 'words = ["yes", "no"]\nsilence_clips = 20')
+    data = load_training_data(recipe, folder)
+    assert data.noise.std() > 100
+    silence = recipe.labels.labels.index("_silence_")
+    for clips in (data.training, data.validation):
+        quiet = clips.pcm[clips.labels == silence]
+        loud = [clip for clip in quiet if clip.any()]
+        assert len(loud) > 0.5 * len(quiet) > 0
+
+
 def test_a_clip_that_cannot_be_read_is_named_and_left_out(
     real_speech: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -22,7 +22,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kws.audio.level import rms
-from kws.audio.samples import SAMPLE_RATE_HZ, Pcm
+from kws.audio.samples import SAMPLE_RATE_HZ, Pcm, to_int16
 from kws.data.clips import NOISE_FOLDER, audio_in
 from kws.data.noise_recordings import HELD_OUT_SHARE, draw_noise, read_held_out
 from kws.errors import KwsError, some
@@ -161,6 +161,16 @@ def coloured_noise(
     frequency = np.maximum(np.fft.rfftfreq(n, 1 / SAMPLE_RATE_HZ), lowest_hz)
     samples = np.fft.irfft(spectrum / frequency**slope, n)
     return samples / np.abs(samples).max()
+
+
+def synthetic_noise(seconds: int = 60) -> list[Pcm]:
+    """Generate white, pink and brown noise, int16 [n] each at 16 kHz, always the same.
+
+    For those who have no recordings of noise.
+    """
+    rng = np.random.default_rng(0)
+    n = seconds * SAMPLE_RATE_HZ
+    return [to_int16(0.5 * coloured_noise(n, slope, rng)) for slope in (0.0, 0.5, 1.0)]
 
 
 def mix(speech: Pcm, noise: Pcm, snr_db: float) -> Pcm:

@@ -13,6 +13,7 @@ from kws.data import phones
 from kws.data.arrays import load_good_clips
 from kws.data.clips import NOISE_FOLDER, ClipIndex, label_counts
 from kws.data.enough import require_enough_clips
+from kws.data.noise import synthetic_noise
 from kws.data.noise_recordings import noise_bank, read_noise, silence_clips, split_noise
 from kws.data.nonwords import backwards, cut_out, spliced
 from kws.data.scan import scan
@@ -114,32 +115,32 @@ def load_training_data(recipe: TrainingRecipe, data_dir: Path | None) -> Trainin
             )
 
     recordings = [noise for index in indexes for noise in read_noise(index)]
+    if not recordings:
+        place = first_folder(recipe, data_dir)
+        tell(
+            f"there is no {NOISE_FOLDER} folder: using synthetic white, pink and brown noise. "
+            "Better: record a few minutes of noise without the words, where the device will be "
+            f"used, as {place / NOISE_FOLDER}/<name>.wav"
+        )
+        recordings = synthetic_noise()
     noise, held_out = split_noise(recordings)
     low, high = recipe.data.silence_dbfs
     if SILENCE in label_set.labels or recipe.data.head == "sigmoid":
-        if not recordings:
-            place = first_folder(recipe, data_dir)
-            tell(
-                "there is no _background_noise_ folder: silence is trained on zeros alone. Record "
-                "a few minutes of noise without the words, where the device will be used, as "
-                f"{place / NOISE_FOLDER}/<name>.wav"
-            )
         n, n_held_out = recipe.data.silence_clips, recipe.data.validation_silence_clips
         seeds = [int(s) for s in rng.integers(2**31, size=2)]
         length, levels = recipe.clip_samples, (low - EXTRA_QUIET_DB, high)
-        cuts = silence_clips(noise, n, length, levels, seeds[0]) if noise else _zeros(n, length)
+        cuts = silence_clips(noise, n, length, levels, seeds[0])
         cuts[: int(ZERO_SHARE * n)] = 0
         training.append(_clip_set(recipe, cuts, [SILENCE] * n))
-        if held_out:
-            cuts = silence_clips(held_out, n_held_out, length, (low, high), seeds[1])
-            validation.append(_clip_set(recipe, cuts, [SILENCE] * n_held_out))
+        cuts = silence_clips(held_out, n_held_out, length, (low, high), seeds[1])
+        validation.append(_clip_set(recipe, cuts, [SILENCE] * n_held_out))
     joined = _join(training)
     stretches, stretch_phones = _stretches(recipe, data_dir)
     return TrainingData(
         training=joined,
         spans=_keyword_spans(recipe, joined),
         validation=_join(validation),
-        noise=noise_bank(noise) if noise else np.zeros(recipe.clip_samples, np.int16),
+        noise=noise_bank(noise),
         stretches=stretches,
         stretch_phones=stretch_phones,
         folder=None if data_dir is None else str(data_dir.absolute()),
@@ -350,7 +351,3 @@ def _join(sets: list[ClipSet]) -> ClipSet:
         generated=np.concatenate([s.generated for s in sets]),
         phones=np.concatenate([s.phones for s in sets]),
     )
-
-
-def _zeros(n: int, length: int) -> np.ndarray:
-    return np.zeros((n, length), np.int16)
