@@ -108,6 +108,9 @@ def _hear(
     from kws.recordings.word_times import word_times
 
     for path, heard in zip(paths, word_times(model, word, paths, progress=True), strict=True):
+        if isinstance(heard, KwsError):
+            yield heard
+            continue
         yield heard.chosen_s(several=several) or KwsError(
             f"The model does not detect {word!r} in {path}. Received: a posterior of at most "
             f"{heard.peak:.2f}; its threshold is {heard.threshold:.2f}. Add the recording "

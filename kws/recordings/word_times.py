@@ -61,7 +61,7 @@ def check_keyword(model: str | Path, word: str) -> ModelCard:
 
 def word_times(
     model: str | Path, word: str, recordings: Sequence[str | Path], *, progress: bool = False
-) -> Iterator[WordTimes]:
+) -> Iterator[WordTimes | KwsError]:
     """Run a model over recordings and find a word in each.
 
     Args:
@@ -71,17 +71,15 @@ def word_times(
         progress: report on stderr.
 
     Yields:
-        The times in each recording, in the order given.
+        The times in each recording, or why it cannot be read, in the order given.
 
     Raises:
-        KwsError: as `check_keyword`; a recording cannot be read.
+        KwsError: as `check_keyword`.
     """
     card = check_keyword(model, word)
     with closing(run_each(model, recordings, progress=progress)) as running:
         for _, result in running:
-            if isinstance(result, KwsError):
-                raise result
-            yield _times(card, result, word)
+            yield result if isinstance(result, KwsError) else _times(card, result, word)
 
 
 def _times(card: ModelCard, recording: RecordingPosteriors, word: str) -> WordTimes:

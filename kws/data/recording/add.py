@@ -85,7 +85,7 @@ def add_recordings(
         hear: finds the word by a model; by default it is found by its energy.
 
     Yields:
-        What became of each recording; with `hear` the unreadable ones first.
+        What became of each recording, in the order given.
 
     Raises:
         KwsError: a bad speaker.
@@ -124,21 +124,14 @@ def add_recordings(
             left_out=_left_out(found, cuts, cutting.several) if cuts and times_s is None else (),
         )
 
-    readable = []
-    for path in files:
+    detected = [None] * len(files) if hear is None else hear(files)
+    for path, times_s in zip(files, detected, strict=True):
         try:
             pcm = open_recording(path)
         except KwsError as error:
             yield AddedRecording(path=path, error=error)
             continue
-        if hear is None:
-            yield add(path, pcm, None)
-        else:
-            readable.append(path)
-    if hear is not None:
-        # Read a second time, so that only one recording is in memory.
-        for path, times_s in zip(readable, hear(readable), strict=True):
-            yield add(path, open_recording(path), times_s)
+        yield add(path, pcm, times_s)
 
 
 def _left_out(
