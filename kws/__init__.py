@@ -9,15 +9,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from kws.after_wake import AfterWake
     from kws.decide import Event
     from kws.errors import KwsError
     from kws.model_file import ModelCard, load_model
     from kws.spotter import Spotter
 
 __version__ = "0.1.0"
-__all__ = ["Event", "KwsError", "ModelCard", "Spotter", "__version__", "load_model"]
+__all__ = ["AfterWake", "Event", "KwsError", "ModelCard", "Spotter", "__version__", "load_model"]
 
 _HOMES = {
+    "AfterWake": "kws.after_wake",
     "Event": "kws.decide",
     "KwsError": "kws.errors",
     "ModelCard": "kws.model_file",

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -52,13 +53,15 @@ class _Moment:
 
 
 class Keeper:
-    """A spotter that keeps the sound around what it detects.
+    """Keeps the sound around what a spotter detects.
 
     Example::
 
-        keeper = Keeper(Spotter("commands_en"), "kept", almost=True)
+        spotter = Spotter("commands_en")
+        keeper = Keeper(spotter, "kept", almost=True)
         for chunk in chunks:
-            events = keeper.feed(chunk)
+            events = spotter.feed(chunk)
+            keeper.follow(chunk, events)
         keeper.finish()
     """
 
@@ -69,13 +72,22 @@ class Keeper:
     failed: str | None
     """Why no more clips are kept, in a line; None while all is well."""
 
-    def __init__(self, spotter: Spotter, folder: str | Path, *, almost: bool = False) -> None:
+    def __init__(
+        self,
+        spotter: Spotter,
+        folder: str | Path,
+        *,
+        almost: bool = False,
+        counts: Callable[[float], bool] | None = None,
+    ) -> None:
         """Begin with a live stream.
 
         Args:
             spotter: in the state after `reset`.
             folder: where the clips go; created with the first of them.
             almost: also keep moments in which a keyword came close.
+            counts: whether a keyword at a time, in s, would count; of those that would not, nothing
+                is kept. By default all count.
 
         Raises:
             KwsError: the folder is a file.
@@ -84,6 +96,7 @@ class Keeper:
         if self._folder.exists() and not self._folder.is_dir():
             raise KwsError(f"Clips go to a folder. Received: the file {folder}. Give another name")
         self._spotter = spotter
+        self._counts = counts
         card = spotter.card
         self._rate = card.front_end.sample_rate_hz
         self._keywords = card.keywords
@@ -122,21 +135,18 @@ class Keeper:
         self._peaks: list[tuple[float, float] | None] = [None] * len(self._keywords)
         self._passed_s = np.full(len(self._keywords), np.inf)
 
-    def feed(self, samples: Pcm, *, real: bool = True) -> list[Event]:
-        """Feed the spotter and keep what it detects.
+    def follow(self, samples: Pcm, events: Sequence[Event], *, real: bool = True) -> None:
+        """Keep what the spotter has just detected.
 
-        If a clip cannot be written, no more are kept, but listening goes on; see `failed`.
+        If a clip cannot be written, no more are kept; see `failed`.
 
         Args:
-            samples: as for `Spotter.feed`.
+            samples: what the spotter was fed last.
+            events: those of its events that count.
             real: False for added silence, which is not kept.
-
-        Returns:
-            The events.
         """
-        events = self._spotter.feed(samples)
         if self.failed is not None:
-            return events
+            return
         if real and len(samples):
             self._blocks.append(np.array(samples))
             self._heard += len(samples)
@@ -152,7 +162,6 @@ class Keeper:
             self._heard - self._first - len(self._blocks[0]) >= self._held_samples
         ):
             self._first += len(self._blocks.popleft())
-        return events
 
     def finish(self) -> None:
         """Write the clips that are still waiting; the stream is over."""
@@ -195,6 +204,8 @@ class Keeper:
         moment = _Moment(
             keyword=self._keywords[k], score=peak[0] / self._steps, time_s=peak[1], fired=False
         )
+        if self._counts is not None and not self._counts(moment.time_s):
+            return
         if all(moment.score > other.score for other in self._waiting):
             self._waiting = [moment]
 

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from kws.audio.files import read_audio, write_wav
 from kws.cli import run
 from kws.data.scan import scan
-from kws.decide import DecisionConfig
+from kws.decide import DecisionConfig, Event
 from kws.errors import KwsError
 from kws.keep import Keeper
 from kws.model_file import load_model, write_card
@@ -67,11 +67,20 @@ def reluctant(tmp_path_factory: pytest.TempPathFactory) -> str:
     return model_with(tmp_path_factory.mktemp("keep"), 0.75)
 
 
+def hear(
+    spotter: Spotter, keeper: Keeper, samples: np.ndarray, *, real: bool = True
+) -> list[Event]:
+    events = spotter.feed(samples)
+    keeper.follow(samples, events, real=real)
+    return events
+
+
 def kept(model: str, folder: Path, cuts: list[int], pcm: np.ndarray = PCM) -> Keeper:
-    keeper = Keeper(Spotter(model), folder, almost=True)
+    spotter = Spotter(model)
+    keeper = Keeper(spotter, folder, almost=True)
     keeper.begin("radio.wav")
     for part in np.split(pcm, sorted(cuts)):
-        keeper.feed(part)
+        hear(spotter, keeper, part)
     keeper.finish()
     return keeper
 
@@ -143,8 +152,9 @@ def test_what_came_to_half_of_the_threshold_is_kept_apart_and_nothing_twice(relu
 
 
 def test_without_almost_only_events_are_kept(reluctant, tmp_path):
-    keeper = Keeper(Spotter(reluctant), tmp_path)
-    keeper.feed(PCM)
+    spotter = Spotter(reluctant)
+    keeper = Keeper(spotter, tmp_path)
+    hear(spotter, keeper, PCM)
     keeper.finish()
     assert keeper.clips and not keeper.almost_clips and not (tmp_path / "almost").exists()
 
@@ -153,20 +163,21 @@ def test_a_threshold_of_ones_own_is_the_one_that_counts(eager, tmp_path):
     spotter = Spotter(eager, thresholds=0.999)
     assert spotter.decision.thresholds == {"yes": 0.999, "no": 0.999}
     keeper = Keeper(spotter, tmp_path, almost=True)
-    keeper.feed(PCM)
+    hear(spotter, keeper, PCM)
     keeper.finish()
     assert not keeper.clips
     assert all(float(path.stem.split("_")[1]) >= 0.495 for path in keeper.almost_clips)
 
 
 def test_the_memory_is_that_of_a_few_seconds(reluctant, tmp_path):
-    keeper = Keeper(Spotter(reluctant), tmp_path, almost=True)
+    spotter = Spotter(reluctant)
+    keeper = Keeper(spotter, tmp_path, almost=True)
     for _ in range(3):
-        keeper.feed(PCM[:RATE])
+        hear(spotter, keeper, PCM[:RATE])
     tracemalloc.start()
     for _ in range(60):
         for start in range(0, RATE, 640):
-            keeper.feed(PCM[start : start + 640])
+            hear(spotter, keeper, PCM[start : start + 640])
     # Not all that is traced: the interpreter's table of strings may grow meanwhile.
     ours = tracemalloc.take_snapshot().filter_traces([tracemalloc.Filter(True, "*/kws/keep.py")])
     tracemalloc.stop()
@@ -179,9 +190,12 @@ def test_a_full_disk_ends_the_keeping_and_not_the_listening(eager, tmp_path, mon
 
     events = Spotter(eager).feed(PCM)
     monkeypatch.setattr("kws.system.files.os.fsync", full)
-    keeper = Keeper(Spotter(eager), tmp_path / "kept")
+    spotter = Spotter(eager)
+    keeper = Keeper(spotter, tmp_path / "kept")
     heard = [
-        e for start in range(0, len(PCM), 4000) for e in keeper.feed(PCM[start : start + 4000])
+        e
+        for start in range(0, len(PCM), 4000)
+        for e in hear(spotter, keeper, PCM[start : start + 4000])
     ]
     keeper.finish()
     assert heard == events
@@ -199,9 +213,10 @@ def test_a_file_in_place_of_the_folder_is_refused_at_once(eager, tmp_path):
 def test_silence_that_nobody_recorded_is_heard_and_not_kept(eager, tmp_path):
     event = Spotter(eager).feed(PCM)[3]
     heard = PCM[: round((event.time_s + 0.1) * RATE)]
-    keeper = Keeper(Spotter(eager), tmp_path)
-    keeper.feed(heard)
-    keeper.feed(np.zeros(RATE // 2, np.int16), real=False)
+    spotter = Spotter(eager)
+    keeper = Keeper(spotter, tmp_path)
+    hear(spotter, keeper, heard)
+    hear(spotter, keeper, np.zeros(RATE // 2, np.int16), real=False)
     keeper.finish()
     assert f"_{event.score:.2f}" in keeper.clips[3].name
     np.testing.assert_array_equal(read_audio(keeper.clips[3]), heard[-2 * RATE :])
@@ -227,11 +242,12 @@ def test_clips_of_live_sound_are_named_after_the_clock_as_it_is_when_they_come(
         return began_s + heard / RATE + shift(heard / RATE)
 
     monkeypatch.setattr("kws.keep.time", SimpleNamespace(time=clock))
-    keeper = Keeper(Spotter(eager), tmp_path)
+    spotter = Spotter(eager)
+    keeper = Keeper(spotter, tmp_path)
     for start in range(0, len(PCM), 640):
         block = PCM[start : start + 640]
         heard += len(block)
-        keeper.feed(block)
+        hear(spotter, keeper, block)
     began_s += 100  # what follows the last sound does not count
     keeper.finish()
     expected = [began_s - 100 + event.time_s + shift(event.time_s) for event in events]
@@ -243,9 +259,10 @@ def test_names_of_live_clips_keep_their_order_when_sound_comes_all_at_once(
 ):
     now_s = datetime(2026, 1, 31, 7, 12).timestamp()
     monkeypatch.setattr("kws.keep.time", SimpleNamespace(time=lambda: now_s))
-    keeper = Keeper(Spotter(eager), tmp_path)
+    spotter = Spotter(eager)
+    keeper = Keeper(spotter, tmp_path)
     for start in range(0, len(PCM), 640):
-        keeper.feed(PCM[start : start + 640])
+        hear(spotter, keeper, PCM[start : start + 640])
     keeper.finish()
     times = named_times(keeper.clips)
     assert len(times) == len(Spotter(eager).feed(PCM)) > 5
@@ -316,7 +333,8 @@ def test_listen_names_clips_after_the_time_of_day_and_goes_on_when_it_cannot_kee
 
 def test_a_clip_that_ctrl_c_broke_off_is_written_at_the_end(eager, tmp_path, monkeypatch):
     whole = kept(eager, tmp_path / "whole", list(range(0, len(PCM), 640)))
-    keeper = Keeper(Spotter(eager), tmp_path / "broken")
+    spotter = Spotter(eager)
+    keeper = Keeper(spotter, tmp_path / "broken")
     keeper.begin("radio.wav")
 
     def pressed(*_):
@@ -325,7 +343,7 @@ def test_a_clip_that_ctrl_c_broke_off_is_written_at_the_end(eager, tmp_path, mon
     with monkeypatch.context() as patch:
         patch.setattr("kws.keep.write_wav", pressed)
         with pytest.raises(KeyboardInterrupt):
-            keeper.feed(PCM)
+            hear(spotter, keeper, PCM)
     keeper.finish()
     assert [path.name for path in keeper.clips] == [path.name for path in whole.clips] != []
 

@@ -28,7 +28,7 @@ FLOORS = (
     ("report",),
     ("evaluate",),
     ("recipe", "recordings"),
-    ("data", "keep", "models", "wake"),
+    ("after_wake", "data", "keep", "models", "wake"),
     ("spotter",),
     ("network",),
     ("model_file", "runtime"),

@@ -1,4 +1,4 @@
-"""Output of events in `kws run`, `kws listen` and `kws serve`: lines, and clips on request."""
+"""Events in `kws run`, `kws listen` and `kws serve`: where they come from, and their lines."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ import typer
 from kws.wording import counted
 
 if TYPE_CHECKING:
+    from kws.after_wake import AfterWake
+    from kws.audio.samples import Pcm
     from kws.decide import Event
     from kws.keep import Keeper
     from kws.spotter import Spotter
@@ -32,21 +34,100 @@ def event_line(event: Event, *, as_json: bool, file: str | None = None) -> str:
     return line if file is None else f"{file}  {line}"
 
 
-def keeper_for(spotter: Spotter, folder: Path | None, almost: bool) -> Keeper | None:
-    """Return a keeper of clips; None without a folder."""
-    if folder is None:
-        if almost:
+class Listener:
+    """What `kws run` and `kws listen` listen with: models, and a keeper of clips for each."""
+
+    def __init__(
+        self,
+        model: str,
+        threshold: float | None,
+        *,
+        wake: str | None,
+        wake_window_s: float | None,
+        keep: Path | None,
+        keep_almost: bool,
+    ) -> None:
+        """Load the models; the arguments are the commands' options.
+
+        Raises:
+            BadParameter: options that do not go together.
+            KwsError: as `Spotter`, `AfterWake` and `Keeper`.
+        """
+        if keep_almost and keep is None:
             raise typer.BadParameter("--keep-almost needs --keep DIR.")
-        return None
-    from kws.keep import Keeper
+        check_wake(wake, wake_window_s)
+        from kws.spotter import Spotter
 
-    return Keeper(spotter, folder, almost=almost)
+        spotter = Spotter(model, thresholds=threshold)
+        self._ears: Spotter | AfterWake = spotter
+        spotters = [spotter]
+        counts = None
+        if wake is not None:
+            from kws.after_wake import WINDOW_S, AfterWake
+
+            self._ears = AfterWake(wake, spotter, window_s=wake_window_s or WINDOW_S)
+            spotters.insert(0, self._ears.wake)
+            counts = self._ears.counts
+        self.sample_rate_hz = spotter.card.front_end.sample_rate_hz
+        """Sample rate of the audio."""
+        self.words = ", then ".join(", ".join(one.card.keywords) for one in spotters)
+        """What is listened for, for people."""
+        self._folder = keep
+        self._keepers: list[tuple[Keeper, frozenset[str]]] = []
+        if keep is not None:
+            from kws.keep import Keeper
+
+            self._keepers = [
+                (
+                    Keeper(
+                        one, keep, almost=keep_almost, counts=counts if one is spotter else None
+                    ),
+                    frozenset(one.card.keywords),
+                )
+                for one in spotters
+            ]
+
+    def begin(self, source: str | None = None) -> None:
+        """Begin a new stream: live, or a file, which kept clips are named after."""
+        self._ears.reset()
+        for keeper, _ in self._keepers:
+            keeper.begin(source)
+
+    def feed(self, samples: Pcm, *, real: bool = True) -> list[Event]:
+        """Process the next samples; return the events they complete and keep their sound.
+
+        Args:
+            samples: int16 [n].
+            real: False for added silence, which is not kept.
+        """
+        events = self._ears.feed(samples)
+        for keeper, keywords in self._keepers:
+            ours = [event for event in events if event.keyword in keywords]
+            keeper.follow(samples, ours, real=real)
+        return events
+
+    def finish(self) -> None:
+        """Write the clips that are still waiting; the stream is over."""
+        for keeper, _ in self._keepers:
+            keeper.finish()
+
+    @property
+    def failed(self) -> str | None:
+        """Why no more clips are kept, in a line; None while all is well."""
+        return next((keeper.failed for keeper, _ in self._keepers if keeper.failed), None)
+
+    def kept(self) -> str | None:
+        """Return a line that says what was kept; None if nothing should be."""
+        if not self._keepers:
+            return None
+        almost = sum(len(keeper.almost_clips) for keeper, _ in self._keepers)
+        line = f"kept {counted(sum(len(keeper.clips) for keeper, _ in self._keepers), 'event')}"
+        if almost:
+            line += f" and {almost} that came close"
+        return f"{line} in {self._folder}"
 
 
-def kept_line(keeper: Keeper, folder: Path) -> str:
-    """Return a line that says what was kept."""
-    events, almost = len(keeper.clips), len(keeper.almost_clips)
-    line = f"kept {counted(events, 'event')}"
-    if almost:
-        line += f" and {almost} that came close"
-    return f"{line} in {folder}"
+def check_wake(wake: str | None, wake_window_s: float | None) -> None:
+    """Refuse a window after a wake word where there is none."""
+    if wake_window_s is not None and wake is None:
+        raise typer.BadParameter("--wake-window needs --wake MODEL.")

@@ -12,18 +12,26 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
-from kws.cli.events import event_line, keeper_for, kept_line
-from kws.cli.options import DEVICE, JSON_LINES, KEEP, KEEP_ALMOST, LISTENING_MODEL, THRESHOLD
+from kws.cli.events import Listener, event_line
+from kws.cli.options import (
+    DEVICE,
+    JSON_LINES,
+    KEEP,
+    KEEP_ALMOST,
+    LISTENING_MODEL,
+    THRESHOLD,
+    WAKE,
+    WAKE_WINDOW,
+)
 from kws.wording import counted
 
 if TYPE_CHECKING:
     from kws.audio.microphone import Device, Microphone
     from kws.decide import Event
-    from kws.keep import Keeper
 
 # More simultaneous commands than this are assumed to be a runaway.
 _MOST_COMMANDS = 8
@@ -48,6 +56,8 @@ def listen(
         "in its environment. Its output goes to stderr.",
     ),
     threshold: float | None = THRESHOLD,
+    wake: str | None = WAKE,
+    wake_window: float | None = WAKE_WINDOW,
     keep: Path | None = KEEP,
     keep_almost: bool = KEEP_ALMOST,
     meter: bool | None = typer.Option(
@@ -74,41 +84,32 @@ def listen(
         return
 
     from kws.audio.microphone import open_microphone
-    from kws.spotter import Spotter
 
-    spotter = Spotter(model, thresholds=threshold)
-    keywords = spotter.card.keywords
-    keeper = keeper_for(spotter, keep, keep_almost)
-
+    listener = Listener(
+        model, threshold, wake=wake, wake_window_s=wake_window, keep=keep, keep_almost=keep_almost
+    )
     display = _Meter(sys.stderr.isatty() if meter is None else meter)
-    session = _Session(display, command, as_json, keeper)
+    session = _Session(display, command, as_json, listener)
     with open_microphone(device) as microphone:
-        display.say(
-            f"listening to {_describe(microphone)} for: {', '.join(keywords)} (Ctrl-C ends)"
-        )
-        if keeper:
-            keeper.begin()
+        display.say(f"listening to {_describe(microphone)} for: {listener.words} (Ctrl-C ends)")
+        listener.begin()
         try:
-            session.run(microphone, keeper.feed if keeper else spotter.feed)
+            session.run(microphone)
         except KeyboardInterrupt:
             pass  # the way to end it
         finally:
             session.finish(microphone)
-            if keeper and keep:
-                keeper.finish()
-                session.check_keeping()
-                display.say(kept_line(keeper, keep))
 
 
 class _Session:
     """One run of `kws listen`: its events and messages."""
 
     def __init__(
-        self, display: _Meter, command: str | None, as_json: bool, keeper: Keeper | None = None
+        self, display: _Meter, command: str | None, as_json: bool, listener: Listener
     ) -> None:
         self._display = display
-        self._keeper = keeper
-        self._keeping = keeper is not None
+        self._listener = listener
+        self._told_of_failure = False
         self._commands = _Commands(command, display.say) if command else None
         self._as_json = as_json
         self._counts: Counter[str] = Counter()
@@ -116,8 +117,8 @@ class _Session:
         self._overflows = 0
         self._lost_s = 0.0
 
-    def run(self, microphone: Microphone, feed: Callable[[Any], list[Event]]) -> None:
-        """Feed blocks to the spotter until the microphone or the user stops."""
+    def run(self, microphone: Microphone) -> None:
+        """Listen to blocks until the microphone or the user stops."""
         from kws.audio.level import level_dbfs
         from kws.audio.microphone import InputWatch
         from kws.audio.samples import SAMPLE_RATE_HZ
@@ -125,13 +126,13 @@ class _Session:
         watch = InputWatch()
         for block in microphone:
             self._heard_s += len(block) / SAMPLE_RATE_HZ
-            for event in feed(block):
+            for event in self._listener.feed(block):
                 self._tell(event)
             fault = watch.feed(block)
             if fault:
                 self._display.say(f"kws: {fault}")
             self._check_losses(microphone)
-            self.check_keeping()
+            self._check_keeping()
             if self._commands:
                 self._commands.check()
             self._display.show(level_dbfs(block))
@@ -143,11 +144,12 @@ class _Session:
         if self._commands:
             self._commands.start(event)
 
-    def check_keeping(self) -> None:
+    def _check_keeping(self) -> None:
         """Report once if clips can no longer be kept; listening goes on."""
-        if self._keeping and self._keeper and self._keeper.failed:
-            self._keeping = False
-            self._display.say(f"kws: {self._keeper.failed}")
+        failed = self._listener.failed
+        if failed and not self._told_of_failure:
+            self._told_of_failure = True
+            self._display.say(f"kws: {failed}")
 
     def _check_losses(self, microphone: Microphone) -> None:
         if microphone.overflows > self._overflows:
@@ -171,6 +173,10 @@ class _Session:
         )
         if self._commands:
             self._commands.finish()
+        self._listener.finish()
+        self._check_keeping()
+        if kept := self._listener.kept():
+            self._display.say(kept)
 
 
 class _Commands:

@@ -46,6 +46,20 @@ THRESHOLD: Any = typer.Option(
     callback=_share,
     help="Threshold for all keywords, above 0 to 1, instead of the model's own.",
 )
+WAKE: Any = typer.Option(
+    None,
+    "--wake",
+    metavar="MODEL",
+    help="Model of a wake word: keywords of --model count only just after it, one each time.",
+    show_default=False,
+)
+WAKE_WINDOW: Any = typer.Option(
+    None,
+    "--wake-window",
+    metavar="S",
+    help="With --wake: how long after the wake word a keyword counts, in s. [default: 5]",
+    show_default=False,
+)
 DEVICE: Any = typer.Option(
     None,
     "--device",

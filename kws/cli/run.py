@@ -9,8 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from kws.cli.events import event_line, keeper_for, kept_line
-from kws.cli.options import JSON_LINES, KEEP, KEEP_ALMOST, LISTENING_MODEL, THRESHOLD
+from kws.cli.events import Listener, event_line
+from kws.cli.options import (
+    JSON_LINES,
+    KEEP,
+    KEEP_ALMOST,
+    LISTENING_MODEL,
+    THRESHOLD,
+    WAKE,
+    WAKE_WINDOW,
+)
 from kws.wording import counted
 
 if TYPE_CHECKING:
@@ -34,6 +42,8 @@ def run(
     ),
     model: str = LISTENING_MODEL,
     threshold: float | None = THRESHOLD,
+    wake: str | None = WAKE,
+    wake_window: float | None = WAKE_WINDOW,
     keep: Path | None = KEEP,
     keep_almost: bool = KEEP_ALMOST,
     as_json: bool = JSON_LINES,
@@ -49,16 +59,18 @@ def run(
     Example: kws run --model commands_en recording.wav
 
     Example: arecord -q -t raw -f S16_LE -r 16000 -c 1 | kws run --json -
+
+    Example: kws run --wake computer.tflite --model commands_en recording.wav
     """
     import numpy as np
 
     from kws.errors import KwsError
-    from kws.spotter import TAIL_SAMPLES, Spotter
+    from kws.spotter import TAIL_SAMPLES
 
-    spotter = Spotter(model, thresholds=threshold)
-    keeper = keeper_for(spotter, keep, keep_almost)
-    feed = keeper.feed if keeper else spotter.feed
-    rate = spotter.card.front_end.sample_rate_hz
+    listener = Listener(
+        model, threshold, wake=wake, wake_window_s=wake_window, keep=keep, keep_almost=keep_almost
+    )
+    rate = listener.sample_rate_hz
     begun = failed = 0
     heard_samples = 0
     events = 0
@@ -73,22 +85,19 @@ def run(
     try:
         for file in files:
             begun += 1
-            spotter.reset()
-            if keeper:
-                keeper.begin(None if file == "-" else file)
+            listener.begin(None if file == "-" else file)
             try:
                 for block in _blocks(file, rate):
                     heard_samples += len(block)
-                    tell_of(file, feed(block))
+                    tell_of(file, listener.feed(block))
                 if file != "-":  # a pipe just ends
                     silence = np.zeros(TAIL_SAMPLES, np.int16)
-                    tell_of(file, keeper.feed(silence, real=False) if keeper else feed(silence))
+                    tell_of(file, listener.feed(silence, real=False))
             except KwsError as error:
                 failed += 1
                 typer.echo(f"kws: {error}", err=True)
             finally:
-                if keeper:
-                    keeper.finish()
+                listener.finish()
     except KeyboardInterrupt as error:  # the way to end a live pipe
         interrupted = error
     if failed < begun:
@@ -97,10 +106,10 @@ def run(
             f"{counted(events, 'event')}{f', {failed} not readable' if failed else ''}",
             err=True,
         )
-    if keeper and keep:
-        typer.echo(kept_line(keeper, keep), err=True)
-        if keeper.failed:
-            raise KwsError(keeper.failed)
+    if kept := listener.kept():
+        typer.echo(kept, err=True)
+    if listener.failed:
+        raise KwsError(listener.failed)
     if interrupted:
         raise interrupted
     if failed:
