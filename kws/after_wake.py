@@ -12,6 +12,8 @@ follows at once is heard from its beginning.
 
 from __future__ import annotations
 
+from collections import deque
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +80,26 @@ class WakeGate:
     def forget(self, time_s: float) -> None:
         """Drop the windows that closed well before this time."""
         self._windows = [w for w in self._windows if w[1] > time_s - _REMEMBERED_S]
+
+
+def commands_after(
+    wakes: Iterable[Event], commands: Iterable[Event], *, window_s: float = WINDOW_S
+) -> list[Event]:
+    """Return the commands that count, from what each model reported in a whole recording.
+
+    Args:
+        wakes: events of the wake word, by time.
+        commands: events of the commands, by time.
+        window_s: how long after the wake word a command counts, in seconds.
+    """
+    gate, waiting, counted = WakeGate(window_s), deque(wakes), []
+    for event in commands:
+        while waiting and waiting[0].time_s < event.time_s:
+            gate.open(waiting.popleft().time_s)
+        gate.forget(event.time_s)
+        if gate.take(event.time_s):
+            counted.append(event)
+    return counted
 
 
 class AfterWake:

@@ -17,8 +17,13 @@ import kws
 from kws.after_wake import AfterWake, WakeGate
 from kws.audio.files import write_wav
 from kws.cli import run
+from kws.data.label_file import SpokenWord
 from kws.decide import DecisionConfig, Event
 from kws.errors import KwsError
+from kws.evaluate.streams import evaluate_streams
+from kws.model_file import load_model
+from kws.recordings.matching import match_events
+from kws.recordings.truth import addressed_words
 from kws.spotter import Spotter
 
 RATE = 16000
@@ -147,6 +152,101 @@ def test_a_wake_word_that_is_a_command_too_is_refused(commands: Path) -> None:
 
 def test_the_package_offers_it() -> None:
     assert kws.AfterWake is AfterWake
+
+
+# ---- measuring it
+
+
+def said(*words: tuple[float, float, str]) -> list[SpokenWord]:
+    return [SpokenWord(start_s=start, end_s=end, keyword=keyword) for start, end, keyword in words]
+
+
+def test_a_spoken_command_counts_if_it_is_the_first_after_the_wake_word_and_in_time(
+    wake: Path, commands: Path
+) -> None:
+    truth = said(
+        (1.0, 1.5, "yes"),  # before any wake word
+        (4.0, 4.5, "Computer"),
+        (5.0, 5.5, "NO"),  # counts
+        (6.0, 6.5, "yes"),  # the second
+        (10.0, 10.5, "computer"),
+        (11.0, 11.5, "lamp"),  # of neither model
+        (15.0, 15.6, "yes"),  # 5.1 s after it
+        (20.0, 20.5, "computer"),
+        (20.4, 20.9, "no"),  # began before its end
+        (21.0, 21.5, "yes"),  # counts: so that was nothing
+        (30.0, 30.5, "computer"),
+        (31.0, 31.5, "computer"),
+        (36.0, 36.4, "yes"),  # counts, after the later one
+    )
+    wakes, following, notes = addressed_words(
+        load_model(wake), load_model(commands), [truth, []], window_s=5.0
+    )
+    assert [word.start_s for word in wakes[0]] == [4.0, 10.0, 20.0, 30.0, 31.0]
+    assert [(word.start_s, word.keyword) for word in following[0]] == [
+        (5.0, "no"),
+        (21.0, "yes"),
+        (36.0, "yes"),
+    ]
+    assert wakes[1] == following[1] == []
+    assert notes == [
+        "4 labelled commands without a wake word before: they should not be reported",
+        "1 labelled word of neither model: ignored",
+    ]
+
+
+def test_a_recording_is_measured_by_what_counts(wake: Path, commands: Path, tmp_path: Path) -> None:
+    write_wav(tmp_path / "a.wav", PCM)
+    silence = np.zeros(RATE // 2, np.int16)
+    expected = by_definition(wake, commands, np.concatenate([PCM, silence]))
+    woken = [e for e in expected if e.keyword == "computer"]
+    heard = [e for e in expected if e.keyword != "computer"]
+    # All wake words are labelled, and of the commands all but the last.
+    truth = said(*((e.time_s - 0.02, e.time_s, e.keyword) for e in woken + heard[:-1]))
+    result = evaluate_streams(
+        commands, [(tmp_path / "a.wav", truth)], wake=wake, wake_window_s=WINDOW_S
+    )
+    assert result.matches.reported == tuple(heard)
+    assert [e for _, e in result.matches.hits] == heard[:-1]
+    assert result.matches.false_accepts == (heard[-1],)
+    assert result.wake is not None
+    assert (len(result.wake.matches.hits), result.wake.matches.events) == (len(woken),) * 2
+    assert result.to_json()["wake"]["hits"] == len(woken)
+    own = result.curves["all"].own
+    assert (own.words, own.rejected, own.false_accepts) == (len(heard) - 1, 0, 1)
+    for point in result.curves["all"].points[::20]:
+        again = AfterWake(wake, Spotter(commands, thresholds=point.thresholds), window_s=WINDOW_S)
+        events = again.feed(np.concatenate([PCM, silence]))
+        matches = match_events(
+            truth[len(woken) :], [e for e in events if e.keyword != "computer"], duration_s=60.0
+        )
+        assert point.rejected == point.words - len(matches.hits)
+        assert point.false_accepts == len(matches.false_accepts)
+
+
+def test_evaluate_reports_the_wake_word_and_what_counts_after_it(
+    wake: Path, commands: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_wav(tmp_path / "a.wav", PCM)
+    heard = AfterWake(wake, commands).feed(PCM)
+    lines = [f"{e.time_s - 0.1}\t{e.time_s}\t{e.keyword}" for e in heard]
+    (tmp_path / "a.tsv").write_text("\n".join(["start_s\tend_s\tkeyword", *lines]))
+    given = ["--stream", str(tmp_path / "a.wav"), "--labels", str(tmp_path / "a.tsv")]
+    picture = tmp_path / "a.png"
+    shown = ["--wake", str(wake), "--from", "0", "--span", "60", "--plot", str(picture)]
+    assert run(["evaluate", str(commands), *given, *shown]) == 0
+    out = capsys.readouterr().out
+    n = sum(e.keyword == "computer" for e in heard)
+    assert f"wake.tflite): {n} of {n} detected, 0 false accepts, 0.00 per hour" in out
+    assert "the first keyword within 5 s of it counts" in out
+    assert f"{len(heard) - n} words: {len(heard) - n} detected, 0 missed" in out
+    assert picture.stat().st_size > 10_000
+    assert run(["evaluate", str(commands), str(tmp_path), "--wake", str(wake)]) == 2
+    assert "--wake is for recordings" in capsys.readouterr().err
+    assert run(["evaluate", str(commands), *given, "--wake-window", "3"]) == 2
+    assert "--wake-window needs --wake MODEL." in capsys.readouterr().err
+    assert run(["evaluate", str(commands), *given, "--wake", str(wake), "--wake-window", "0"]) == 1
+    assert "Received: 0 s" in capsys.readouterr().err
 
 
 # ---- the commands

@@ -202,6 +202,49 @@ def test_a_recording_that_breaks_leaves_neither_file(folder: Path, tmp_path: Pat
     assert [path.name for path in tmp_path.iterdir()] == ["bad.wav"]
 
 
+def test_a_wake_word_comes_just_before_each_keyword_and_as_loud(
+    folder: Path, tmp_path: Path
+) -> None:
+    word = tmp_path / "Jarvis"
+    for i in range(3):
+        write_wav(word / f"{i}.wav", clip_of(1700, 0.6, 0.2), RATE)
+    material = gather(folder / "clips", ["yes", "no"], sentences=folder / "talk", wake=word)
+    assert "40 of" not in material.describe() and "3 of Jarvis" in material.describe()
+    plan = StreamPlan(hours=0.05, seed=3, wake_gap_s=(0.2, 0.3), **QUIET)
+    built = build_stream(material, plan, tmp_path / "w.wav", tmp_path / "w.tsv")
+    labels = read_truth(tmp_path / "w.tsv")
+    assert [word.keyword for word in labels] == [word.keyword for word in built.truth]
+    pcm = read_audio(tmp_path / "w.wav", RATE)
+    wakes = [item for item in built.items if item.kind == "wake"]
+    keywords = [item for item in built.items if item.kind == "keyword"]
+    assert len(wakes) == len(keywords) == sum(built.words.values()) > 5
+    for wake, keyword in zip(wakes, keywords, strict=True):
+        assert built.items[built.items.index(wake) + 1] is keyword
+        # Between the two lie the pause and the margins of both clips.
+        assert 0.2 <= keyword.start_s - wake.end_s <= 0.3 + 0.2 + 0.01
+        assert (wake.text, wake.level_dbfs, wake.snr_db) == (
+            "Jarvis",
+            keyword.level_dbfs,
+            keyword.snr_db,
+        )
+        heard = pcm[round(wake.start_s * RATE) : round(wake.end_s * RATE)]
+        assert strongest_hz(heard) == pytest.approx(1700, abs=20)
+
+
+def test_a_wake_word_is_said_nowhere_else(folder: Path, tmp_path: Path) -> None:
+    write_wav(tmp_path / "rain" / "0.wav", clip_of(1700, 0.6, 0.2), RATE)
+    write_wav(tmp_path / "tree" / "0.wav", clip_of(1700, 0.6, 0.2), RATE)
+    given = {"sentences": folder / "talk", "sentence_parts": ["training", "validation", "testing"]}
+    free = gather(folder / "clips", ["yes", "no"], **given)
+    said = {path.stem for path in free.sentences}
+    rain = gather(folder / "clips", ["yes", "no"], wake=tmp_path / "rain", **given)
+    assert {path.stem for path in rain.sentences} == said - {"0"}  # "it rains"
+    tree = gather(folder / "clips", ["yes", "no"], wake=tmp_path / "tree", **given)
+    assert free.others and not tree.others
+    with pytest.raises(KwsError, match="must not be a keyword, too"):
+        gather(folder / "clips", ["yes", "tree"], wake=tmp_path / "tree", **given)
+
+
 def test_people_of_other_parts_are_not_heard(folder: Path) -> None:
     everything = scan(folder / "clips")
     for part in ("validation", "testing", "training"):

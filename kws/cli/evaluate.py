@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from kws.cli.options import JSON, LABELS, MODEL, WORKERS
+from kws.cli.events import check_wake
+from kws.cli.options import JSON, LABELS, MODEL, WAKE, WAKE_WINDOW, WORKERS
 from kws.wording import counted, duration, percent, two_digits
 
 if TYPE_CHECKING:
     from kws.evaluate.clips import Evaluation
-    from kws.evaluate.streams import StreamEvaluation
+    from kws.evaluate.streams import StreamEvaluation, WakeResult
     from kws.recordings.curve import Curve
 
 _SHOWN_FAULTS = 5
@@ -67,6 +68,8 @@ class StreamOptions:
     start_s: float | None
     span_s: float
     recording: int | None
+    wake: str | None
+    wake_window_s: float | None
     runtime: str
     workers: int | None
 
@@ -74,6 +77,7 @@ class StreamOptions:
         """Refuse options that do not go together, before long work."""
         if not self.labels:
             raise typer.BadParameter(_TOGETHER)
+        check_wake(self.wake, self.wake_window_s)
         if len(self.streams) != len(self.labels):
             raise typer.BadParameter(
                 "Each --stream needs its --labels. "
@@ -127,6 +131,8 @@ def evaluate(
         min=1,
         show_default=False,
     ),
+    wake: str | None = WAKE,
+    wake_window: float | None = WAKE_WINDOW,
     runtime: str = typer.Option(
         "litert",
         metavar="NAME",
@@ -171,6 +177,9 @@ def evaluate(
     anywhere. On a recording, a keyword counts as detected if it is reported between its start and
     0.5 s after its end. Several recordings count together and run in parallel.
 
+    With --wake, a keyword counts as said only if it is the first after the wake word (labelled as
+    well) and ends within --wake-window of it; reporting any other is a false accept.
+
     In noise, each clip gets its own piece of it, the same at every level. If the sum would clip,
     word and noise are attenuated together. _silence_ clips have no word to measure noise against
     and get none.
@@ -193,6 +202,8 @@ def evaluate(
     for_streams = {
         "--det": det is not None,
         "--recording": recording is not None,
+        "--wake": wake is not None,
+        "--wake-window": wake_window is not None,
         "--runtime": runtime != "litert",
     }
     if folder is None:
@@ -200,8 +211,8 @@ def evaluate(
             raise typer.BadParameter(f"{name} is for clips. Give DIR instead of --stream AUDIO.")
         on_streams = StreamOptions(
             model=model, streams=stream or (), labels=labels or (), as_json=as_json, plot=plot,
-            det=det, start_s=start, span_s=span, recording=recording, runtime=runtime,
-            workers=workers,
+            det=det, start_s=start, span_s=span, recording=recording, wake=wake,
+            wake_window_s=wake_window, runtime=runtime, workers=workers,
         )  # fmt: skip
         on_streams.check()
         _evaluate_streams(on_streams)
@@ -271,6 +282,7 @@ def _evaluate_clips(options: ClipOptions) -> None:
 
 
 def _evaluate_streams(options: StreamOptions) -> None:
+    from kws.after_wake import WINDOW_S
     from kws.data.label_file import read_truth
     from kws.errors import KwsError
     from kws.evaluate.streams import evaluate_streams
@@ -289,6 +301,8 @@ def _evaluate_streams(options: StreamOptions) -> None:
     result = evaluate_streams(
         options.model,
         recordings,
+        wake=options.wake,
+        wake_window_s=WINDOW_S if options.wake_window_s is None else options.wake_window_s,
         workers=options.workers or usable_cores(),
         runtime=options.runtime,
         progress=True,
@@ -387,6 +401,8 @@ def stream_report(result: StreamEvaluation) -> str:
         f"{m.false_accepts_per_hour:.2f} per hour (95 % interval {low:.2f} to {high:.2f})",
         f"command error rate {percent(m.command_error_rate)}",
     ]
+    if result.wake is not None:
+        lines[1:1] = [_wake_line(result.wake)]
     median, p95 = m.latency_ms(50), m.latency_ms(95)
     if median is not None and p95 is not None:
         lines.append(f"latency after the word's end: median {median:.0f} ms, p95 {p95:.0f} ms")
@@ -403,6 +419,15 @@ def stream_report(result: StreamEvaluation) -> str:
                 f"{n['substitutions']:>8,}{n['false_accepts']:>8,}"
             )
     return "\n".join(lines + _trade_off(result.curves))
+
+
+def _wake_line(wake: WakeResult) -> str:
+    m = wake.matches
+    return (
+        f"wake word ({wake.model}): {len(m.hits):,} of {m.words:,} detected, "
+        f"{counted(len(m.false_accepts), 'false accept')}, {m.false_accepts_per_hour:.2f} per "
+        f"hour; the first keyword within {wake.window_s:g} s of it counts"
+    )
 
 
 def _trade_off(curves: Mapping[str, Curve]) -> list[str]:

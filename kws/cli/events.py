@@ -65,7 +65,8 @@ class Listener:
         if wake is not None:
             from kws.after_wake import WINDOW_S, AfterWake
 
-            self._ears = AfterWake(wake, spotter, window_s=wake_window_s or WINDOW_S)
+            window_s = WINDOW_S if wake_window_s is None else wake_window_s
+            self._ears = AfterWake(wake, spotter, window_s=window_s)
             spotters.insert(0, self._ears.wake)
             counts = self._ears.counts
         self.sample_rate_hz = spotter.card.front_end.sample_rate_hz

@@ -68,6 +68,13 @@ def stream(
         metavar="DIR",
         help="Recordings of noise. [default: the data set's, from their untrained end]",
     ),
+    wake: Path | None = typer.Option(
+        None,
+        "--wake",
+        metavar="DIR/WORD",
+        help="Before each keyword a wake word, one of the clips in this folder.",
+        show_default=False,
+    ),
     hours: float = typer.Option(1.0, "--hours", metavar="H", help="Length of the stream."),
     words_per_hour: float = typer.Option(
         400.0, "--words-per-hour", metavar="N", help="Keywords per hour, all equally often."
@@ -122,6 +129,8 @@ def stream(
         raise typer.BadParameter(f"--out must end in .wav. Received: {out}.")
     if table.absolute() == out.absolute():
         raise typer.BadParameter(f"--labels must differ from --out. Received: {table}.")
+    if wake is not None and no_commands:
+        raise typer.BadParameter("--wake comes before keywords: leave out --no-commands.")
     check_output(out)
     check_output(table)
     words = COMMANDS if keywords is None else tuple(_names(keywords))
@@ -146,6 +155,7 @@ def stream(
         sentence_parts=None if sentence_part is None else _names(sentence_part),
         speakers=None if speakers is None else _speakers(speakers),
         noise=noise_dir,
+        wake=wake,
     )
     tell(material.describe())
     built = build_stream(material, plan, out, table, progress=True)
@@ -157,7 +167,7 @@ def stream(
     spoken = sum(built.words.values())
     parts = ", ".join(f"{kind} {share:.0%}" for kind, share in shares.items())
     typer.echo(f"{out}: {duration(built.seconds)}, {counted(spoken, 'keyword')}; {parts}")
-    typer.echo(f"{table}: {counted(spoken, 'label')}")
+    typer.echo(f"{table}: {counted(len(built.truth), 'label')}")
 
 
 def _names(text: str) -> list[str]:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
+from kws.after_wake import WINDOW_S, WakeGate, check_apart, commands_after
 from kws.data.label_file import SpokenWord
 from kws.model_file import ModelCard, load_model
 from kws.recordings.curve import Curve, trace_curves
@@ -15,7 +17,7 @@ from kws.recordings.matching import Matches, join_matches, match_events
 from kws.recordings.posteriors import RecordingPosteriors, run_recordings
 from kws.recordings.replay import Replay
 from kws.recordings.tflm_network import version_of
-from kws.recordings.truth import check_fits, own_words
+from kws.recordings.truth import addressed_words, check_fits, own_words
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -25,9 +27,11 @@ class RecordingResult:
     recording: RecordingPosteriors
     """The recording and the network's posteriors."""
     truth: tuple[SpokenWord, ...]
-    """The keywords of the model that are spoken in it."""
+    """The keywords of the model that are spoken in it, if any, after the wake word."""
     matches: Matches
     """Words and events, matched."""
+    wake: Matches | None = None
+    """Wake words and events of their model, matched, if commands count only after them."""
 
     def first_mistake_s(self) -> float | None:
         """Return where the first miss, substitution or false accept is, in s; None if none."""
@@ -36,6 +40,22 @@ class RecordingResult:
         wrong += [word.start_s for word, _ in m.substitutions]
         wrong += [event.time_s for event in m.false_accepts]
         return min(wrong, default=None)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class WakeResult:
+    """A wake word's results on long recordings, where commands count only after it."""
+
+    model: str
+    """Name or file of its model."""
+    window_s: float
+    """How long after it a command counts, in seconds."""
+    matches: Matches
+    """Wake words and events of all recordings."""
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the figures as a dictionary that `json` can write."""
+        return {"model": self.model, "window_s": self.window_s, **self.matches.to_json()}
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -56,6 +76,8 @@ class StreamEvaluation:
     """Words and events of all recordings; times count from the start of each recording."""
     curves: Mapping[str, Curve]
     """Misses over false accepts as the thresholds change, for ``all`` keywords and for each."""
+    wake: WakeResult | None = None
+    """The wake word's results, if commands count only after it."""
     notes: tuple[str, ...] = ()
     """Remarks, such as on labelled words that are not keywords of this model."""
 
@@ -72,6 +94,7 @@ class StreamEvaluation:
                 name: curve.to_json(points=name == "all")
                 for name, curve in self.curves.items()
             },
+            **({"wake": self.wake.to_json()} if self.wake else {}),
             "notes": list(self.notes),
         }
 
@@ -80,6 +103,8 @@ def evaluate_streams(
     model: str | Path,
     recordings: Sequence[tuple[str | Path, Iterable[SpokenWord]]],
     *,
+    wake: str | Path | None = None,
+    wake_window_s: float = WINDOW_S,
     workers: int = 1,
     runtime: str = "litert",
     progress: bool = False,
@@ -92,29 +117,43 @@ def evaluate_streams(
         model: a model file in stream form, or the name of a pretrained one.
         recordings: pairs of a file of any format that `kws.audio.files` reads and the words spoken
             in it. Words that are not keywords of the model are left out.
+        wake: the model of a wake word. Then only the first command after it counts, spoken (see
+            `kws.recordings.truth.addressed_words`) and reported (see `kws.after_wake`).
+        wake_window_s: how long after the wake word a command counts, in seconds.
         workers: processes to use, at most one for each recording.
         runtime: ``"tflm"`` runs the network on TFLM's interpreter, as microcontrollers do.
         progress: report on stderr.
 
     Raises:
-        KwsError: no such model, file or runtime, or words that do not match the model or recording.
+        KwsError: no such model, file or runtime, models that do not go together, or words that do
+            not match the model or recording.
     """
     start = time.perf_counter()
     card = load_model(model)
     paths = [audio for audio, _ in recordings]
     said = [list(truth) for _, truth in recordings]
-    ours, notes = own_words(card, said)
-    posteriors = run_recordings(model, paths, workers=workers, runtime=runtime, progress=progress)
-    for one, words in zip(posteriors, said, strict=True):
-        check_fits(one, words)
-    replays = [Replay(card, one) for one in posteriors]
+    run = partial(
+        run_recordings, recordings=paths, workers=workers, runtime=runtime, progress=progress
+    )
+    if wake is None:
+        heard = _alone(card, said, run(model))
+    else:
+        wake_card, gate = load_model(wake), WakeGate(wake_window_s)
+        check_apart(wake_card, card)
+        heard = _after_wake(wake_card, card, said, run(wake), run(model), gate.window_s)
+    for replay, words in zip(heard.replays, said, strict=True):
+        check_fits(replay.recording, words)
     results = tuple(
         RecordingResult(
-            recording=one,
+            recording=replay.recording,
             truth=tuple(words),
-            matches=match_events(words, replay.events(), duration_s=one.seconds),
+            matches=match_events(words, replay.events(), duration_s=replay.seconds),
+            wake=heard.wakes[i] if heard.wakes else None,
         )
-        for one, replay, words in zip(posteriors, replays, ours, strict=True)
+        for i, (replay, words) in enumerate(zip(heard.replays, heard.truths, strict=True))
+    )
+    curves = trace_curves(
+        list(zip(heard.replays, heard.truths, strict=True)), card.decision.thresholds
     )
     return StreamEvaluation(
         model=str(model),
@@ -122,7 +161,53 @@ def evaluate_streams(
         card=card,
         recordings=results,
         matches=join_matches(result.matches for result in results),
-        curves=trace_curves(list(zip(replays, ours, strict=True)), card.decision.thresholds),
-        notes=tuple(notes),
+        curves=curves,
+        wake=None
+        if wake is None
+        else WakeResult(model=str(wake), window_s=wake_window_s, matches=join_matches(heard.wakes)),
+        notes=tuple(heard.notes),
         seconds=time.perf_counter() - start,
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Heard:
+    """What counts of all recordings, spoken and reported."""
+
+    replays: Sequence[Replay]
+    """The model's decisions on each recording."""
+    truths: Sequence[Sequence[SpokenWord]]
+    """The words in each that it should report."""
+    notes: Sequence[str]
+    """Remarks on others."""
+    wakes: Sequence[Matches] = ()
+    """The wake words of each recording, if commands count only after one."""
+
+
+def _alone(
+    card: ModelCard,
+    said: Sequence[Sequence[SpokenWord]],
+    posteriors: Sequence[RecordingPosteriors],
+) -> _Heard:
+    truths, notes = own_words(card, said)
+    return _Heard(replays=[Replay(card, one) for one in posteriors], truths=truths, notes=notes)
+
+
+def _after_wake(
+    wake_card: ModelCard,
+    card: ModelCard,
+    said: Sequence[Sequence[SpokenWord]],
+    wake_posteriors: Sequence[RecordingPosteriors],
+    posteriors: Sequence[RecordingPosteriors],
+    window_s: float,
+) -> _Heard:
+    wakes_said, truths, notes = addressed_words(wake_card, card, said, window_s=window_s)
+    wakes = [
+        match_events(words, Replay(wake_card, one).events(), duration_s=one.seconds)
+        for one, words in zip(wake_posteriors, wakes_said, strict=True)
+    ]
+    replays = [
+        Replay(card, one, counted=partial(commands_after, woken.reported, window_s=window_s))
+        for one, woken in zip(posteriors, wakes, strict=True)
+    ]
+    return _Heard(replays=replays, truths=truths, notes=notes, wakes=wakes)

@@ -8,7 +8,7 @@ may fire or be released are looked at.
 from __future__ import annotations
 
 import bisect
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 import numpy as np
@@ -34,6 +34,8 @@ class Replay:
         card: ModelCard,
         recording: RecordingPosteriors,
         decision: DecisionConfig | None = None,
+        *,
+        counted: Callable[[list[Event]], list[Event]] | None = None,
     ) -> None:
         """Compute the moving sums.
 
@@ -41,6 +43,7 @@ class Replay:
             card: the model.
             recording: its posteriors.
             decision: in place of the card's own.
+            counted: returns those of its events that count; by default all do.
 
         Raises:
             KwsError: posteriors of another model.
@@ -51,10 +54,13 @@ class Replay:
                 f"Need posteriors of {len(card.labels)} labels. "
                 f"Received: an array of shape {posteriors.shape}"
             )
+        self.recording = recording
+        """The recording."""
         self.seconds = recording.seconds
-        """Length of the recording, in s."""
+        """Its length, in s."""
         self._decision = decision or card.decision
         self._card = card
+        self._counted = counted
         self._times = recording.step_times_s(card)
         # Label order decides between equal sums.
         self._keywords = tuple(label for label in card.labels if label in card.keywords)
@@ -81,7 +87,7 @@ class Replay:
     def events(
         self, thresholds: Mapping[str, float] | None = None, *, only: str | None = None
     ) -> list[Event]:
-        """Return the events that `Decider` reports.
+        """Return the events that `Decider` reports, of which those count that were asked for.
 
         Args:
             thresholds: one for each keyword; by default those of the decision.
@@ -122,7 +128,7 @@ class Replay:
                     if steps[at] < step or size > best:
                         step, winner, best = steps[at], k, size
             if winner < 0:
-                return found
+                return found if self._counted is None else self._counted(found)
             found.append(
                 Event(
                     keyword=self._keywords[winner],

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 from typing import Generic, TypeVar
 
@@ -45,6 +45,7 @@ _FADE_S = 0.3
 _STRETCH_S = (15.0, 45.0)
 _ALONE_S = (3.0, 10.0)
 _ABSOLUTE_SILENCE_DB = -120.0
+_LABELLED = ("keyword", "wake")
 _SCALE = 32768.0
 
 Float = NDArray[np.float32]
@@ -69,6 +70,8 @@ class StreamPlan:
     """Weight of stretches of near silence."""
     gap_s: tuple[float, float] = (0.6, 2.5)
     """Shortest and longest pause before an item, in s."""
+    wake_gap_s: tuple[float, float] = (0.2, 1.0)
+    """Shortest and longest pause between a wake word and its keyword, in s."""
     snr_db: tuple[float, float] = (10.0, 20.0)
     """Lowest and highest speech-to-noise ratio, in dB."""
     level_dbfs: tuple[float, float] = (-38.0, -18.0)
@@ -96,8 +99,9 @@ class StreamPlan:
                     f"{one.name} must go from a lower to a higher number. "
                     f"Received: {value[0]:g} to {value[1]:g}"
                 )
-        if self.gap_s[0] < 0:
-            raise KwsError(f"A pause must not be negative. Received: {self.gap_s[0]:g} s")
+        for pause_s in (self.gap_s[0], self.wake_gap_s[0]):
+            if pause_s < 0:
+                raise KwsError(f"A pause must not be negative. Received: {pause_s:g} s")
         shares = (self.speech, self.noise, self.silence)
         if min(shares) < 0 or not 0 < sum(shares) < 1e9:
             raise KwsError(
@@ -125,7 +129,8 @@ class LaidItem:
     """An item of a stream."""
 
     kind: str
-    """``"keyword"``, ``"other"``, ``"sentence"``, ``"noise"`` or ``"silence"``."""
+    """``"keyword"``, ``"wake"`` (just before a keyword), ``"other"``, ``"sentence"``, ``"noise"``
+    or ``"silence"``."""
     start_s: float
     """Where the word, sentence or stretch begins, in seconds from the start of the stream."""
     end_s: float
@@ -166,11 +171,11 @@ class Built:
 
     @property
     def truth(self) -> tuple[SpokenWord, ...]:
-        """The keywords with their times."""
+        """The wake words and keywords with their times."""
         return tuple(
             SpokenWord(start_s=item.start_s, end_s=item.end_s, keyword=item.text)
             for item in self.items
-            if item.kind == "keyword"
+            if item.kind in _LABELLED
         )
 
 
@@ -215,7 +220,7 @@ def build_stream(
             if item is None:
                 continue
             items.append(item)
-            if item.kind == "keyword":
+            if item.kind in _LABELLED:
                 table.write(
                     f"{item.start_s:.3f}\t{item.end_s:.3f}\t{item.text}\t{item.source}\t"
                     f"{item.level_dbfs:.1f}\t{item.snr_db:.1f}\n"
@@ -247,7 +252,8 @@ def lay_items(material: Material, plan: StreamPlan) -> Iterator[tuple[Pcm, LaidI
     last_end = plan.samples - round(TAIL_S * RATE_HZ)
     while True:
         item = choose.next(at)
-        gap = round(rng.uniform(*plan.gap_s) * RATE_HZ)
+        pause_s = plan.wake_gap_s if item.after_wake else plan.gap_s
+        gap = round(rng.uniform(*pause_s) * RATE_HZ)
         if at + gap + len(item.samples) > last_end:
             break
         # The level changes linearly in dB during the pause.
@@ -287,6 +293,8 @@ class _Prepared:
     path: Path | None = None
     level_dbfs: float = _ABSOLUTE_SILENCE_DB
     snr_db: float | None = None
+    after_wake: bool = False
+    """Whether its wake word comes just before it."""
 
 
 class _Choice:
@@ -298,6 +306,8 @@ class _Choice:
         self._clips = {word: _Deck(paths, rng) for word, paths in material.words.items()}
         self._others = _Deck(material.others, rng)
         self._sentences = _Deck(material.sentences, rng)
+        self._wake_word, self._wakes = material.wake_word, _Deck(material.wakes, rng)
+        self._pending: _Prepared | None = None  # the keyword of the wake word that came last
         rates = {"keyword": plan.words_per_hour, "other": plan.others_per_hour}
         for kind, has in (("keyword", material.words), ("other", material.others)):
             if rates[kind] and not has:
@@ -323,6 +333,9 @@ class _Choice:
 
     def next(self, at: int) -> _Prepared:
         """Return the next item, from sample `at` on."""
+        if self._pending is not None:
+            item, self._pending = self._pending, None
+            return item
         waiting = {kind: due for kind, due in self._due.items() if due <= at}
         if waiting:
             kind = min(waiting, key=lambda k: waiting[k])
@@ -330,7 +343,8 @@ class _Choice:
             self._due[kind] = self._draw_due(kind, self._done[kind])
             if kind == "keyword":
                 word = self._keywords.draw()
-                return self._spoken(kind, self._clips[word].draw(), word)
+                item = self._spoken(kind, self._clips[word].draw(), word)
+                return self._woken(item) if self._wake_word else item
             path = self._others.draw()
             return self._spoken(kind, path, path.parent.name)
         plan = self._plan
@@ -356,9 +370,20 @@ class _Choice:
         self._laid[kind] += len(item.samples)
         return item
 
-    def _spoken(self, kind: str, path: Path, text: str = "") -> _Prepared:
+    def _woken(self, keyword: _Prepared) -> _Prepared:
+        """Return a wake word, as loud as the keyword, which comes next."""
+        self._pending = replace(keyword, after_wake=True)
+        return self._spoken("wake", self._wakes.draw(), self._wake_word, like=keyword)
+
+    def _spoken(
+        self, kind: str, path: Path, text: str = "", like: _Prepared | None = None
+    ) -> _Prepared:
+        """Prepare a recording of speech, at a random level and ratio or at those of another."""
         rng, plan = self._rng, self._plan
-        level, snr = rng.uniform(*plan.level_dbfs), rng.uniform(*plan.snr_db)
+        if like is None or like.snr_db is None:
+            level, snr = rng.uniform(*plan.level_dbfs), rng.uniform(*plan.snr_db)
+        else:
+            level, snr = like.level_dbfs, like.snr_db
         pcm = read_audio(path, RATE_HZ)
         if len(pcm) < RATE_HZ // 10:
             raise KwsError(

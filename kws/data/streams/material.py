@@ -33,12 +33,17 @@ class Material:
     """Sentences in which no keyword is spoken."""
     noise: tuple[Pcm, ...]
     """Recordings without speech, int16 [n] each."""
+    wake_word: str = ""
+    """A word to be said shortly before each keyword; empty for none."""
+    wakes: tuple[Path, ...] = ()
+    """Its clips."""
 
     def describe(self) -> str:
         """Return a line that says how much there is."""
         clips = sum(map(len, self.words.values()))
+        wakes = f"{len(self.wakes):,} of {self.wake_word}, " if self.wakes else ""
         return (
-            f"{counted(clips, 'clip')} of {counted(len(self.words), 'keyword')}, "
+            f"{counted(clips, 'clip')} of {counted(len(self.words), 'keyword')}, {wakes}"
             f"{len(self.others):,} of other words, {counted(len(self.sentences), 'sentence')}, "
             f"{counted(len(self.noise), 'recording')} of noise"
         )
@@ -58,6 +63,7 @@ def gather(
     sentence_parts: Collection[str] | None = None,
     speakers: Collection[str] | None = None,
     noise: str | Path | None = None,
+    wake: str | Path | None = None,
 ) -> Material:
     """Find recordings to build streams from.
 
@@ -74,27 +80,45 @@ def gather(
         speakers: these speakers of sentences instead.
         noise: a folder of noise recordings, used whole. By default those that came with the clips:
             the end of each, which is never trained on, or the rest if `parts` is training alone.
+        wake: a folder of clips of a wake word, used whole; its name is the word. Neither other
+            words nor sentences contain it.
 
     Raises:
-        KwsError: a missing folder, part or speaker, or nothing that matches.
+        KwsError: a missing folder, part or speaker, nothing that matches, or a wake word that is a
+            keyword, too.
     """
     for part in (*parts, *(sentence_parts or ())):
         if part not in SPLITS:
             raise KwsError(f"Unknown part of the data. Received: {part!r}. Use {', '.join(SPLITS)}")
     if sentences is None and (speakers is not None or sentence_parts is not None):
         raise KwsError("Speakers of sentences were chosen, but no folder. Add --sentences DIR")
+    wake_word, wakes = ("", ()) if wake is None else _wakes(Path(wake), keywords)
+    barred = (*keywords, *([wake_word] if wake_word else []))
     indexes = [scan(folder) for folder in _each(clips)]
-    words, others = _clips_by_word(indexes, keywords, commands, parts)
+    words, others = _clips_by_word(indexes, keywords, commands, parts, barred)
     return Material(
         words=words,
         others=others,
         sentences=tuple(
             path
             for folder in ([] if sentences is None else _each(sentences))
-            for path in _some_sentences(Path(folder), keywords, sentence_parts or parts, speakers)
+            for path in _some_sentences(Path(folder), barred, sentence_parts or parts, speakers)
         ),
         noise=tuple(_noise(indexes, noise, parts)),
+        wake_word=wake_word,
+        wakes=wakes,
     )
+
+
+def _wakes(folder: Path, keywords: Sequence[str]) -> tuple[str, tuple[Path, ...]]:
+    """Return a wake word and its clips, from the folder that is named after it."""
+    word = folder.resolve().name
+    if folded(word) in {folded(keyword) for keyword in keywords}:
+        raise KwsError(
+            f"A wake word must not be a keyword, too. Received: {word!r} in {folder}. Choose other "
+            "--keywords or another wake word"
+        )
+    return word, tuple(audio_in(folder))
 
 
 def _each(folders: Folders) -> list[str | Path]:
@@ -102,9 +126,13 @@ def _each(folders: Folders) -> list[str | Path]:
 
 
 def _clips_by_word(
-    indexes: Sequence[ClipIndex], keywords: Sequence[str], commands: bool, parts: Collection[str]
+    indexes: Sequence[ClipIndex],
+    keywords: Sequence[str],
+    commands: bool,
+    parts: Collection[str],
+    barred: Sequence[str],
 ) -> tuple[dict[str, tuple[Path, ...]], tuple[Path, ...]]:
-    """Return the clips of each keyword, if they are needed, and those of other words."""
+    """Return the clips of each keyword, if they are needed, and those of words not barred."""
     chosen = [index.select(split=part) for index in indexes for part in SPLITS if part in parts]
     here = {word for one in chosen for word, n in one.counts().items() if n}
     there = {folded(label) for label in here}
@@ -114,7 +142,7 @@ def _clips_by_word(
             f"No clips of {some(missing)} in the {', '.join(parts)} part of {_roots(indexes)}. "
             f"Received: {some(sorted(here))}. Choose other --keywords or another --part"
         )
-    forbidden = Forbidden(keywords)
+    forbidden = Forbidden(barred)
     by_word: dict[str, list[Path]] = {word: [] for word in keywords}
     written = {folded(word): word for word in keywords}
     others: list[Path] = []
