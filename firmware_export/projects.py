@@ -85,6 +85,7 @@ def _name_words(library: Library) -> dict[str, str]:
     card, prefix = library.card, library.prefix
     name = library_name(card.name) if prefix == PREFIX else prefix
     another = "kws_wake" if prefix != "kws_wake" else "kws_commands"
+    wake, commands = (prefix, another) if prefix == "kws_wake" else (another, prefix)
     first_keyword = min(card.labels.index(keyword) for keyword in card.keywords)
     return {
         "NAME": name,
@@ -93,6 +94,10 @@ def _name_words(library: Library) -> dict[str, str]:
         "PREFIX_UPPER": prefix.upper(),
         "ANOTHER": another,
         "ANOTHER_UPPER": another.upper(),
+        "WAKE": wake,
+        "WAKE_UPPER": wake.upper(),
+        "COMMANDS": commands,
+        "COMMANDS_UPPER": commands.upper(),
         "AGAIN": "" if prefix == PREFIX else f" with `--prefix {prefix}`",
         "VERSION": __version__,
         "AUTHOR": AUTHOR,

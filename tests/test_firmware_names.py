@@ -16,12 +16,14 @@ from firmware_export.boards.build import FOLDER, Program, missing_tools, run, to
 from firmware_export.boards.cores import HOST, cores_named
 from firmware_export.emit import generate, open_reference_model
 from firmware_export.names import check_prefix, renamed
+from kws.after_wake import commands_after
 from kws.cli import run as kws
-from kws.decide import DecisionConfig
+from kws.decide import DecisionConfig, Event
 from kws.errors import KwsError
 from kws.frontend import FrontEndConfig
 
 PROGRAM = Path(__file__).resolve().parent / "firmware_two_models.c"
+RATE = 16000
 SANITIZERS = ("-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 
 
@@ -63,20 +65,26 @@ def linked(room: Path, core: str, to: Path) -> Program:
 def test_two_models_in_one_program_each_hear_what_they_hear_alone(
     room: Path, core: str, tmp_path: Path
 ) -> None:
-    pcm = noise(8)
-    told = run(linked(room, core, tmp_path), struct.pack("<I", len(pcm)) + pcm.tobytes())
-    events = [
-        (model, (time, label, score))
-        for model, label, score, _, time in struct.iter_unpack("<4HQ", told)
-    ]
+    pcm, window_s = noise(8), 0.5
+    given = struct.pack("<II", round(window_s * RATE), len(pcm)) + pcm.tobytes()
+    told = list(struct.iter_unpack("<4HQ", run(linked(room, core, tmp_path), given)))
     references = (
         open_reference_model(room / "first.tflite"),
         open_reference_model(room / "second.tflite", 0.9),
     )
-    for model, reference in enumerate(references):
-        want = [(e.time_samples, e.keyword, e.score_q15) for e in reference.trace(pcm).events]
+    traces = [reference.trace(pcm).events for reference in references]
+    for model, trace in enumerate(traces):
+        want = [(e.time_samples, e.keyword, e.score_q15) for e in trace]
         assert len(want) >= 3
-        assert [event for heard_by, event in events if heard_by == model] == want
+        assert [(at, word, score) for by, word, score, _, at in told if by == model] == want
+    # The second as the wake word of the first, as in the README of the library.
+    commands, wakes = (
+        [Event(keyword="", score=1.0, time_s=e.time_samples / RATE) for e in trace]
+        for trace in traces
+    )
+    counted = [e.time_s for e in commands_after(wakes, commands, window_s=window_s)]
+    assert 0 < len(counted) < len(commands)
+    assert [at / RATE for by, _, _, counts, at in told if by == 0 and counts] == counted
 
 
 def test_another_prefix_changes_nothing_but_names_and_the_mark(room: Path) -> None:
