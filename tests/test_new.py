@@ -241,6 +241,17 @@ def test_few_recordings_tell_little_about_how_long_others_take(here, mute, recor
     assert recipe("lamp").data.clip_ms == clip_ms
 
 
+def test_recordings_in_a_format_that_is_not_read_are_named(here, mute, capsys):
+    record("mine/1.wav", "mine/2.wav")
+    for name in ("memo.m4a", "Old.AIFF", "notes.txt", ".hidden.m4a"):
+        (here / "mine" / name).write_bytes(b"ftyp")
+    assert run(["new", "--word", "lamp", "--recordings", "mine"]) == 0
+    err = capsys.readouterr().err
+    assert "kws: left out, as their format is not read: Old.AIFF, memo.m4a. Convert each" in err
+    assert "notes.txt" not in err and ".hidden" not in err
+    assert len(list((here / "lamp/recordings/lamp").iterdir())) == 2
+
+
 def test_recordings_of_one_person_are_all_hers_and_most_are_learnt_from(here, mute, capsys):
     # By the hash of that name they would all be kept for measuring, if there were many people.
     assert split_of("mia_nohash_0.wav") != TRAINING

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,6 +12,7 @@ from kws.data.clips import AUDIO_SUFFIXES
 from kws.data.recording.word_clips import check_word
 from kws.errors import KwsError, some
 from kws.labels import folded
+from kws.system.progress import tell
 
 DEVICES = {
     "laptop": "a laptop or a desktop",
@@ -22,6 +23,10 @@ DEVICES = {
 """Where the model can run; the first is the default."""
 RECIPE, RECORDINGS, GENERATED, SPEECH = "recipe.toml", "recordings", "generated", "generated_speech"
 """Contents of a word's folder."""
+# Formats that telephones and computers record in and the kit does not read.
+_OTHER_SUFFIXES = frozenset(
+    {".3gp", ".aac", ".aif", ".aiff", ".amr", ".caf", ".m4a", ".mp4", ".webm", ".wma"}
+)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -172,19 +177,26 @@ def _recordings_in(folder: Path, words: Sequence[str]) -> dict[str, list[Path]]:
             f"{folder} has no sound files ({', '.join(sorted(AUDIO_SUFFIXES))}) of "
             f"{', '.join(words)}. Received: {has}. Leave recordings out if there are none"
         )
+    read_from = {path.parent for paths in of_words.values() for path in paths}
+    unread = [path.name for place in sorted(read_from) for path in _files(place, _OTHER_SUFFIXES)]
+    if unread:
+        tell(
+            f"left out, as their format is not read: {some(unread, 4)}. Convert each to WAV, for "
+            "example: ffmpeg -i IN -ac 1 -ar 16000 OUT.wav"
+        )
     return {word: paths for word, paths in of_words.items() if paths}
 
 
 def sounds_in(folder: Path) -> list[Path]:
     """Return the sound files in a folder, sorted; none if the folder does not exist."""
-    if not folder.is_dir():
-        return []
+    return _files(folder, AUDIO_SUFFIXES) if folder.is_dir() else []
+
+
+def _files(folder: Path, suffixes: Collection[str]) -> list[Path]:
     return sorted(
         path
         for path in folder.iterdir()
-        if path.suffix.lower() in AUDIO_SUFFIXES
-        and not path.name.startswith(".")
-        and path.is_file()
+        if path.suffix.lower() in suffixes and not path.name.startswith(".") and path.is_file()
     )
 
 
