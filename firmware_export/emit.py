@@ -193,13 +193,8 @@ def open_reference_model(
         KwsError: no such model, or one that the library cannot compute.
     """
     network = Network(model)
-    card = network.card
-    if thresholds is not None:
-        if not isinstance(thresholds, Mapping):
-            thresholds = dict.fromkeys(card.keywords, float(thresholds))
-        changed = {**card.decision.thresholds, **thresholds}
-        card = replace(card, decision=replace(card.decision, thresholds=changed))
-    reference = ReferenceModel(network, card)
+    decision = network.card.decision.with_thresholds(thresholds)
+    reference = ReferenceModel(network, replace(network.card, decision=decision))
     output = network.output_tensor
     if (output["scale"], output["zero_point"]) != (1 / 256, -128):
         raise KwsError(

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,6 +71,28 @@ class DecisionConfig:
                 raise KwsError(f"{what} must be between 0 and 60000 ms. Received: {value}")
         if not 0.0 <= self.release <= 1.0:
             raise KwsError(f"release must be between 0 and 1. Received: {self.release}")
+
+    def with_thresholds(self, wanted: float | Mapping[str, float] | None) -> DecisionConfig:
+        """Return these settings with other thresholds.
+
+        Args:
+            wanted: for some keywords, or one number for all; None to change none.
+
+        Raises:
+            KwsError: an unknown keyword, or a threshold out of range.
+        """
+        if wanted is None:
+            return self
+        if not isinstance(wanted, Mapping):
+            wanted = dict.fromkeys(self.thresholds, wanted)
+        for keyword in wanted:
+            if keyword not in self.thresholds:
+                raise KwsError(
+                    f"A threshold was given for {keyword!r}, which is not a keyword of this "
+                    f"model. Its keywords: {', '.join(self.thresholds)}"
+                )
+        changed = {keyword: float(threshold) for keyword, threshold in wanted.items()}
+        return replace(self, thresholds={**self.thresholds, **changed})
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +10,6 @@ from numpy.typing import NDArray
 
 from kws.audio.samples import check_pcm
 from kws.decide import Decider, DecisionConfig, Event
-from kws.errors import KwsError
 from kws.frontend import FrontEnd
 from kws.model_file import ModelCard
 from kws.network import Network, NetworkStream
@@ -67,7 +65,7 @@ class Spotter:
         self.card = self._network.card
         self._stream = NetworkStream(self._network)
         self._front_end = FrontEnd(self.card.front_end)
-        self.decision = replace(self.card.decision, thresholds=self._thresholds(thresholds))
+        self.decision = self.card.decision.with_thresholds(thresholds)
         self._decider = Decider(
             self.decision, self.card.labels, self.card.keywords, self.card.step_ms
         )
@@ -115,17 +113,3 @@ class Spotter:
     def _clear_report(self) -> None:
         self.posteriors = np.zeros((0, len(self.card.labels)), np.float32)
         self.step_times_s = np.zeros(0)
-
-    def _thresholds(self, wanted: float | Mapping[str, float] | None) -> dict[str, float]:
-        own = dict(self.card.decision.thresholds)
-        if wanted is None:
-            return own
-        if not isinstance(wanted, Mapping):
-            return dict.fromkeys(own, float(wanted))
-        for keyword in wanted:
-            if keyword not in own:
-                raise KwsError(
-                    f"A threshold was given for {keyword!r}, which is not a keyword of this "
-                    f"model. Its keywords: {', '.join(own)}"
-                )
-        return own | {keyword: float(value) for keyword, value in wanted.items()}

@@ -212,6 +212,21 @@ def test_a_recording_gives_the_promised_figures(
     assert "median 100 ms" in shown
 
 
+def test_a_recording_is_measured_with_another_threshold(
+    model: str, recording: tuple[str, str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    audio, labels = recording
+    given = ["evaluate", model, "--stream", audio, "--labels", labels, "--json"]
+    assert run([*given, "--threshold", "0.5"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    alone = Spotter(model, thresholds=0.5)
+    pcm = np.concatenate([read_audio(audio), np.zeros(8000, np.int16)])
+    assert result["events"] == len(alone.feed(pcm)) > 0
+    assert set(result["curves"]["all"]["own"]["thresholds"].values()) == {0.5}
+    assert run([*given[:2], str(Path(audio).parent), "--threshold", "0.5"]) == 2
+    assert "--threshold is for recordings" in capsys.readouterr().err
+
+
 def test_the_time_line_begins_before_the_first_mistake(
     model: str, recording: tuple[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from kws.cli.events import check_wake
-from kws.cli.options import JSON, LABELS, MODEL, WAKE, WAKE_WINDOW, WORKERS
+from kws.cli.options import JSON, LABELS, MODEL, THRESHOLD, WAKE, WAKE_WINDOW, WORKERS
 from kws.wording import counted, duration, percent, two_digits
 
 if TYPE_CHECKING:
@@ -68,6 +68,7 @@ class StreamOptions:
     start_s: float | None
     span_s: float
     recording: int | None
+    threshold: float | None
     wake: str | None
     wake_window_s: float | None
     runtime: str
@@ -131,6 +132,7 @@ def evaluate(
         min=1,
         show_default=False,
     ),
+    threshold: float | None = THRESHOLD,
     wake: str | None = WAKE,
     wake_window: float | None = WAKE_WINDOW,
     runtime: str = typer.Option(
@@ -202,6 +204,7 @@ def evaluate(
     for_streams = {
         "--det": det is not None,
         "--recording": recording is not None,
+        "--threshold": threshold is not None,
         "--wake": wake is not None,
         "--wake-window": wake_window is not None,
         "--runtime": runtime != "litert",
@@ -211,8 +214,8 @@ def evaluate(
             raise typer.BadParameter(f"{name} is for clips. Give DIR instead of --stream AUDIO.")
         on_streams = StreamOptions(
             model=model, streams=stream or (), labels=labels or (), as_json=as_json, plot=plot,
-            det=det, start_s=start, span_s=span, recording=recording, wake=wake,
-            wake_window_s=wake_window, runtime=runtime, workers=workers,
+            det=det, start_s=start, span_s=span, recording=recording, threshold=threshold,
+            wake=wake, wake_window_s=wake_window, runtime=runtime, workers=workers,
         )  # fmt: skip
         on_streams.check()
         _evaluate_streams(on_streams)
@@ -301,6 +304,7 @@ def _evaluate_streams(options: StreamOptions) -> None:
     result = evaluate_streams(
         options.model,
         recordings,
+        threshold=options.threshold,
         wake=options.wake,
         wake_window_s=WINDOW_S if options.wake_window_s is None else options.wake_window_s,
         workers=options.workers or usable_cores(),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -69,7 +69,7 @@ class StreamEvaluation:
     seconds: float
     """Time it took, in seconds."""
     card: ModelCard
-    """The model card."""
+    """The model card, with the thresholds that were used."""
     recordings: tuple[RecordingResult, ...]
     """Each recording, in the order given."""
     matches: Matches
@@ -103,6 +103,7 @@ def evaluate_streams(
     model: str | Path,
     recordings: Sequence[tuple[str | Path, Iterable[SpokenWord]]],
     *,
+    threshold: float | None = None,
     wake: str | Path | None = None,
     wake_window_s: float = WINDOW_S,
     workers: int = 1,
@@ -117,6 +118,7 @@ def evaluate_streams(
         model: a model file in stream form, or the name of a pretrained one.
         recordings: pairs of a file of any format that `kws.audio.files` reads and the words spoken
             in it. Words that are not keywords of the model are left out.
+        threshold: for all keywords, in place of the model's own.
         wake: the model of a wake word. Then only the first command after it counts, spoken (see
             `kws.recordings.truth.addressed_words`) and reported (see `kws.after_wake`).
         wake_window_s: how long after the wake word a command counts, in seconds.
@@ -130,6 +132,7 @@ def evaluate_streams(
     """
     start = time.perf_counter()
     card = load_model(model)
+    card = replace(card, decision=card.decision.with_thresholds(threshold))
     paths = [audio for audio, _ in recordings]
     said = [list(truth) for _, truth in recordings]
     run = partial(

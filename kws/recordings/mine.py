@@ -101,11 +101,7 @@ def mine(
     target = Path(folder)
     if target.exists() and not target.is_dir():
         raise KwsError(f"Clips go to a folder. Received: the file {target}. Give another name")
-    if thresholds is not None:
-        decision = replace(
-            card.decision, thresholds=dict.fromkeys(card.keywords, float(thresholds))
-        )
-        card = replace(card, decision=decision)
+    card = replace(card, decision=card.decision.with_thresholds(thresholds))
     paths = [Path(audio) for audio, _ in recordings]
     truths, _ = own_words(card, [truth for _, truth in recordings])
     digest = hashlib.sha256(resolve_model(model).read_bytes()).hexdigest()
