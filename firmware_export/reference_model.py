@@ -32,7 +32,7 @@ class ReferenceModel:
         """
         self.network = network
         self.card = card or network.card
-        network.require_stream_form()
+        network.card.require_stream_form()
         if not network.quantised:
             raise KwsError(
                 f"Firmware needs an int8 model. Received: {self.card.name!r}, which computes in "

@@ -37,9 +37,10 @@ class WakeGate:
 
     Example:
         >>> gate = WakeGate(window_s=5.0)
-        >>> gate.open(10.0)
-        >>> gate.counts(9.9), gate.take(12.0), gate.take(13.0)
-        (False, True, False)
+        >>> wakes = [Event(keyword="computer", score=0.9, time_s=10.0)]
+        >>> said = [Event(keyword="stop", score=0.9, time_s=t) for t in (9.5, 12.0, 13.0)]
+        >>> [event.time_s for event in gate.pick(wakes, said)]
+        [12.0]
     """
 
     def __init__(self, window_s: float = WINDOW_S) -> None:
@@ -55,51 +56,46 @@ class WakeGate:
             )
         self.window_s = window_s
         """Length of a window that nothing closes, in seconds."""
-        self._windows: list[tuple[float, float]] = []  # (from, to), without from itself
+        self._opened_s: float | None = None  # the latest wake word, if no command came after it
+        # Windows so far, by time: (from, to), without from itself.
+        self._windows: deque[tuple[float, float]] = deque()
+        self._latest_s = 0.0
 
-    def open(self, time_s: float) -> None:
-        """Open a window at a wake word."""
-        self._windows.append((time_s, time_s + self.window_s))
+    def pick(self, wakes: Iterable[Event], commands: Iterable[Event]) -> list[Event]:
+        """Return the commands that count.
+
+        Args:
+            wakes: the next events of the wake word, by time, none before those of the last call.
+            commands: the next events of the commands, likewise.
+        """
+        while self._windows and self._windows[0][1] < self._latest_s - _REMEMBERED_S:
+            self._windows.popleft()
+        waiting, counted = deque(wakes), []
+        for event in commands:
+            while waiting and waiting[0].time_s < event.time_s:
+                self._open(waiting.popleft().time_s)
+            self._latest_s = event.time_s
+            if self._opened_s is not None and event.time_s <= self._opened_s + self.window_s:
+                counted.append(event)
+                self._opened_s = None
+                self._windows[-1] = (self._windows[-1][0], event.time_s)
+        for wake in waiting:
+            self._open(wake.time_s)
+        return counted
 
     def counts(self, time_s: float) -> bool:
-        """Return whether a command at this time counts, or counted then."""
+        """Return whether a command at this time counts, or counted then.
+
+        Known are the times since ten seconds before the latest event of the last `pick` but one.
+        """
         return any(start < time_s <= end for start, end in self._windows)
 
-    def take(self, time_s: float) -> bool:
-        """Return whether a command at this time counts; if so, close the window.
-
-        Times must not go back from one call to the next.
-        """
-        if not self.counts(time_s):
-            return False
-        self._windows = [
-            (start, min(end, time_s) if start < time_s else end) for start, end in self._windows
-        ]
-        return True
-
-    def forget(self, time_s: float) -> None:
-        """Drop the windows that closed well before this time."""
-        self._windows = [w for w in self._windows if w[1] > time_s - _REMEMBERED_S]
-
-
-def commands_after(
-    wakes: Iterable[Event], commands: Iterable[Event], *, window_s: float = WINDOW_S
-) -> list[Event]:
-    """Return the commands that count, from what each model reported in a whole recording.
-
-    Args:
-        wakes: events of the wake word, by time.
-        commands: events of the commands, by time.
-        window_s: how long after the wake word a command counts, in seconds.
-    """
-    gate, waiting, counted = WakeGate(window_s), deque(wakes), []
-    for event in commands:
-        while waiting and waiting[0].time_s < event.time_s:
-            gate.open(waiting.popleft().time_s)
-        gate.forget(event.time_s)
-        if gate.take(event.time_s):
-            counted.append(event)
-    return counted
+    def _open(self, time_s: float) -> None:
+        if self._opened_s is not None and self._windows:  # the new window continues the open one
+            start, end = self._windows[-1]
+            self._windows[-1] = (start, min(end, time_s))
+        self._opened_s = self._latest_s = time_s
+        self._windows.append((time_s, time_s + self.window_s))
 
 
 class AfterWake:
@@ -128,7 +124,7 @@ class AfterWake:
 
         Args:
             wake: of the wake word (any of its keywords is one): a .tflite, the name of a pretrained
-                model, or a `Spotter` that nothing else uses.
+                model, or a `Spotter` that nothing else uses; it is reset.
             commands: of the commands, likewise.
             window_s: how long after the wake word a command counts, in seconds.
 
@@ -139,19 +135,18 @@ class AfterWake:
         self.wake = wake if isinstance(wake, Spotter) else Spotter(wake)
         self.commands = commands if isinstance(commands, Spotter) else Spotter(commands)
         check_apart(self.wake.card, self.commands.card)
-        self._heard = 0
+        self.reset()
 
     def reset(self) -> None:
         """Start a new stream with the next sample."""
         self.wake.reset()
         self.commands.reset()
         self._gate = WakeGate(self._gate.window_s)
-        self._heard = 0
 
     def counts(self, time_s: float) -> bool:
         """Return whether a command at this time, in s, counts, or counted then.
 
-        Times up to ten seconds before the latest `feed` are remembered.
+        Known are at least the last ten seconds before the latest `feed`.
         """
         return self._gate.counts(time_s)
 
@@ -164,12 +159,8 @@ class AfterWake:
         Raises:
             KwsError: samples of another type or shape.
         """
-        self._gate.forget(self._heard / self.commands.card.front_end.sample_rate_hz)
         woken = self.wake.feed(samples)
-        self._heard += len(samples)
-        for event in woken:
-            self._gate.open(event.time_s)
-        counted = [e for e in self.commands.feed(samples) if self._gate.take(e.time_s)]
+        counted = self._gate.pick(woken, self.commands.feed(samples))
         return sorted(woken + counted, key=lambda event: event.time_s)
 
 

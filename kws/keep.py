@@ -1,10 +1,10 @@
 """The sound around a spotter's events, kept as clips, so that its mistakes can be trained on.
 
-Each event leaves a clip in ``DIR/<keyword>/`` that ends 0.3 s after it and lasts two seconds, or
-more where words are longer. If a keyword reached half of its threshold without being reported, it
-may have been missed; on request such a moment leaves a clip in ``DIR/almost/<keyword>/``. Listen to
-the clips, then use ``kws data add`` to add false alarms to ``_unknown_`` and missed words to their
-own label.
+Each event that counts leaves a clip in ``DIR/<keyword>/`` that ends 0.3 s after it and lasts two
+seconds, or more where words are longer. If a keyword reached half of its threshold without being
+reported, it may have been missed; on request such a moment leaves a clip in
+``DIR/almost/<keyword>/``. Listen to the clips, then use ``kws data add`` to add false alarms to
+``_unknown_`` and missed words to their own label.
 
 Only the last few seconds of sound are held in memory.
 """

@@ -87,14 +87,6 @@ class Network:
         self._gain = gain.astype(np.float32)
         self._offset = (zero_point - mean * gain).astype(np.float32)
 
-    def require_stream_form(self) -> None:
-        """Raise KwsError if this model takes whole clips and cannot run on a stream."""
-        if self.card.form != "stream":
-            raise KwsError(
-                f"The model {self.card.name!r} takes whole clips and cannot run on a stream. "
-                "Export it in stream form, the default of `kws export` where the network allows it"
-            )
-
     def reset(self) -> None:
         """Set the LSTM's state to zero."""
         try:
@@ -153,7 +145,7 @@ class Network:
         Raises:
             KwsError: a model in clip form, or features of another shape.
         """
-        self.require_stream_form()
+        self.card.require_stream_form()
         expected = (self._input_frames, self.card.front_end.n_features)
         if np.shape(features) != expected:
             raise KwsError(
@@ -202,7 +194,7 @@ class NetworkStream:
         Raises:
             KwsError: a model in clip form.
         """
-        network.require_stream_form()
+        network.card.require_stream_form()
         self._network = network
         # Always fewer than R + S frames between calls: [n, n_features].
         self._frames = self._no_frames()

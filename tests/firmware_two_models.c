@@ -29,7 +29,8 @@ static void write_event(uint16_t model, uint16_t keyword, uint16_t score_q15, ui
 int main(void)
 {
     uint32_t window, left;
-    uint64_t woken = 0; /* when the wake word was heard, in samples; 0: no window is open */
+    uint64_t woken = 0; /* when the wake word was heard, in samples */
+    int waiting = 0;    /* whether no command came since */
 
     if (kws_self_test(&first) != KWS_OK || kws_wake_self_test(&second) != KWS_WAKE_OK) {
         board_exit(1);
@@ -58,13 +59,13 @@ int main(void)
         left -= n;
         if (kws_wake_feed(&second, pcm, n, &other) == KWS_WAKE_EVENT) {
             woken = other.time_samples;
+            waiting = 1;
             write_event(1, other.keyword, other.score_q15, 1, other.time_samples);
         }
         if (kws_feed(&first, pcm, n, &event) == KWS_EVENT) {
             uint16_t counts = 0;
-            if (woken != 0 && event.time_samples > woken &&
-                event.time_samples - woken <= window) {
-                woken = 0; /* one command for each wake word */
+            if (waiting && event.time_samples > woken && event.time_samples - woken <= window) {
+                waiting = 0;
                 counts = 1;
             }
             write_event(0, event.keyword, event.score_q15, counts, event.time_samples);

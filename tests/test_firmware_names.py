@@ -16,7 +16,7 @@ from firmware_export.boards.build import FOLDER, Program, missing_tools, run, to
 from firmware_export.boards.cores import HOST, cores_named
 from firmware_export.emit import generate, open_reference_model
 from firmware_export.names import check_prefix, renamed
-from kws.after_wake import commands_after
+from kws.after_wake import WakeGate
 from kws.cli import run as kws
 from kws.decide import DecisionConfig, Event
 from kws.errors import KwsError
@@ -82,7 +82,7 @@ def test_two_models_in_one_program_each_hear_what_they_hear_alone(
         [Event(keyword="", score=1.0, time_s=e.time_samples / RATE) for e in trace]
         for trace in traces
     )
-    counted = [e.time_s for e in commands_after(wakes, commands, window_s=window_s)]
+    counted = [e.time_s for e in WakeGate(window_s).pick(wakes, commands)]
     assert 0 < len(counted) < len(commands)
     assert [at / RATE for by, _, _, counts, at in told if by == 0 and counts] == counted
 

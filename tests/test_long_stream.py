@@ -231,6 +231,33 @@ def test_a_wake_word_comes_just_before_each_keyword_and_as_loud(
         assert strongest_hz(heard) == pytest.approx(1700, abs=20)
 
 
+@pytest.mark.parametrize("seed", range(12))
+def test_no_stream_ends_between_a_wake_word_and_its_keyword(
+    folder: Path, tmp_path: Path, seed: int
+) -> None:
+    write_wav(tmp_path / "jarvis" / "0.wav", clip_of(1700, 0.6, 0.2), RATE)
+    material = gather(folder / "clips", ["yes"], wake=tmp_path / "jarvis")
+    plan = StreamPlan(hours=0.01, words_per_hour=900, others_per_hour=0, speech=0, seed=seed)
+    kinds = [item.kind for _, item in lay_items(material, plan) if item is not None]
+    said = [kind for kind in kinds if kind in ("wake", "keyword")]
+    assert said == ["wake", "keyword"] * (len(said) // 2) != []
+
+
+def test_the_command_builds_a_stream_with_a_wake_word(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    write_wav("jarvis/0.wav", clip_of(1700, 0.6, 0.2), RATE)
+    given = ["data", "stream", str(folder / "clips"), "--keywords", "yes,no", "--hours", "0.02"]
+    given += ["--sentences", str(folder / "talk"), "-o", "w.wav", "--wake", "jarvis"]
+    assert run(given) == 0
+    labels = [word.keyword for word in read_truth("w.tsv")]
+    assert labels[::2] == ["jarvis"] * (len(labels) // 2) and set(labels[1::2]) == {"yes", "no"}
+    assert f"w.tsv: {len(labels)} labels" in capsys.readouterr().out
+    assert run([*given, "--no-commands"]) == 2
+    assert "--wake comes before keywords" in capsys.readouterr().err
+
+
 def test_a_wake_word_is_said_nowhere_else(folder: Path, tmp_path: Path) -> None:
     write_wav(tmp_path / "rain" / "0.wav", clip_of(1700, 0.6, 0.2), RATE)
     write_wav(tmp_path / "tree" / "0.wav", clip_of(1700, 0.6, 0.2), RATE)

@@ -252,6 +252,14 @@ def test_recordings_in_a_format_that_is_not_read_are_named(here, mute, capsys):
     assert len(list((here / "lamp/recordings/lamp").iterdir())) == 2
 
 
+def test_a_word_of_which_no_recording_can_be_read_is_named_beside_others(here, mute, capsys):
+    record("mine/lamp/1.wav", "mine/lamp/2.wav")
+    (here / "mine/light").mkdir()
+    (here / "mine/light/b.m4a").write_bytes(b"ftyp")
+    assert run(["new", "--word", "lamp", "--word", "light", "--recordings", "mine"]) == 0
+    assert "left out, as their format is not read: b.m4a. Convert" in capsys.readouterr().err
+
+
 def test_recordings_of_one_person_are_all_hers_and_most_are_learnt_from(here, mute, capsys):
     # By the hash of that name they would all be kept for measuring, if there were many people.
     assert split_of("mia_nohash_0.wav") != TRAINING

@@ -179,8 +179,8 @@ def evaluate(
     anywhere. On a recording, a keyword counts as detected if it is reported between its start and
     0.5 s after its end. Several recordings count together and run in parallel.
 
-    With --wake, a keyword counts as said only if it is the first after the wake word (labelled as
-    well) and ends within --wake-window of it; reporting any other is a false accept.
+    With --wake, a keyword counts as said only if it is the first after the wake word, which must be
+    labelled, too, and ends within --wake-window of it. Reporting any other is a false accept.
 
     In noise, each clip gets its own piece of it, the same at every level. If the sum would clip,
     word and noise are attenuated together. _silence_ clips have no word to measure noise against
@@ -422,7 +422,7 @@ def stream_report(result: StreamEvaluation) -> str:
                 f"{keyword:<{width}}{n['words']:>8,}{n['hits']:>10,}{n['misses']:>8,}"
                 f"{n['substitutions']:>8,}{n['false_accepts']:>8,}"
             )
-    return "\n".join(lines + _trade_off(result.curves))
+    return "\n".join(lines + _trade_off(result.curves, after_wake=result.wake is not None))
 
 
 def _wake_line(wake: WakeResult) -> str:
@@ -434,7 +434,7 @@ def _wake_line(wake: WakeResult) -> str:
     )
 
 
-def _trade_off(curves: Mapping[str, Curve]) -> list[str]:
+def _trade_off(curves: Mapping[str, Curve], *, after_wake: bool = False) -> list[str]:
     """Return the table of misses over false accepts; nothing if no word is spoken."""
     from kws.recordings.curve import RATES
 
@@ -444,7 +444,9 @@ def _trade_off(curves: Mapping[str, Curve]) -> list[str]:
     width = max(len("at most … false accepts per hour"), *(len(curve.name) for curve in rows))
     lines = [
         "",
-        "words missed or taken for another, with all thresholds moved to allow"
+        "words missed or taken for another, with all thresholds "
+        + ("but the wake word's " if after_wake else "")
+        + "moved to allow"
         + (" (each keyword: its own false accepts)" if len(rows) > 2 else ""),
         f"{'at most … false accepts per hour':<{width}}" + "".join(f"{r:>8g}" for r in RATES),
     ]

@@ -62,12 +62,14 @@ class Listener:
         self._ears: Spotter | AfterWake = spotter
         spotters = [spotter]
         counts = None
+        self._wake_words: frozenset[str] = frozenset()
         if wake is not None:
             from kws.after_wake import WINDOW_S, AfterWake
 
             window_s = WINDOW_S if wake_window_s is None else wake_window_s
             self._ears = AfterWake(wake, spotter, window_s=window_s)
             spotters.insert(0, self._ears.wake)
+            self._wake_words = frozenset(self._ears.wake.card.keywords)
             counts = self._ears.counts
         self.sample_rate_hz = spotter.card.front_end.sample_rate_hz
         """Sample rate of the audio."""
@@ -102,10 +104,16 @@ class Listener:
             real: False for added silence, which is not kept.
         """
         events = self._ears.feed(samples)
+        if self.failed:
+            return events
         for keeper, keywords in self._keepers:
             ours = [event for event in events if event.keyword in keywords]
             keeper.follow(samples, ours, real=real)
         return events
+
+    def is_command(self, event: Event) -> bool:
+        """Return whether an event is more than the wake word."""
+        return event.keyword not in self._wake_words
 
     def finish(self) -> None:
         """Write the clips that are still waiting; the stream is over."""

@@ -52,8 +52,8 @@ def listen(
         None,
         "--exec",
         metavar="CMD",
-        help="Run CMD in the shell for each event, with $KWS_KEYWORD, $KWS_SCORE and $KWS_TIME_S "
-        "in its environment. Its output goes to stderr.",
+        help="Run CMD in the shell for each keyword of --model, with $KWS_KEYWORD, $KWS_SCORE and "
+        "$KWS_TIME_S in its environment. Its output goes to stderr.",
     ),
     threshold: float | None = THRESHOLD,
     wake: str | None = WAKE,
@@ -141,7 +141,7 @@ class _Session:
         self._counts[event.keyword] += 1
         self._display.clear()
         typer.echo(event_line(event, as_json=self._as_json))  # which flushes each line
-        if self._commands:
+        if self._commands and self._listener.is_command(event):
             self._commands.start(event)
 
     def _check_keeping(self) -> None:

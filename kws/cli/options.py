@@ -44,13 +44,14 @@ THRESHOLD: Any = typer.Option(
     "--threshold",
     metavar="SHARE",
     callback=_share,
-    help="Threshold for all keywords, above 0 to 1, instead of the model's own.",
+    help="Threshold for all keywords of the model, above 0 to 1, instead of its own.",
 )
 WAKE: Any = typer.Option(
     None,
     "--wake",
     metavar="MODEL",
-    help="Model of a wake word: keywords of --model count only just after it, one each time.",
+    help="Model of a wake word. Then the other model's keywords count only just after it, and only "
+    "the first. The wake word keeps its own threshold.",
     show_default=False,
 )
 WAKE_WINDOW: Any = typer.Option(

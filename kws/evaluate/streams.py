@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-from kws.after_wake import WINDOW_S, WakeGate, check_apart, commands_after
+from kws.after_wake import WINDOW_S, WakeGate, check_apart
 from kws.data.label_file import SpokenWord
+from kws.decide import Event
 from kws.model_file import ModelCard, load_model
 from kws.recordings.curve import Curve, trace_curves
 from kws.recordings.matching import Matches, join_matches, match_events
@@ -27,7 +27,7 @@ class RecordingResult:
     recording: RecordingPosteriors
     """The recording and the network's posteriors."""
     truth: tuple[SpokenWord, ...]
-    """The keywords of the model that are spoken in it, if any, after the wake word."""
+    """The keywords of the model that are spoken in it; after the wake word, if there is one."""
     matches: Matches
     """Words and events, matched."""
     wake: Matches | None = None
@@ -135,28 +135,32 @@ def evaluate_streams(
     card = replace(card, decision=card.decision.with_thresholds(threshold))
     paths = [audio for audio, _ in recordings]
     said = [list(truth) for _, truth in recordings]
-    run = partial(
-        run_recordings, recordings=paths, workers=workers, runtime=runtime, progress=progress
-    )
-    if wake is None:
-        heard = _alone(card, said, run(model))
-    else:
-        wake_card, gate = load_model(wake), WakeGate(wake_window_s)
-        check_apart(wake_card, card)
-        heard = _after_wake(wake_card, card, said, run(wake), run(model), gate.window_s)
-    for replay, words in zip(heard.replays, said, strict=True):
-        check_fits(replay.recording, words)
+    card.require_stream_form()
+    waking = None if wake is None else _Waking(load_model(wake), card, said, wake_window_s)
+    truths, notes = own_words(card, said) if waking is None else (waking.commands, waking.notes)
+
+    def run(which: str | Path) -> list[RecordingPosteriors]:
+        found = run_recordings(which, paths, workers=workers, runtime=runtime, progress=progress)
+        for one, words in zip(found, said, strict=True):
+            check_fits(one, words)
+        return found
+
+    replays = [Replay(card, one) for one in run(model)]
+    wakes: list[Matches] = []
+    if wake is not None and waking is not None:
+        wakes = waking.match(run(wake))
+        replays = [
+            Replay(card, replay.recording, counted=waking.counted_after(woken))
+            for replay, woken in zip(replays, wakes, strict=True)
+        ]
     results = tuple(
         RecordingResult(
             recording=replay.recording,
             truth=tuple(words),
             matches=match_events(words, replay.events(), duration_s=replay.seconds),
-            wake=heard.wakes[i] if heard.wakes else None,
+            wake=wakes[i] if wakes else None,
         )
-        for i, (replay, words) in enumerate(zip(heard.replays, heard.truths, strict=True))
-    )
-    curves = trace_curves(
-        list(zip(heard.replays, heard.truths, strict=True)), card.decision.thresholds
+        for i, (replay, words) in enumerate(zip(replays, truths, strict=True))
     )
     return StreamEvaluation(
         model=str(model),
@@ -164,53 +168,41 @@ def evaluate_streams(
         card=card,
         recordings=results,
         matches=join_matches(result.matches for result in results),
-        curves=curves,
+        curves=trace_curves(list(zip(replays, truths, strict=True)), card.decision.thresholds),
         wake=None
         if wake is None
-        else WakeResult(model=str(wake), window_s=wake_window_s, matches=join_matches(heard.wakes)),
-        notes=tuple(heard.notes),
+        else WakeResult(model=str(wake), window_s=wake_window_s, matches=join_matches(wakes)),
+        notes=tuple(notes),
         seconds=time.perf_counter() - start,
     )
 
 
-@dataclass(frozen=True, kw_only=True)
-class _Heard:
-    """What counts of all recordings, spoken and reported."""
+class _Waking:
+    """A wake word's model, and what is said in the recordings as it sees them."""
 
-    replays: Sequence[Replay]
-    """The model's decisions on each recording."""
-    truths: Sequence[Sequence[SpokenWord]]
-    """The words in each that it should report."""
-    notes: Sequence[str]
-    """Remarks on others."""
-    wakes: Sequence[Matches] = ()
-    """The wake words of each recording, if commands count only after one."""
+    def __init__(
+        self,
+        wake: ModelCard,
+        card: ModelCard,
+        said: Sequence[Sequence[SpokenWord]],
+        window_s: float,
+    ) -> None:
+        """Check that the models and words go together, before long work."""
+        WakeGate(window_s)
+        wake.require_stream_form()
+        check_apart(wake, card)
+        self._card, self._window_s = wake, window_s
+        self._wakes, self.commands, self.notes = addressed_words(
+            wake, card, said, window_s=window_s
+        )
 
+    def match(self, posteriors: Sequence[RecordingPosteriors]) -> list[Matches]:
+        """Match the wake word's events with those spoken, in each recording."""
+        return [
+            match_events(words, Replay(self._card, one).events(), duration_s=one.seconds)
+            for one, words in zip(posteriors, self._wakes, strict=True)
+        ]
 
-def _alone(
-    card: ModelCard,
-    said: Sequence[Sequence[SpokenWord]],
-    posteriors: Sequence[RecordingPosteriors],
-) -> _Heard:
-    truths, notes = own_words(card, said)
-    return _Heard(replays=[Replay(card, one) for one in posteriors], truths=truths, notes=notes)
-
-
-def _after_wake(
-    wake_card: ModelCard,
-    card: ModelCard,
-    said: Sequence[Sequence[SpokenWord]],
-    wake_posteriors: Sequence[RecordingPosteriors],
-    posteriors: Sequence[RecordingPosteriors],
-    window_s: float,
-) -> _Heard:
-    wakes_said, truths, notes = addressed_words(wake_card, card, said, window_s=window_s)
-    wakes = [
-        match_events(words, Replay(wake_card, one).events(), duration_s=one.seconds)
-        for one, words in zip(wake_posteriors, wakes_said, strict=True)
-    ]
-    replays = [
-        Replay(card, one, counted=partial(commands_after, woken.reported, window_s=window_s))
-        for one, woken in zip(posteriors, wakes, strict=True)
-    ]
-    return _Heard(replays=replays, truths=truths, notes=notes, wakes=wakes)
+    def counted_after(self, woken: Matches) -> Callable[[list[Event]], list[Event]]:
+        """Return what leaves those events of the commands that count in a recording."""
+        return lambda events: WakeGate(self._window_s).pick(woken.reported, events)

@@ -125,6 +125,14 @@ class ModelCard:
         samples = self.front_end.n_samples(self.clip_frames)
         return math.ceil(10 * samples / self.front_end.sample_rate_hz) / 10
 
+    def require_stream_form(self) -> None:
+        """Raise KwsError if this model takes whole clips and cannot run on a stream."""
+        if self.form != "stream":
+            raise KwsError(
+                f"The model {self.name!r} takes whole clips and cannot run on a stream. Export it "
+                "in stream form, the default of `kws export` where the network allows it"
+            )
+
     def step_time_s(self, step: int) -> float:
         """Return the end of the last sample that step number `step` (from 0) looks at, in s."""
         return float(self._step_end_s(step))

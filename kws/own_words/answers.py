@@ -177,8 +177,9 @@ def _recordings_in(folder: Path, words: Sequence[str]) -> dict[str, list[Path]]:
             f"{folder} has no sound files ({', '.join(sorted(AUDIO_SUFFIXES))}) of "
             f"{', '.join(words)}. Received: {has}. Leave recordings out if there are none"
         )
-    read_from = {path.parent for paths in of_words.values() for path in paths}
-    unread = [path.name for place in sorted(read_from) for path in _files(place, _OTHER_SUFFIXES)]
+    searched = [path for path in below if any(_named(path, word) for word in words)]
+    searched = searched if any(sounds_in(path) for path in searched) else [folder]
+    unread = [path.name for place in searched for path in _files(place, _OTHER_SUFFIXES)]
     if unread:
         tell(
             f"left out, as their format is not read: {some(unread, 4)}. Convert each to WAV, for "

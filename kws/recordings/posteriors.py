@@ -119,7 +119,7 @@ def run_each(
         KwsError: no such model or one in clip form, or a worker process died.
     """
     network = open_network(model, runtime)
-    network.require_stream_form()
+    network.card.require_stream_form()
     paths = [str(path) for path in recordings]
     lengths = [audio_seconds(path) for path in paths]
     total = None if None in lengths else round(sum(length or 0.0 for length in lengths))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-import math
+from collections import deque
 from collections.abc import Iterable, Sequence
 
 from kws.data.label_file import SpokenWord
@@ -39,44 +39,57 @@ def own_words(
             f"{some(others)}; keywords: {some(card.keywords)}. Use the label file of this "
             "recording, or another model"
         )
-    note = (
-        f"{n} of {len(everything)} labelled words are not keywords of this model and are ignored: "
-        f"{some(others)}"
-    )
-    return ours, [note]
+    return ours, [_ignored(n, len(everything), others, "this model")]
 
 
 def addressed_words(
     wake: ModelCard, card: ModelCard, truths: Sequence[Sequence[SpokenWord]], *, window_s: float
 ) -> tuple[list[list[SpokenWord]], list[list[SpokenWord]], list[str]]:
-    """Return the wake words of each recording, the commands that follow them, and a note on others.
+    """Return the wake words of each recording, the commands that follow them, and notes on others.
 
-    A command follows a wake word if it is the first after it, begins after its end, and ends at
-    most `window_s` later. All other commands should not be reported.
+    A command follows a wake word if it is the first that begins and ends after it, and ends at most
+    `window_s` after its end. All other commands should not be reported.
 
     Args:
         wake: the wake word's model.
         card: the model of the commands.
         truths: all words labelled in each recording.
         window_s: how long after the wake word a command counts, in seconds.
+
+    Raises:
+        KwsError: there are words, but none is of either model.
     """
     wakes = [_spoken_of(wake, words) for words in truths]
     commands = [_spoken_of(card, words) for words in truths]
     following = [
         _first_after(opened, said, window_s) for opened, said in zip(wakes, commands, strict=True)
     ]
+    either = {folded(keyword) for one in (wake, card) for keyword in one.keywords}
     everything = [word for words in truths for word in words]
-    others = len(everything) - sum(map(len, wakes)) - sum(map(len, commands))
-    rest = sum(map(len, commands)) - sum(map(len, following))
+    others = [word.keyword for word in everything if folded(word.keyword) not in either]
+    if others and len(others) == len(everything):
+        raise KwsError(
+            "None of the labelled words is a keyword of these models. Received: "
+            f"{some(sorted(set(others)))}; keywords: {some(wake.keywords)}; "
+            f"{some(card.keywords)}. Use the label file of this recording, or other models"
+        )
     notes = []
-    if rest:
+    if rest := sum(map(len, commands)) - sum(map(len, following)):
         notes.append(
-            f"{counted(rest, 'labelled command')} without a wake word before: they should not be "
-            "reported"
+            f"not the first within {window_s:g} s of a labelled {' or '.join(wake.keywords)}, so "
+            f"not to be reported: {counted(rest, 'labelled command')}"
         )
     if others:
-        notes.append(f"{counted(others, 'labelled word')} of neither model: ignored")
+        notes.append(_ignored(len(others), len(everything), others, "these models"))
     return wakes, following, notes
+
+
+def _ignored(n: int, total: int, words: Iterable[str], whose: str) -> str:
+    """Return a note on labelled words that are no keywords."""
+    return (
+        f"{n} of {total} labelled words are not keywords of {whose} and are ignored: "
+        f"{some(sorted(set(words)))}"
+    )
 
 
 def _spoken_of(card: ModelCard, words: Iterable[SpokenWord]) -> list[SpokenWord]:
@@ -93,15 +106,22 @@ def _spoken_of(card: ModelCard, words: Iterable[SpokenWord]) -> list[SpokenWord]
 def _first_after(
     wakes: Sequence[SpokenWord], commands: Sequence[SpokenWord], window_s: float
 ) -> list[SpokenWord]:
-    """Return the first command after each wake word, unless it ends too late; all by start."""
+    """Return the first command after each wake word, unless it ends too late.
+
+    Args:
+        wakes: by start.
+        commands: by start.
+        window_s: from the end of one to the end of the other at most, in seconds.
+    """
     following = []
-    waiting, until_s = list(reversed(wakes)), -math.inf
+    waiting, begun = deque(wakes), list[SpokenWord]()
     for command in commands:
-        while waiting and waiting[-1].end_s <= command.start_s:
-            until_s = waiting.pop().end_s + window_s
-        if command.end_s <= until_s:
+        while waiting and waiting[0].start_s < command.start_s:
+            begun.append(waiting.popleft())
+        over = [wake for wake in begun if wake.end_s < command.end_s]
+        if any(command.end_s <= wake.end_s + window_s for wake in over):
             following.append(command)
-        until_s = -math.inf
+        begun = [wake for wake in begun if wake.end_s >= command.end_s]
     return following
 
 

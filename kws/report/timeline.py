@@ -15,7 +15,7 @@ from kws.decide import Event, decision_limits, moving_sums
 from kws.errors import KwsError, require
 from kws.frontend import log_mel, mel_corners_hz, mel_energies, spectrum, split
 from kws.model_file import ModelCard
-from kws.recordings.matching import Matches, match_events
+from kws.recordings.matching import Matches, join_matches, match_events
 from kws.report.style import BLUE, INK, PALE, VERMILLION, legend_below, picture, title
 from kws.wording import counted
 
@@ -57,12 +57,32 @@ def plot_timeline(
     Raises:
         KwsError: matplotlib is missing, an unknown suffix, or a part outside the audio.
     """
+    duration_s = offset_s + len(pcm) / card.front_end.sample_rate_hz
+    matches = match_events(truth, events, duration_s=max(duration_s, 1e-9))
+    _draw(
+        pcm, np.asarray(posteriors), card, path, matches,
+        start_s=start_s, end_s=end_s, offset_s=offset_s, name=card.name,
+    )  # fmt: skip
+
+
+def _draw(
+    pcm: npt.NDArray[np.int16],
+    posteriors: npt.NDArray[np.floating],
+    card: ModelCard,
+    path: str | Path,
+    matches: Matches,
+    *,
+    start_s: float,
+    end_s: float | None,
+    offset_s: float,
+    name: str,
+) -> None:
+    """As `plot_timeline`, with words and events that are matched already, under a name."""
     rate = card.front_end.sample_rate_hz
     audio_end_s = offset_s + len(pcm) / rate
     start_s, end_s = _within(
         start_s, audio_end_s if end_s is None else end_s, offset_s, audio_end_s, card
     )
-    matches = match_events(truth, events, duration_s=max(audio_end_s, 1e-9))
     scores = np.asarray(posteriors, np.float64).reshape(-1, len(card.labels))
     times = np.array([card.step_time_s(k) for k in range(len(scores))])
     shown = (times >= start_s) & (times <= end_s)
@@ -98,7 +118,7 @@ def plot_timeline(
             axes.tick_params(bottom=False)
         rows[-1].set_xlabel("seconds from the start of the stream")
         rows[-1].set_xlim(start_s, end_s)
-        title(figure, card.name, _counted(matches, start_s, end_s))
+        title(figure, name, _counted(matches, start_s, end_s))
         _timeline_legend(figure)
 
 
@@ -135,16 +155,17 @@ def plot_stretch(
         at += len(block)
         if at >= last:
             break
-    plot_timeline(
+    wake = evaluation.wake
+    _draw(
         np.concatenate(parts) if parts else np.zeros(0, np.int16),
         result.recording.posteriors,
         evaluation.card,
         path,
-        truth=(*result.truth, *(result.wake.spoken if result.wake else ())),
-        events=(*result.matches.reported, *(result.wake.reported if result.wake else ())),
+        join_matches([result.matches, result.wake]) if result.wake else result.matches,
         start_s=start_s,
         end_s=end_s,
         offset_s=min(first, at) / rate,
+        name=evaluation.card.name + (f" after {Path(wake.model).stem}" if wake else ""),
     )
 
 

@@ -254,7 +254,7 @@ def lay_items(material: Material, plan: StreamPlan) -> Iterator[tuple[Pcm, LaidI
         item = choose.next(at)
         pause_s = plan.wake_gap_s if item.after_wake else plan.gap_s
         gap = round(rng.uniform(*pause_s) * RATE_HZ)
-        if at + gap + len(item.samples) > last_end:
+        if at + gap + len(item.samples) + item.room > last_end:
             break
         # The level changes linearly in dB during the pause.
         amplitude = np.full(gap + len(item.samples), 10 ** (item.noise_db / 20), np.float32)
@@ -295,6 +295,8 @@ class _Prepared:
     snr_db: float | None = None
     after_wake: bool = False
     """Whether its wake word comes just before it."""
+    room: int = 0
+    """Samples that must follow it: a wake word's keyword after the longest pause."""
 
 
 class _Choice:
@@ -373,7 +375,9 @@ class _Choice:
     def _woken(self, keyword: _Prepared) -> _Prepared:
         """Return a wake word, as loud as the keyword, which comes next."""
         self._pending = replace(keyword, after_wake=True)
-        return self._spoken("wake", self._wakes.draw(), self._wake_word, like=keyword)
+        wake = self._spoken("wake", self._wakes.draw(), self._wake_word, like=keyword)
+        pause = round(self._plan.wake_gap_s[1] * RATE_HZ)
+        return replace(wake, room=pause + len(keyword.samples))
 
     def _spoken(
         self, kind: str, path: Path, text: str = "", like: _Prepared | None = None

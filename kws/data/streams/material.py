@@ -112,7 +112,7 @@ def gather(
 
 def _wakes(folder: Path, keywords: Sequence[str]) -> tuple[str, tuple[Path, ...]]:
     """Return a wake word and its clips, from the folder that is named after it."""
-    word = folder.resolve().name
+    word = folder.absolute().name
     if folded(word) in {folded(keyword) for keyword in keywords}:
         raise KwsError(
             f"A wake word must not be a keyword, too. Received: {word!r} in {folder}. Choose other "
