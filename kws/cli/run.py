@@ -60,7 +60,7 @@ def run(
 
     Example: arecord -q -t raw -f S16_LE -r 16000 -c 1 | kws run --json -
 
-    Example: kws run --wake computer.tflite --model commands_en recording.wav
+    Example: kws run --wake computer --model commands_en recording.wav
     """
     import numpy as np
 
