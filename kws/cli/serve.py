@@ -23,7 +23,7 @@ def register(app: typer.Typer) -> None:
 
 def serve(
     model: list[str] = typer.Option(
-        ["commands_en"],
+        ["computer"],
         "--model",
         "-m",
         metavar="MODEL",
@@ -46,7 +46,7 @@ def serve(
     Protocol, then this computer's address and the port. After that it can be chosen in the voice
     assistant's settings. Satellites send the audio. Events are also printed here.
 
-    Example: kws serve --model computer.tflite --uri tcp://0.0.0.0:10400
+    Example: kws serve --model computer --uri tcp://0.0.0.0:10400
     """
     from kws.errors import require
 
