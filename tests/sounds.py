@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from kws.spotter import TAIL_SAMPLES
 
@@ -12,6 +13,18 @@ RNG = np.random.default_rng(2)
 def hiss(n: int, rms: float = 1000) -> np.ndarray:
     """White noise, int16 [n], never the same twice."""
     return np.rint(RNG.normal(0, rms, n)).clip(-32768, 32767).astype(np.int16)
+
+
+def gusts(seconds: float, seed: int = 0) -> NDArray[np.int16]:
+    """Noise of changing loudness and colour, on which untrained networks fire now and then."""
+    rng = np.random.default_rng(seed)
+    pieces = []
+    for _ in range(max(1, round(seconds * 5))):
+        white = rng.standard_normal(3200 + 64)
+        width = rng.integers(1, 64)
+        smooth = np.convolve(white, np.ones(width) / np.sqrt(width), "valid")[:3200]
+        pieces.append(smooth * 10 ** rng.uniform(0, 3.5))
+    return np.concatenate(pieces).clip(-32768, 32767).astype(np.int16)
 
 
 def babble() -> np.ndarray:

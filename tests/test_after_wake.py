@@ -14,6 +14,7 @@ from fake_sounddevice import FakeInput, install
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from sounds import gusts
 
 import kws
 from kws.after_wake import AfterWake, WakeGate
@@ -33,19 +34,7 @@ RATE = 16000
 WINDOW_S = 1.5
 
 
-def sound(seconds: float, seed: int = 0) -> NDArray[np.int16]:
-    """Noise of changing loudness and colour, on which the untrained network fires now and then."""
-    rng = np.random.default_rng(seed)
-    pieces = []
-    for _ in range(round(seconds * 5)):
-        noise = rng.standard_normal(3200 + 64)
-        width = rng.integers(1, 64)
-        smooth = np.convolve(noise, np.ones(width) / np.sqrt(width), "valid")[:3200]
-        pieces.append(smooth * 10 ** rng.uniform(0, 3.5))
-    return np.concatenate(pieces).clip(-32768, 32767).astype(np.int16)
-
-
-PCM = sound(60)
+PCM = gusts(60)
 
 
 @pytest.fixture(scope="module")

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import tiny_model
 from numpy.typing import NDArray
+from sounds import gusts
 
 from kws import cli
 from kws.audio.files import write_wav
@@ -35,24 +36,12 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_model.write_tiny(tmp_path_factory.mktemp("run") / "tiny.tflite", decision=decision)
 
 
-def sound(seconds: float, seed: int = 0) -> NDArray[np.int16]:
-    """Noise of changing loudness and colour, on which the untrained network fires now and then."""
-    rng = np.random.default_rng(seed)
-    pieces = []
-    for _ in range(max(1, round(seconds * 5))):
-        noise = rng.standard_normal(3200 + 64)
-        width = rng.integers(1, 64)
-        smooth = np.convolve(noise, np.ones(width) / np.sqrt(width), "valid")[:3200]
-        pieces.append(smooth * 10 ** rng.uniform(0, 3.5))
-    return np.concatenate(pieces).clip(-32768, 32767).astype(np.int16)
-
-
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     folder = tmp_path_factory.mktemp("sounds")
     names = [str(folder / name) for name in ("a.wav", "b.wav")]
     for seed, name in enumerate(names):
-        write_wav(name, sound(12, seed))
+        write_wav(name, gusts(12, seed))
     return names
 
 
@@ -69,7 +58,7 @@ def test_events_are_json_lines_with_the_fields_of_the_contract(
     assert all(list(line) == ["file", "time_s", "keyword", "score"] for line in lines)
     assert {line["file"] for line in lines} == {files[0]}
     found = [(line["time_s"], line["keyword"], line["score"]) for line in lines]
-    for got, want in zip(found, expected(model, sound(12, 0)), strict=True):
+    for got, want in zip(found, expected(model, gusts(12, 0)), strict=True):
         assert got == (pytest.approx(want[0], abs=6e-4), want[1], pytest.approx(want[2], abs=6e-5))
 
 
@@ -90,7 +79,7 @@ def test_the_readable_form_names_file_time_keyword_and_score(
 ) -> None:
     kws(["run", "-m", str(model), files[0]])
     output = capsys.readouterr()
-    time_s, keyword, score = expected(model, sound(12, 0))[0]
+    time_s, keyword, score = expected(model, gusts(12, 0))[0]
     assert output.out.splitlines()[0] == f"{files[0]}  {time_s:.2f} s  {keyword}  {score:.2f}"
     assert "1 file, 12.0 s of audio" in output.err
 
@@ -142,7 +131,7 @@ def spawn(*arguments: object) -> subprocess.Popen[bytes]:
 
 
 def test_raw_samples_on_stdin_give_the_events_of_the_file(model: Path, files: list[str]) -> None:
-    pcm = sound(12, 0)
+    pcm = gusts(12, 0)
     out, err = spawn("run", "-m", model, "--json", "-").communicate(pcm.tobytes())
     found = [(line["file"], line["keyword"]) for line in map(json.loads, out.splitlines())]
     assert found == [("-", keyword) for _, keyword, _ in expected(model, pcm)]
@@ -150,7 +139,7 @@ def test_raw_samples_on_stdin_give_the_events_of_the_file(model: Path, files: li
 
 
 def test_events_are_printed_while_the_pipe_is_still_open(model: Path) -> None:
-    pcm = sound(12, 0)
+    pcm = gusts(12, 0)
     first_event_s = expected(model, pcm)[0][0]
     process = spawn("run", "-m", model, "-")
     assert process.stdin is not None
@@ -193,7 +182,7 @@ def test_only_a_terminal_is_told_that_samples_are_awaited(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    stream = io.BytesIO(sound(1).tobytes())
+    stream = io.BytesIO(gusts(1).tobytes())
     monkeypatch.setattr(sys, "stdin", SimpleNamespace(isatty=lambda: terminal, buffer=stream))
     assert kws(["run", "-m", str(model), "-"]) == 0
     told = "kws: waiting for raw samples on stdin (16-bit, 16 kHz, one channel)"
@@ -205,7 +194,7 @@ def test_only_a_terminal_is_told_that_samples_are_awaited(
 def test_a_live_pipe_that_is_interrupted_keeps_its_last_clip_and_says_what_it_was(
     number: signal.Signals, model: Path, tmp_path: Path
 ) -> None:
-    pcm = sound(12, 0)
+    pcm = gusts(12, 0)
     first_event_s = expected(model, pcm)[0][0]
     process = spawn("run", "-m", model, "--keep", tmp_path / "kept", "-")
     assert process.stdin is not None

@@ -16,6 +16,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from sounds import gusts
 from tiny_model import write_tiny
 
 from firmware_export.c_source import c_string, identifiers
@@ -56,18 +57,6 @@ def needs(*tools: str) -> None:
 EXCITABLE = DecisionConfig(
     thresholds={"yes": 0.45, "no": 0.45}, smoothing_ms=80, refractory_ms=80, release=0.9
 )
-
-
-def noise(seconds: float, seed: int = 0) -> NDArray[np.int16]:
-    """Noise of changing loudness and colour, on which the untrained network fires occasionally."""
-    rng = np.random.default_rng(seed)
-    pieces = []
-    for _ in range(max(1, round(seconds * 5))):
-        white = rng.standard_normal(3200 + 64)
-        width = int(rng.integers(1, 64))
-        smooth = np.convolve(white, np.ones(width) / np.sqrt(width), "valid")[:3200]
-        pieces.append(smooth * 10 ** rng.uniform(0, 3.5))
-    return np.concatenate(pieces).clip(-32768, 32767).astype(np.int16)
 
 
 class Library:
@@ -148,14 +137,14 @@ def expected(model: str | Path, pcm: NDArray[np.int16]) -> Events:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_events_equal_those_of_python(library: Library, tiny_path: Path, seed: int) -> None:
-    pcm = noise(20, seed)
+    pcm = gusts(20, seed)
     want = expected(tiny_path, pcm)
     assert len(want) > 3
     assert library.hear(pcm, range(320, len(pcm), 320)) == want
 
 
 def test_features_and_posteriors_equal_those_of_python(library: Library, tiny_path: Path) -> None:
-    pcm = np.concatenate([noise(5), np.full(4000, -32768, np.int16), np.zeros(4000, np.int16)])
+    pcm = np.concatenate([gusts(5), np.full(4000, -32768, np.int16), np.zeros(4000, np.int16)])
     want = open_reference_model(tiny_path).trace(pcm)
     library.c.kws_init(library.state)
     frames, posteriors = [], []
@@ -175,7 +164,7 @@ def test_features_and_posteriors_equal_those_of_python(library: Library, tiny_pa
 def test_how_the_stream_is_cut_changes_nothing(
     library: Library, tiny_path: Path, data: st.DataObject
 ) -> None:
-    pcm = noise(6, seed=4)
+    pcm = gusts(6, seed=4)
     whole = library.hear(pcm, range(library.most, len(pcm), library.most))
     assert whole == expected(tiny_path, pcm) and whole
     lengths = data.draw(st.lists(st.integers(0, library.most), max_size=60))
@@ -202,7 +191,7 @@ def test_pretrained_models_detect_the_words_of_the_self_test(name: str, tmp_path
 
 def test_wrong_calls_end_in_their_error_and_change_nothing(library: Library) -> None:
     c, state = library.c, library.state
-    pcm = noise(1)
+    pcm = gusts(1)
     assert c.kws_init(None) == NULL
     assert c.kws_reset(None) == NULL
     assert c.kws_frames(None) == 0
@@ -228,7 +217,7 @@ def test_wrong_calls_end_in_their_error_and_change_nothing(library: Library) -> 
 def test_a_reset_makes_the_state_what_it_was_after_init(library: Library) -> None:
     library.c.kws_init(library.state)
     fresh = library.state.raw
-    library.hear(noise(2), range(500, 32_000, 500))
+    library.hear(gusts(2), range(500, 32_000, 500))
     assert library.state.raw != fresh
     assert library.c.kws_reset(library.state) == OK
     assert library.state.raw == fresh
@@ -279,7 +268,7 @@ def test_the_self_test_names_the_stage_that_is_wrong(
 
 
 def test_a_threshold_outlasts_kws_reset_but_not_kws_init(library: Library, tiny_path: Path) -> None:
-    pcm = noise(20)
+    pcm = gusts(20)
     want = expected(tiny_path, pcm)
     labels = open_reference_model(tiny_path).card.labels
     yes, no = labels.index("yes"), labels.index("no")
@@ -415,7 +404,7 @@ def test_cmake_builds_the_self_test_and_the_host_example(
     ):
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         assert done.returncode == 0, done.stdout + done.stderr
-    pcm = noise(20)
+    pcm = gusts(20)
     done = subprocess.run(
         [build / "kws_host"], input=pcm.tobytes(), capture_output=True, check=True
     )
@@ -612,7 +601,7 @@ def test_models_at_the_limits(
     for name in ("library.properties", "zephyr/Kconfig", "library.json", "README.md"):
         assert f"in {rate // 1000} kHz audio" in (tmp_path / "library" / name).read_text()
     assert f"-r {rate} -c 1" in (tmp_path / "library" / "examples/host/main.c").read_text()
-    pcm = noise(4)
+    pcm = gusts(4)
     want = expected(model, pcm)
     assert want
     rng = np.random.default_rng(1)

@@ -9,7 +9,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
-from test_firmware_emit import EXCITABLE, STRICT, STUBS, little_model, needs, noise
+from sounds import gusts
+from test_firmware_emit import EXCITABLE, STRICT, STUBS, little_model, needs
 from tiny_model import write_tiny
 
 from firmware_export.boards.build import FOLDER, Program, missing_tools, run, tool
@@ -65,7 +66,7 @@ def linked(room: Path, core: str, to: Path) -> Program:
 def test_two_models_in_one_program_each_hear_what_they_hear_alone(
     room: Path, core: str, tmp_path: Path
 ) -> None:
-    pcm, window_s = noise(8), 0.5
+    pcm, window_s = gusts(8), 0.5
     given = struct.pack("<II", round(window_s * RATE), len(pcm)) + pcm.tobytes()
     told = list(struct.iter_unpack("<4HQ", run(linked(room, core, tmp_path), given)))
     references = (
@@ -271,7 +272,7 @@ def test_verifying_works_under_any_prefix(
     from kws.audio.files import write_wav
 
     (tmp_path / "clips" / "yes").mkdir(parents=True)
-    write_wav(tmp_path / "clips" / "yes" / "a.wav", noise(1))
+    write_wav(tmp_path / "clips" / "yes" / "a.wav", gusts(1))
     command = ["firmware", str(room / "first.tflite"), "-o", str(tmp_path / "out"), "--json"]
     command += ["--prefix", "kws_wake", "--verify", str(tmp_path / "clips"), "--cores", "host"]
     assert kws(command) == 0

@@ -17,6 +17,7 @@ import tiny_model
 from fake_sounddevice import FakeInput, install
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from sounds import gusts
 
 from kws.audio.files import read_audio, write_wav
 from kws.cli import run
@@ -30,19 +31,7 @@ from kws.spotter import Spotter
 RATE = 16000
 
 
-def sound(seconds: float, seed: int = 0) -> np.ndarray:
-    """Noise of changing loudness and colour, on which the untrained network fires now and then."""
-    rng = np.random.default_rng(seed)
-    pieces = []
-    for _ in range(round(seconds * 5)):
-        noise = rng.standard_normal(3200 + 64)
-        width = rng.integers(1, 64)
-        smooth = np.convolve(noise, np.ones(width) / np.sqrt(width), "valid")[:3200]
-        pieces.append(smooth * 10 ** rng.uniform(0, 3.5))
-    return np.concatenate(pieces).clip(-32768, 32767).astype(np.int16)
-
-
-PCM = sound(30)
+PCM = gusts(30)
 
 
 def model_with(folder: Path, threshold: float) -> str:

@@ -18,7 +18,6 @@ from kws.network import Network
 from kws.recipe import load_recipe
 from kws.spotter import Spotter
 
-
 # Of the few recordings of "computer" here, those that are among the half kept for measuring.
 NOT_TRAINED_ON = ("04685ec1", "07542e8f", "08fb146a", "0b62c269", "0c990922", "0cefaa42")
 
