@@ -299,13 +299,38 @@ def test_one_thing_is_counted_in_the_singular(
     assert ": 1 clip in " in capsys.readouterr().out
 
 
-def test_the_table_of_several_keywords_says_that_each_has_false_accepts_of_its_own() -> None:
-    def curve(name: str) -> Curve:
-        counts = {"words": 9, "rejected": 1, "false_accepts": 2, "hours": 1.0}
-        point = Point(shift=0.0, thresholds={"yes": 0.5}, **counts)
-        return Curve(name=name, points=(point,), own=point)
+def point_of(thresholds: dict[str, float], *, shift: float = 0.0, rejected: int = 1) -> Point:
+    return Point(
+        shift=shift,
+        thresholds=thresholds,
+        words=9,
+        rejected=rejected,
+        false_accepts=2,
+        hours=1.0,
+    )
 
+
+def curve_of(*points: Point, name: str = "all") -> Curve:
+    return Curve(name=name, points=points, own=points[0])
+
+
+@pytest.mark.parametrize(
+    ("no", "shown"), [(0.5, "thresholds of 0.50"), (0.7, "thresholds of 0.50 to 0.70")]
+)
+def test_the_thresholds_of_the_lowest_error_rate_are_named(no: float, shown: str) -> None:
+    better = point_of({"yes": 0.5, "no": no}, shift=-1.0, rejected=1)
+    worse = point_of({"yes": 0.9, "no": 0.9}, rejected=4)
+    assert f"Lowest command error rate: 33.3 %, with {shown}" in _trade_off(
+        {"all": curve_of(worse, better)}
+    )
+
+
+def test_the_table_of_several_keywords_says_that_each_has_false_accepts_of_its_own() -> None:
     names = ("all", "yes", "no")
+
+    def curve(name: str) -> Curve:
+        return curve_of(point_of({"yes": 0.5}), name=name)
+
     two, one = (_trade_off({name: curve(name) for name in names[:n]}) for n in (3, 2))
     assert two[1].endswith("(each keyword: its own false accepts)") and one[1].endswith("to allow")
     assert [line.split()[0] for line in two[3:6]] == list(names)
@@ -346,8 +371,9 @@ def test_two_recordings_count_together_with_a_table_and_a_picture_of_the_trade_o
     assert lines[at].split()[-7:] == ["10", "5", "2", "1", "0.5", "0.2", "0.1"]
     # A row for each keyword that is spoken, if there are several.
     spoken = [word for word, n in result["per_keyword"].items() if n["words"]]
-    rows = [line.split()[0] for line in lines[at + 1 : -1]]
+    rows = [line.split()[0] for line in lines[at + 1 : -2]]
     assert sorted(rows) == sorted(["all", *(spoken if len(spoken) > 1 else [])])
+    assert lines[-2].startswith("Lowest command error rate: ")
     assert "One false accept in 2:00 min is 30 per hour" in lines[-1]
 
 

@@ -293,6 +293,13 @@ def test_a_curve_is_what_deciding_and_matching_at_each_threshold_gives(
     none = curves["all"].best(0.0)
     assert none is not None
     assert none.false_accepts == 0
+    fewest = curves["all"].fewest_errors()
+    errors = [p.rejected + p.false_accepts for p in curves["all"].points]
+    assert fewest.rejected + fewest.false_accepts == min(errors) < max(errors)
+    assert fewest == max(
+        (p for p, n in zip(curves["all"].points, errors, strict=True) if n == min(errors)),
+        key=lambda p: p.shift,
+    )
     assert curves["all"].resolution() == pytest.approx(45.0)
 
 

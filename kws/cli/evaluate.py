@@ -456,6 +456,12 @@ def _trade_off(curves: Mapping[str, Curve], *, after_wake: bool = False) -> list
             f"{curve.name:<{width}}"
             + "".join(f"{percent(p.false_reject_rate if p else None):>8}" for p in points)
         )
+    best = rows[0].fewest_errors()
+    lowest, highest = (f"{bound(best.thresholds.values()):.2f}" for bound in (min, max))
+    lines.append(
+        f"Lowest command error rate: {percent((best.rejected + best.false_accepts) / best.words)}, "
+        f"with thresholds of {lowest}" + (f" to {highest}" if highest != lowest else "")
+    )
     smallest = rows[0].resolution()
     if smallest > min(RATES):
         lines.append(

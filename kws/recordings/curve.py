@@ -88,6 +88,13 @@ class Curve:
         within = [p for p in self.points if p.false_accepts <= per_hour * p.hours + 1e-9]
         return min(within, key=lambda p: (p.rejected, p.false_accepts, -p.shift), default=None)
 
+    def fewest_errors(self) -> Point:
+        """Return the point with the fewest words rejected and false accepts, counted together.
+
+        Of equal ones, that with the highest thresholds.
+        """
+        return min(self.points, key=lambda p: (p.rejected + p.false_accepts, -p.shift))
+
     def resolution(self) -> float:
         """Return the rate per hour that a single false accept is in audio of this length."""
         return 1.0 / self.own.hours
@@ -98,6 +105,7 @@ class Curve:
         return {
             "words": self.own.words,
             "own": self.own.to_json(),
+            "fewest_errors": self.fewest_errors().to_json(),
             "at_false_accepts_per_hour": {
                 rate: None if point is None else point.to_json() for rate, point in at.items()
             },
