@@ -190,7 +190,8 @@ def open_reference_model(
     """Return the reference model of the library that `generate` writes with these arguments.
 
     Raises:
-        KwsError: no such model, or one that the library cannot compute.
+        KwsError: no such model, one that the library cannot compute, or thresholds that are not for
+            its keywords.
     """
     network = Network(model)
     decision = network.card.decision.with_thresholds(thresholds)

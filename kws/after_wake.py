@@ -1,7 +1,7 @@
 """Commands that count only just after a wake word.
 
-A long, rare word can be told from a day of talk; ten short commands cannot. So one model listens
-for the wake word, and the keywords of a second one count only in the window that it opens:
+A long, rare word is mistaken for other speech far less often than ten short commands. So one model
+listens for the wake word, and the keywords of a second one count only in the window that it opens:
 
 - an event of the wake word at time t opens the window from t to t + `window_s`;
 - the first command in an open window counts and closes it; all others are left out.
@@ -86,7 +86,8 @@ class WakeGate:
     def counts(self, time_s: float) -> bool:
         """Return whether a command at this time counts, or counted then.
 
-        Known are the times since ten seconds before the latest event of the last `pick` but one.
+        It knows at least the ten seconds before the latest event of the `pick` before last, and all
+        since.
         """
         return any(start < time_s <= end for start, end in self._windows)
 
@@ -102,7 +103,7 @@ class AfterWake:
     """A wake word's model and, just after it, another one's keywords, in one stream of audio.
 
     Example:
-        >>> spotter = AfterWake("computer.tflite", "commands_en")  # doctest: +SKIP
+        >>> spotter = AfterWake("computer", "commands_en")  # doctest: +SKIP
         >>> for chunk in chunks:  # doctest: +SKIP
         ...     for event in spotter.feed(chunk):
         ...         print(f"{event.time_s:.2f} s {event.keyword} {event.score:.2f}")

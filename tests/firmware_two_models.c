@@ -30,7 +30,7 @@ int main(void)
 {
     uint32_t window, left;
     uint64_t woken = 0; /* when the wake word was heard, in samples */
-    int waiting = 0;    /* whether no command came since */
+    int waiting = 0;    /* 1 from then until a command counts */
 
     if (kws_self_test(&first) != KWS_OK || kws_wake_self_test(&second) != KWS_WAKE_OK) {
         board_exit(1);

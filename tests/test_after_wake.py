@@ -307,6 +307,18 @@ def test_a_recording_is_measured_by_what_counts(wake: Path, commands: Path, tmp_
         assert point.false_accepts == len(matches.false_accepts)
 
 
+def test_the_first_mistake_may_be_the_wake_words(
+    wake: Path, commands: Path, tmp_path: Path
+) -> None:
+    write_wav(tmp_path / "a.wav", PCM)
+    heard = AfterWake(wake, commands).feed(PCM)
+    third = [e.time_s for e in heard if e.keyword == "computer"][2]  # nobody said it
+    truth = said(*((e.time_s - 0.02, e.time_s, e.keyword) for e in heard if e.time_s != third))
+    (result,) = evaluate_streams(commands, [(tmp_path / "a.wav", truth)], wake=wake).recordings
+    assert all(event.time_s > third for event in result.matches.false_accepts)
+    assert result.first_mistake_s() == third
+
+
 def test_evaluate_reports_the_wake_word_and_what_counts_after_it(
     wake: Path, commands: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -179,8 +179,9 @@ def evaluate(
     anywhere. On a recording, a keyword counts as detected if it is reported between its start and
     0.5 s after its end. Several recordings count together and run in parallel.
 
-    With --wake, a keyword counts as said only if it is the first after the wake word, which must be
-    labelled, too, and ends within --wake-window of it. Reporting any other is a false accept.
+    With --wake (for recordings, as --threshold), a keyword counts as said only if it is the first
+    after the wake word and ends within --wake-window of its end. Wake words must be labelled, too.
+    Reporting any other keyword is a false accept.
 
     In noise, each clip gets its own piece of it, the same at every level. If the sum would clip,
     word and noise are attenuated together. _silence_ clips have no word to measure noise against

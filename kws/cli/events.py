@@ -1,4 +1,4 @@
-"""Events in `kws run`, `kws listen` and `kws serve`: where they come from, and their lines."""
+"""Events of the commands that listen: their lines, and where `run` and `listen` get them from."""
 
 from __future__ import annotations
 

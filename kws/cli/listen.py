@@ -181,7 +181,7 @@ class _Session:
 
 
 class _Commands:
-    """Runs the user's command for each event without waiting for it."""
+    """Runs the user's command for each event that it is given, without waiting for it."""
 
     def __init__(self, command: str, say: Callable[[str], None]) -> None:
         self._command = command

@@ -82,5 +82,5 @@ KEEP_ALMOST: Any = typer.Option(
     False,
     "--keep-almost",
     help="With --keep, also keep what reached half of the threshold without being reported: "
-    "DIR/almost/<keyword>/.",
+    "DIR/almost/<keyword>/. With --wake, only where a keyword would count.",
 )

@@ -38,7 +38,7 @@ def stream(
         "--sentences",
         metavar="DIR",
         help="Running speech: DIR/<speaker>/<recording> and DIR/transcripts.tsv. Sentences that "
-        "may contain a keyword are left out.",
+        "may contain a keyword or the wake word are left out.",
         show_default=False,
     ),
     keywords: str | None = typer.Option(

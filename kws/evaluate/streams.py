@@ -35,10 +35,10 @@ class RecordingResult:
 
     def first_mistake_s(self) -> float | None:
         """Return where the first miss, substitution or false accept is, in s; None if none."""
-        m = self.matches
-        wrong = [word.start_s for word in m.misses]
-        wrong += [word.start_s for word, _ in m.substitutions]
-        wrong += [event.time_s for event in m.false_accepts]
+        parts = [self.matches] if self.wake is None else [self.matches, self.wake]
+        wrong = [word.start_s for m in parts for word in m.misses]
+        wrong += [word.start_s for m in parts for word, _ in m.substitutions]
+        wrong += [event.time_s for m in parts for event in m.false_accepts]
         return min(wrong, default=None)
 
 

@@ -47,8 +47,9 @@ def addressed_words(
 ) -> tuple[list[list[SpokenWord]], list[list[SpokenWord]], list[str]]:
     """Return the wake words of each recording, the commands that follow them, and notes on others.
 
-    A command follows a wake word if it is the first that begins and ends after it, and ends at most
-    `window_s` after its end. All other commands should not be reported.
+    A command follows a wake word if it is the first that begins after the wake word's beginning and
+    ends after its end, and if it ends at most `window_s` after that end. All other commands should
+    not be reported.
 
     Args:
         wake: the wake word's model.

@@ -1,11 +1,11 @@
 """Hours of audio as a listening device hears it: words, sentences, noise and quiet, with labels.
 
-A stream is a sequence of items, each after a pause: a keyword, another word, a sentence, a stretch
-of noise alone, or a stretch of near silence. Background noise runs throughout. Its level changes
-during pauses and is constant under an item, so that each spoken item has its own level (RMS of its
-loud parts) and signal-to-noise ratio. The noise is one recording at a time, normalised in RMS over
-each stretch of 15 to 45 s and crossfaded into the next; if a recording consists of bursts, the
-ratio holds for the stretch and not for each word.
+A stream is a sequence of items, each after a pause: a keyword (on request just after a wake word),
+another word, a sentence, a stretch of noise alone, or a stretch of near silence. Background noise
+runs throughout. Its level changes during pauses and is constant under an item, so that each spoken
+item has its own level (RMS of its loud parts) and signal-to-noise ratio. The noise is one recording
+at a time, normalised in RMS over each stretch of 15 to 45 s and crossfaded into the next; if a
+recording consists of bursts, the ratio holds for the stretch and not for each word.
 
 Everything is generated and written item by item, so long streams take time but no memory. Equal
 arguments give equal bytes (with the same version of NumPy).
@@ -42,6 +42,8 @@ MARGIN_S = 0.1
 TAIL_S = 0.6
 """No word ends within this time before the end, or its event would come too late."""
 _FADE_S = 0.3
+_WORD_S = 0.8
+"""Usual length of a word's clip."""
 _STRETCH_S = (15.0, 45.0)
 _ALONE_S = (3.0, 10.0)
 _ABSOLUTE_SILENCE_DB = -120.0
@@ -111,7 +113,7 @@ class StreamPlan:
         rates = (self.words_per_hour, self.others_per_hour)
         if min(rates) < 0:
             raise KwsError(f"Words per hour must be 0 or more. Received: {min(rates):g}")
-        most_words = 3600 / (sum(self.gap_s) / 2 + 0.8)
+        most_words = 3600 / (sum(self.gap_s) / 2 + _WORD_S)
         if not sum(rates) <= most_words:
             raise KwsError(
                 f"An hour holds at most {most_words:.0f} single words with these pauses. Received: "
@@ -319,6 +321,16 @@ class _Choice:
                     f"Set {'--no-commands' if kind == 'keyword' else '--others-per-hour 0'}, or "
                     "give a folder that has them"
                 )
+        word_s = sum(plan.gap_s) / 2 + _WORD_S
+        pair_s = word_s + sum(plan.wake_gap_s) / 2 + _WORD_S
+        if material.wake_word and (
+            plan.words_per_hour * pair_s + plan.others_per_hour * word_s > 3600
+        ):
+            raise KwsError(
+                f"An hour does not hold so many words, each after {material.wake_word!r}. "
+                f"Received: {plan.words_per_hour:g}, and {plan.others_per_hour:g} others. Ask for "
+                "fewer words or shorter pauses"
+            )
         if plan.speech and not material.sentences:
             raise KwsError(
                 f"There are no sentences. Received: a share of {plan.speech:g} for speech. "
