@@ -142,7 +142,7 @@ class Keeper:
 
         Args:
             samples: what the spotter was fed last.
-            events: those of its events that count.
+            events: those of its events that count; those of another model are passed over.
             real: False for added silence, which is not kept.
         """
         if self.failed is not None:
@@ -153,7 +153,7 @@ class Keeper:
             before_s, self._now_s = self._now_s, time.time()
             if self._now_s < before_s:  # the clock was set back, so names go back too
                 self._named_ms = 0
-        fired = {event.time_s: event for event in events}
+        fired = {event.time_s: event for event in events if event.keyword in self._keywords}
         steps = zip(self._spotter.posteriors, self._spotter.step_times_s.tolist(), strict=True)
         for row, time_s in steps:
             self._follow(row[self._columns], time_s, fired.get(time_s))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from kws.cli.events import check_wake
+from kws.cli.events import window_after_wake
 from kws.cli.options import JSON, LABELS, MODEL, THRESHOLD, WAKE, WAKE_WINDOW, WORKERS
 from kws.wording import counted, duration, percent, two_digits
 
@@ -70,7 +70,7 @@ class StreamOptions:
     recording: int | None
     threshold: float | None
     wake: str | None
-    wake_window_s: float | None
+    wake_window_s: float
     runtime: str
     workers: int | None
 
@@ -78,7 +78,6 @@ class StreamOptions:
         """Refuse options that do not go together, before long work."""
         if not self.labels:
             raise typer.BadParameter(_TOGETHER)
-        check_wake(self.wake, self.wake_window_s)
         if len(self.streams) != len(self.labels):
             raise typer.BadParameter(
                 "Each --stream needs its --labels. "
@@ -216,7 +215,8 @@ def evaluate(
         on_streams = StreamOptions(
             model=model, streams=stream or (), labels=labels or (), as_json=as_json, plot=plot,
             det=det, start_s=start, span_s=span, recording=recording, threshold=threshold,
-            wake=wake, wake_window_s=wake_window, runtime=runtime, workers=workers,
+            wake=wake, wake_window_s=window_after_wake(wake, wake_window), runtime=runtime,
+            workers=workers,
         )  # fmt: skip
         on_streams.check()
         _evaluate_streams(on_streams)
@@ -286,7 +286,6 @@ def _evaluate_clips(options: ClipOptions) -> None:
 
 
 def _evaluate_streams(options: StreamOptions) -> None:
-    from kws.after_wake import WINDOW_S
     from kws.data.label_file import read_truth
     from kws.errors import KwsError
     from kws.evaluate.streams import evaluate_streams
@@ -307,7 +306,7 @@ def _evaluate_streams(options: StreamOptions) -> None:
         recordings,
         threshold=options.threshold,
         wake=options.wake,
-        wake_window_s=WINDOW_S if options.wake_window_s is None else options.wake_window_s,
+        wake_window_s=options.wake_window_s,
         workers=options.workers or usable_cores(),
         runtime=options.runtime,
         progress=True,
@@ -459,9 +458,10 @@ def _trade_off(curves: Mapping[str, Curve], *, after_wake: bool = False) -> list
         )
     best = rows[0].fewest_errors()
     lowest, highest = (f"{bound(best.thresholds.values()):.2f}" for bound in (min, max))
+    between = lowest if lowest == highest else f"{lowest} to {highest}"
     lines.append(
-        f"Lowest command error rate: {percent((best.rejected + best.false_accepts) / best.words)}, "
-        f"with thresholds of {lowest}" + (f" to {highest}" if highest != lowest else "")
+        f"Lowest command error rate: {percent(best.command_error_rate)}, with thresholds of "
+        f"{between}"
     )
     smallest = rows[0].resolution()
     if smallest > min(RATES):

@@ -55,45 +55,35 @@ class Listener:
         """
         if keep_almost and keep is None:
             raise typer.BadParameter("--keep-almost needs --keep DIR.")
-        check_wake(wake, wake_window_s)
+        window_s = window_after_wake(wake, wake_window_s)
         from kws.spotter import Spotter
 
-        spotter = Spotter(model, thresholds=threshold)
-        self._ears: Spotter | AfterWake = spotter
-        spotters = [spotter]
-        counts = None
-        self._wake_words: frozenset[str] = frozenset()
+        commands = Spotter(model, thresholds=threshold)
+        self._source: Spotter | AfterWake = commands
+        spotters, counts = [commands], None
         if wake is not None:
-            from kws.after_wake import WINDOW_S, AfterWake
+            from kws.after_wake import AfterWake
 
-            window_s = WINDOW_S if wake_window_s is None else wake_window_s
-            self._ears = AfterWake(wake, spotter, window_s=window_s)
-            spotters.insert(0, self._ears.wake)
-            self._wake_words = frozenset(self._ears.wake.card.keywords)
-            counts = self._ears.counts
-        self.sample_rate_hz = spotter.card.front_end.sample_rate_hz
+            self._source = AfterWake(wake, commands, window_s=window_s)
+            spotters, counts = [self._source.wake, commands], self._source.counts
+        self.sample_rate_hz = commands.card.front_end.sample_rate_hz
         """Sample rate of the audio."""
         self.words = ", then ".join(", ".join(one.card.keywords) for one in spotters)
         """What is listened for, for people."""
+        self._commands = commands.card.keywords
         self._folder = keep
-        self._keepers: list[tuple[Keeper, frozenset[str]]] = []
+        self._keepers: list[Keeper] = []
         if keep is not None:
             from kws.keep import Keeper
 
-            self._keepers = [
-                (
-                    Keeper(
-                        one, keep, almost=keep_almost, counts=counts if one is spotter else None
-                    ),
-                    frozenset(one.card.keywords),
-                )
-                for one in spotters
-            ]
+            for one in spotters:
+                only = counts if one is commands else None
+                self._keepers.append(Keeper(one, keep, almost=keep_almost, counts=only))
 
     def begin(self, source: str | None = None) -> None:
         """Begin a new stream: live, or a file, which kept clips are named after."""
-        self._ears.reset()
-        for keeper, _ in self._keepers:
+        self._source.reset()
+        for keeper in self._keepers:
             keeper.begin(source)
 
     def feed(self, samples: Pcm, *, real: bool = True) -> list[Event]:
@@ -103,40 +93,47 @@ class Listener:
             samples: int16 [n].
             real: False for added silence, which is not kept.
         """
-        events = self._ears.feed(samples)
-        if self.failed:
-            return events
-        for keeper, keywords in self._keepers:
-            ours = [event for event in events if event.keyword in keywords]
-            keeper.follow(samples, ours, real=real)
+        events = self._source.feed(samples)
+        if not self.failed:
+            for keeper in self._keepers:
+                keeper.follow(samples, events, real=real)
         return events
 
     def is_command(self, event: Event) -> bool:
         """Return whether an event is more than the wake word."""
-        return event.keyword not in self._wake_words
+        return event.keyword in self._commands
 
     def finish(self) -> None:
         """Write the clips that are still waiting; the stream is over."""
-        for keeper, _ in self._keepers:
+        for keeper in self._keepers:
             keeper.finish()
 
     @property
     def failed(self) -> str | None:
         """Why no more clips are kept, in a line; None while all is well."""
-        return next((keeper.failed for keeper, _ in self._keepers if keeper.failed), None)
+        return next((keeper.failed for keeper in self._keepers if keeper.failed), None)
 
     def kept(self) -> str | None:
         """Return a line that says what was kept; None if nothing should be."""
         if not self._keepers:
             return None
-        almost = sum(len(keeper.almost_clips) for keeper, _ in self._keepers)
-        line = f"kept {counted(sum(len(keeper.clips) for keeper, _ in self._keepers), 'event')}"
+        almost = sum(len(keeper.almost_clips) for keeper in self._keepers)
+        line = f"kept {counted(sum(len(keeper.clips) for keeper in self._keepers), 'event')}"
         if almost:
             line += f" and {almost} that came close"
         return f"{line} in {self._folder}"
 
 
-def check_wake(wake: str | None, wake_window_s: float | None) -> None:
-    """Refuse a window after a wake word where there is none."""
-    if wake_window_s is not None and wake is None:
+def window_after_wake(wake: str | None, given_s: float | None) -> float:
+    """Return how long after the wake word a keyword counts, in s: as given, or the default.
+
+    Raises:
+        BadParameter: it is given, but no wake word is.
+    """
+    from kws.after_wake import WINDOW_S
+
+    if given_s is None:
+        return WINDOW_S
+    if wake is None:
         raise typer.BadParameter("--wake-window needs --wake MODEL.")
+    return given_s

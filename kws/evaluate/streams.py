@@ -136,7 +136,7 @@ def evaluate_streams(
     paths = [audio for audio, _ in recordings]
     said = [list(truth) for _, truth in recordings]
     card.require_stream_form()
-    waking = None if wake is None else _Waking(load_model(wake), card, said, wake_window_s)
+    waking = None if wake is None else _Waking(wake, card, said, wake_window_s)
     truths, notes = own_words(card, said) if waking is None else (waking.commands, waking.notes)
 
     def run(which: str | Path) -> list[RecordingPosteriors]:
@@ -145,13 +145,14 @@ def evaluate_streams(
             check_fits(one, words)
         return found
 
-    replays = [Replay(card, one) for one in run(model)]
-    wakes: list[Matches] = []
-    if wake is not None and waking is not None:
-        wakes = waking.match(run(wake))
+    posteriors = run(model)
+    wakes = [] if waking is None else waking.match(run(waking.model))
+    if waking is None:
+        replays = [Replay(card, one) for one in posteriors]
+    else:
         replays = [
-            Replay(card, replay.recording, counted=waking.counted_after(woken))
-            for replay, woken in zip(replays, wakes, strict=True)
+            Replay(card, one, counted=waking.counted_after(woken))
+            for one, woken in zip(posteriors, wakes, strict=True)
         ]
     results = tuple(
         RecordingResult(
@@ -169,9 +170,7 @@ def evaluate_streams(
         recordings=results,
         matches=join_matches(result.matches for result in results),
         curves=trace_curves(list(zip(replays, truths, strict=True)), card.decision.thresholds),
-        wake=None
-        if wake is None
-        else WakeResult(model=str(wake), window_s=wake_window_s, matches=join_matches(wakes)),
+        wake=None if waking is None else waking.result(wakes),
         notes=tuple(notes),
         seconds=time.perf_counter() - start,
     )
@@ -182,18 +181,18 @@ class _Waking:
 
     def __init__(
         self,
-        wake: ModelCard,
+        model: str | Path,
         card: ModelCard,
         said: Sequence[Sequence[SpokenWord]],
         window_s: float,
     ) -> None:
         """Check that the models and words go together, before long work."""
         WakeGate(window_s)
-        wake.require_stream_form()
-        check_apart(wake, card)
-        self._card, self._window_s = wake, window_s
+        self.model, self._card, self._window_s = model, load_model(model), window_s
+        self._card.require_stream_form()
+        check_apart(self._card, card)
         self._wakes, self.commands, self.notes = addressed_words(
-            wake, card, said, window_s=window_s
+            self._card, card, said, window_s=window_s
         )
 
     def match(self, posteriors: Sequence[RecordingPosteriors]) -> list[Matches]:
@@ -206,3 +205,9 @@ class _Waking:
     def counted_after(self, woken: Matches) -> Callable[[list[Event]], list[Event]]:
         """Return what leaves those events of the commands that count in a recording."""
         return lambda events: WakeGate(self._window_s).pick(woken.reported, events)
+
+    def result(self, wakes: Sequence[Matches]) -> WakeResult:
+        """Return the results of all recordings together."""
+        return WakeResult(
+            model=str(self.model), window_s=self._window_s, matches=join_matches(wakes)
+        )

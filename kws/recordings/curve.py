@@ -57,6 +57,11 @@ class Point:
         """Share of the words that were missed or taken for another; None without words."""
         return self.rejected / self.words if self.words else None
 
+    @property
+    def command_error_rate(self) -> float | None:
+        """Rejected words and false accepts over words, as in `Matches`; None without words."""
+        return (self.rejected + self.false_accepts) / self.words if self.words else None
+
     def to_json(self) -> dict[str, Any]:
         """Return the point as a dictionary that `json` can write."""
         return {

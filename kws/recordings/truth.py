@@ -26,20 +26,7 @@ def own_words(
         KwsError: there are words, but none is a keyword.
     """
     said = [list(truth) for truth in truths]
-    everything = [word for words in said for word in words]
-    ours = [_spoken_of(card, words) for words in said]
-    named = {folded(keyword) for keyword in card.keywords}
-    others = sorted({word.keyword for word in everything if folded(word.keyword) not in named})
-    n = len(everything) - sum(map(len, ours))
-    if not n:
-        return ours, []
-    if n == len(everything):
-        raise KwsError(
-            "None of the labelled words is a keyword of this model. Received: "
-            f"{some(others)}; keywords: {some(card.keywords)}. Use the label file of this "
-            "recording, or another model"
-        )
-    return ours, [_ignored(n, len(everything), others, "this model")]
+    return [_spoken_of(card, words) for words in said], _notes_on_others([card], said)
 
 
 def addressed_words(
@@ -65,32 +52,42 @@ def addressed_words(
     following = [
         _first_after(opened, said, window_s) for opened, said in zip(wakes, commands, strict=True)
     ]
-    either = {folded(keyword) for one in (wake, card) for keyword in one.keywords}
-    everything = [word for words in truths for word in words]
-    others = [word.keyword for word in everything if folded(word.keyword) not in either]
-    if others and len(others) == len(everything):
-        raise KwsError(
-            "None of the labelled words is a keyword of these models. Received: "
-            f"{some(sorted(set(others)))}; keywords: {some(wake.keywords)}; "
-            f"{some(card.keywords)}. Use the label file of this recording, or other models"
-        )
-    notes = []
+    others, notes = _notes_on_others([wake, card], truths), []
     if rest := sum(map(len, commands)) - sum(map(len, following)):
         notes.append(
             f"not the first within {window_s:g} s of a labelled {' or '.join(wake.keywords)}, so "
             f"not to be reported: {counted(rest, 'labelled command')}"
         )
-    if others:
-        notes.append(_ignored(len(others), len(everything), others, "these models"))
-    return wakes, following, notes
+    return wakes, following, notes + others
 
 
-def _ignored(n: int, total: int, words: Iterable[str], whose: str) -> str:
-    """Return a note on labelled words that are no keywords."""
-    return (
-        f"{n} of {total} labelled words are not keywords of {whose} and are ignored: "
-        f"{some(sorted(set(words)))}"
-    )
+def _notes_on_others(
+    cards: Sequence[ModelCard], truths: Sequence[Sequence[SpokenWord]]
+) -> list[str]:
+    """Return a note on labelled words that are keywords of none of the models, if there are any.
+
+    Raises:
+        KwsError: there are words, but all of them are others.
+    """
+    ours = {folded(keyword) for card in cards for keyword in card.keywords}
+    said = [word.keyword for words in truths for word in words]
+    others = [word for word in said if folded(word) not in ours]
+    if not others:
+        return []
+    names = some(sorted(set(others)))
+    models, other = "this model", "another model"
+    if len(cards) > 1:
+        models, other = "these models", "other models"
+    if len(others) == len(said):
+        keywords = "; ".join(some(card.keywords) for card in cards)
+        raise KwsError(
+            f"None of the labelled words is a keyword of {models}. Received: {names}; keywords: "
+            f"{keywords}. Use the label file of this recording, or {other}"
+        )
+    return [
+        f"{len(others)} of {len(said)} labelled words are not keywords of {models} and are "
+        f"ignored: {names}"
+    ]
 
 
 def _spoken_of(card: ModelCard, words: Iterable[SpokenWord]) -> list[SpokenWord]:
