@@ -375,6 +375,25 @@ def test_a_disk_that_fills_up_costs_only_the_epoch_that_was_being_written(
     assert not list(tmp_path.glob(".*"))
 
 
+def test_a_ctrl_c_between_two_epochs_says_what_is_kept_too(
+    recipe: TrainingRecipe, data: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from kws.train import loop
+
+    said: list[str] = []
+
+    def press_after_the_second(line: str) -> None:
+        said.append(line)
+        if line.startswith("epoch 2/4"):
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(loop, "_say", press_after_the_second)
+    with pytest.raises(KeyboardInterrupt):
+        loop.train(recipe, data, RunFolder(tmp_path))
+    assert "2 of 4 epochs are kept" in said[-1]
+    assert int(read_arrays(RunFolder(tmp_path).last)["epoch"]) == 2
+
+
 def test_a_ctrl_c_that_a_library_swallows_ends_training_with_the_batch(
     recipe: TrainingRecipe, data: TrainingData, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

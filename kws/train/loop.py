@@ -223,8 +223,8 @@ def _train_epochs(
     """Train the epochs after the first `done`; extend `history`, and save after every epoch."""
     epochs, first = recipe.training.epochs, done + 1
     started = time.monotonic()
-    for epoch in range(first, epochs + 1):
-        try:
+    try:
+        for epoch in range(first, epochs + 1):
             with heed_interrupts():
                 figures = _epoch(parts, recipe, epoch)
                 loss, accuracy = parts.validation.measure(parts.result)
@@ -238,20 +238,20 @@ def _train_epochs(
                 write_json(run.history, history)
                 write_arrays(run.last, _state(parts.variables, epoch))
                 done = epoch
-        except (KeyboardInterrupt, OSError):
+            left = (time.monotonic() - started) / (epoch - first + 1) * (epochs - epoch)
             _say(
-                f"stopped in epoch {epoch}; {done} of {epochs} epochs are kept in {run.path}. "
-                + ("Continue with --resume" if done else "There is nothing to resume yet")
+                f"epoch {epoch}/{epochs}: loss {figures['loss']:.3f}, accuracy "
+                f"{100 * figures['accuracy']:.1f} %, validation {100 * accuracy:.2f} % "
+                f"(best {100 * best:.2f} %), "
+                f"{parts.clips_per_epoch / figures['seconds']:,.0f} clips/s, "
+                + (f"{duration(left)} left" if epoch < epochs else "done")
             )
-            raise
-        left = (time.monotonic() - started) / (epoch - first + 1) * (epochs - epoch)
+    except (KeyboardInterrupt, OSError):  # around the loop: Ctrl-C also comes between two epochs
         _say(
-            f"epoch {epoch}/{epochs}: loss {figures['loss']:.3f}, accuracy "
-            f"{100 * figures['accuracy']:.1f} %, validation {100 * accuracy:.2f} % "
-            f"(best {100 * best:.2f} %), "
-            f"{parts.clips_per_epoch / figures['seconds']:,.0f} clips/s, "
-            + (f"{duration(left)} left" if epoch < epochs else "done")
+            f"stopped; {done} of {epochs} epochs are kept in {run.path}. "
+            + ("Continue with --resume" if done else "There is nothing to resume yet")
         )
+        raise
 
 
 def _epoch(parts: _Parts, recipe: TrainingRecipe, epoch: int) -> dict[str, float]:
