@@ -211,9 +211,9 @@ class TrainingConfig:
     """Epochs over which the weights are averaged, as a moving average over the steps, though over
     at most a tenth of the training so far; the result is then this average. 0: no averaging."""
     teachers: tuple[str, ...] = ()
-    """Networks with the same front end and labels whose mean output is learnt as well as the right
-    answer (distillation): folders of finished runs of any architecture, or, as for ``start``,
-    files and names of pretrained models."""
+    """Networks with the same labels whose mean output is learnt as well as the right answer
+    (distillation): folders of finished runs of any architecture and any features, or, as for
+    ``start``, files and names of pretrained models."""
     teacher_weight: float = 2.0
     """Weight of the teachers' output relative to the right answer, which has weight 1."""
     start: str = ""

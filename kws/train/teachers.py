@@ -4,23 +4,37 @@ The output of a good network for a clip ("off, but it might be up") holds more i
 label, and a clip that augmentation has made unrecognisable is not taught as a certainty (G. Hinton,
 O. Vinyals, J. Dean, "Distilling the Knowledge in a Neural Network", arXiv 1503.02531; with the same
 augmented clip for teacher and student, as L. Beyer et al. advise in arXiv 2106.05237). A teacher
-may take whole clips and look into the future; the exported file contains nothing of it.
+may take whole clips, look into the future and have features of its own; the exported file contains
+nothing of it.
 """
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import keras
 import numpy as np
 from keras import ops
 
+from kws.frontend import FrontEndConfig
 from kws.recipe import TrainingRecipe
 from kws.train.targets import sequence_steps
 from kws.train.trained import TrainedRun
 from kws.train.weights import load_network_weights
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Heard:
+    """Features of the audio of a batch."""
+
+    features: Any
+    """Normalised, symbolic [sequences, frames, n_features]."""
+    mean: np.ndarray
+    """What was subtracted [n_features]."""
+    std: np.ndarray
+    """What was divided by [n_features]."""
 
 
 class Teacher(keras.layers.Layer):
@@ -34,7 +48,8 @@ class Teacher(keras.layers.Layer):
         Args:
             teacher: its run.
             student: the recipe that is trained, for the number and length of clips in a sequence.
-            mean: used to normalise the features that it will be given [n_features].
+            mean: used to normalise the features of its front end that it will be given
+                [n_features].
             std: likewise.
         """
         super().__init__(trainable=False)
@@ -42,7 +57,7 @@ class Teacher(keras.layers.Layer):
         self.network = recipe.build_network(keras)
         load_network_weights(self.network, teacher.weights)
         self.network.trainable = False
-        # From the student's normalisation to the teacher's.
+        # From the normalisation of the features to the teacher's.
         self.gain = (std / teacher.std).astype(np.float32)
         self.offset = ((mean - teacher.mean) / teacher.std).astype(np.float32)
         self.whole_clip = bool(recipe.model.create().whole_clip)
@@ -85,30 +100,28 @@ class TaughtAnswers(keras.layers.Layer):
 
 
 def with_teachers(
-    features: Any,
     posteriors: Any,
     recipe: TrainingRecipe,
     teachers: Sequence[TrainedRun],
-    *,
-    mean: np.ndarray,
-    std: np.ndarray,
+    heard: Mapping[FrontEndConfig, Heard],
 ) -> Any:
     """Let a network that is being trained also learn from the mean output of its teachers.
 
     Args:
-        features: its input, symbolic [sequences, frames, n_features].
         posteriors: its output, symbolic [sequences, steps, n_labels].
         recipe: of the network.
         teachers: the networks to learn from; may be empty.
-        mean: of the features [n_features].
-        std: their standard deviation.
+        heard: the same audio for the front end of each of them.
 
     Returns:
         The posteriors, unchanged.
     """
     if not teachers:
         return posteriors
-    answers = [Teacher(t, recipe, mean=mean, std=std)(features) for t in teachers]
+    answers = []
+    for teacher in teachers:
+        given = heard[teacher.recipe.front_end]
+        answers.append(Teacher(teacher, recipe, mean=given.mean, std=given.std)(given.features))
     taught = answers[0] if len(answers) == 1 else keras.layers.Average()(answers)
     steps = sequence_steps(recipe, recipe.training.context_clips).last
     return TaughtAnswers(steps, recipe.training.teacher_weight)(posteriors, taught)

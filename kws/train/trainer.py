@@ -8,14 +8,14 @@ from typing import Any
 import keras
 import numpy as np
 
-from kws.frontend import features_of
+from kws.frontend import FrontEndConfig, features_of
 from kws.recipe import TrainingRecipe
 from kws.train.layers import TrainingFeatures
 from kws.train.loss import StreamLoss, right_answers
 from kws.train.optimiser import MuonAdamW
 from kws.train.phonemes import with_phones
 from kws.train.targets import sequence_steps
-from kws.train.teachers import with_teachers
+from kws.train.teachers import Heard, with_teachers
 from kws.train.trained import TrainedRun
 
 
@@ -59,15 +59,26 @@ def build_trainer(
     network = recipe.build_network(keras)
     pcm = keras.Input((clips, samples), dtype="int16", name="pcm")
     variation = keras.Input((clips, 4), name="variation")
-    x = TrainingFeatures(
-        recipe.front_end,
-        recipe.augment,
-        noise,
-        mean=mean,
-        deviation=std,
-        seed=recipe.seed,
-        clips=clips,
-    )(pcm, variation)
+
+    def hear(front_end: FrontEndConfig, mean: np.ndarray, std: np.ndarray) -> Heard:
+        # The same seed varies the audio in the same way for every front end.
+        layer = TrainingFeatures(
+            front_end,
+            recipe.augment,
+            noise,
+            mean=mean,
+            deviation=std,
+            seed=recipe.seed,
+            clips=clips,
+        )
+        return Heard(features=layer(pcm, variation), mean=mean, std=std)
+
+    heard = {recipe.front_end: hear(recipe.front_end, mean, std)}
+    for teacher in teachers:
+        theirs = teacher.recipe.front_end
+        if theirs not in heard:
+            heard[theirs] = hear(theirs, teacher.mean, teacher.std)
+    x = heard[recipe.front_end].features
     inputs = [pcm, variation]
     if phones:
         steps = len(sequence_steps(recipe, clips).ends)
@@ -75,7 +86,7 @@ def build_trainer(
         answers = with_phones(network, x, inputs[-1], recipe.training.phone_weight)
     else:
         answers = network(x)
-    answers = with_teachers(x, answers, recipe, teachers, mean=mean, std=std)
+    answers = with_teachers(answers, recipe, teachers, heard)
     return keras.Model(inputs, answers, name="trainer"), network
 
 
