@@ -23,6 +23,7 @@ from kws.decide import Event
 from kws.errors import KwsError, some
 from kws.labels import folded
 from kws.model_file import ModelCard
+from kws.network import Network
 from kws.spotter import Spotter
 
 WINDOW_S = 5.0
@@ -126,7 +127,7 @@ class AfterWake:
         Args:
             wake: of the wake word (any of its keywords is one): a .tflite, the name of a pretrained
                 model, or a `Spotter` that nothing else uses; it is reset.
-            commands: of the commands, likewise.
+            commands: of the commands, likewise; a file has its thresholds for after a wake word.
             window_s: how long after the wake word a command counts, in seconds.
 
         Raises:
@@ -134,7 +135,7 @@ class AfterWake:
         """
         self._gate = WakeGate(window_s)
         self.wake = wake if isinstance(wake, Spotter) else Spotter(wake)
-        self.commands = commands if isinstance(commands, Spotter) else Spotter(commands)
+        self.commands = commands if isinstance(commands, Spotter) else open_commands(commands)
         check_apart(self.wake.card, self.commands.card)
         self.reset()
 
@@ -163,6 +164,21 @@ class AfterWake:
         woken = self.wake.feed(samples)
         counted = self._gate.pick(woken, self.commands.feed(samples))
         return sorted(woken + counted, key=lambda event: event.time_s)
+
+
+def open_commands(model: str | Path, threshold: float | None = None) -> Spotter:
+    """Load a model whose keywords count only after a wake word.
+
+    Args:
+        model: a .tflite or the name of a pretrained model.
+        threshold: for all keywords, in place of the model's own for after a wake word.
+
+    Raises:
+        KwsError: as `Spotter`.
+    """
+    network = Network(model)
+    own = network.card.decision.after_wake
+    return Spotter(network, thresholds=own if threshold is None else threshold)
 
 
 def check_apart(wake: ModelCard, commands: ModelCard) -> None:

@@ -18,7 +18,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -55,14 +55,23 @@ class DecisionConfig:
     """Time after an event in which nothing fires, in ms."""
     release: float = RELEASE
     """A keyword can fire again once it has fallen below this share of its threshold (0 to 1)."""
+    after_wake: Mapping[str, float] = field(default_factory=dict)
+    """Thresholds where keywords count only just after a wake word (`kws.after_wake`), which may be
+    lower; without one here a keyword keeps its own."""
 
     def __post_init__(self) -> None:
-        for keyword, threshold in self.thresholds.items():
+        for keyword, threshold in (*self.thresholds.items(), *self.after_wake.items()):
             if not 0.0 < threshold <= 1.0:
                 raise KwsError(
                     f"The threshold of {keyword!r} must be above 0 and at most 1. "
                     f"Received: {threshold}"
                 )
+        strangers = [keyword for keyword in self.after_wake if keyword not in self.thresholds]
+        if strangers:
+            raise KwsError(
+                f"after_wake has a threshold for {strangers[0]!r}, which has none otherwise. "
+                f"Received thresholds for: {', '.join(self.thresholds) or 'none'}"
+            )
         for what, value in (
             ("smoothing_ms", self.smoothing_ms),
             ("refractory_ms", self.refractory_ms),

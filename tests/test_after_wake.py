@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +21,7 @@ import kws
 from kws.after_wake import AfterWake, WakeGate
 from kws.audio.files import write_wav
 from kws.cli import run
-from kws.data.label_file import SpokenWord
+from kws.data.label_file import SpokenWord, read_truth
 from kws.decide import DecisionConfig, Event
 from kws.errors import KwsError
 from kws.evaluate.streams import evaluate_streams
@@ -167,6 +168,42 @@ def test_a_wake_word_in_another_model_with_several_opens_the_window_with_any(
     heard = AfterWake(both, commands, window_s=WINDOW_S).feed(PCM)
     assert heard == by_definition(both, commands, PCM)
     assert {"jarvis", "computer", "yes"} <= {event.keyword for event in heard}
+
+
+def test_commands_have_their_thresholds_for_after_a_wake_word_there_and_only_there(
+    wake: Path, commands: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Oracle: a model whose only thresholds are these."""
+    decision = load_model(commands).decision
+    lower, low = (
+        tiny_model.write_tiny(tmp_path / name, decision=replace(decision, **changed))
+        for name, changed in (
+            ("lower.tflite", {"after_wake": {"yes": 0.3}}),
+            ("low.tflite", {"thresholds": {"yes": 0.3, "no": 0.45}}),
+        )
+    )
+    expected = AfterWake(wake, low, window_s=WINDOW_S).feed(PCM)
+    assert expected != AfterWake(wake, commands, window_s=WINDOW_S).feed(PCM)
+    assert AfterWake(wake, lower, window_s=WINDOW_S).feed(PCM) == expected
+    assert Spotter(lower).feed(PCM) == Spotter(commands).feed(PCM)
+    own = AfterWake(wake, Spotter(lower), window_s=WINDOW_S)  # as its maker wanted it
+    assert own.feed(PCM) == AfterWake(wake, commands, window_s=WINDOW_S).feed(PCM)
+    # The commands do the same, unless they are given a threshold.
+    write_wav(tmp_path / "a.wav", PCM)
+    given = ["--wake", str(wake), "--wake-window", str(WINDOW_S), "--json", str(tmp_path / "a.wav")]
+    outputs = []
+    for model, more in ((lower, []), (low, []), (lower, ["--threshold", "0.45"]), (commands, [])):
+        assert run(["run", "-m", str(model), *more, *given]) == 0
+        outputs.append(lines(capsys.readouterr().out))
+    assert outputs[0] == outputs[1] != outputs[2] == outputs[3]
+    truth = said((1, 2, "yes"), (3, 4, "computer"))
+    results = [
+        evaluate_streams(
+            model, [(tmp_path / "a.wav", truth)], wake=wake, wake_window_s=WINDOW_S, threshold=only
+        ).matches.reported
+        for model, only in ((lower, None), (low, None), (lower, 0.45), (commands, None))
+    ]
+    assert results[0] == results[1] != results[2] == results[3]
 
 
 def test_reset_closes_the_window(wake: Path, commands: Path) -> None:
@@ -345,6 +382,86 @@ def test_evaluate_reports_the_wake_word_and_what_counts_after_it(
     assert "--wake-window needs --wake MODEL." in capsys.readouterr().err
     assert run(["evaluate", str(commands), *given, "--wake", str(wake), "--wake-window", "0"]) == 1
     assert "Received: 0 s" in capsys.readouterr().err
+
+
+@pytest.fixture
+def labelled(wake: Path, commands: Path, tmp_path: Path) -> Path:
+    """A recording in which what is heard at 0.6 is what was said."""
+    write_wav(tmp_path / "a.wav", PCM)
+    heard = AfterWake(wake, Spotter(commands, thresholds=0.6), window_s=WINDOW_S).feed(PCM)
+    rows = [f"{e.time_s - 0.1}\t{e.time_s}\t{e.keyword}" for e in heard]
+    (tmp_path / "a.tsv").write_text("\n".join(["start_s\tend_s\tkeyword", *rows]))
+    return tmp_path
+
+
+def test_calibrate_chooses_the_thresholds_with_the_fewest_errors_after_a_wake_word(
+    wake: Path, commands: Path, labelled: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    audio, new = str(labelled / "a.wav"), labelled / "new.tflite"
+    given = ["--positives", audio, "--labels", str(labelled / "a.tsv"), "--wake", str(wake)]
+    command = ["calibrate", str(commands), *given, "--wake-window", str(WINDOW_S), "-o", str(new)]
+    assert run([*command, "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    old, card = load_model(commands), load_model(new)
+    assert card.decision == replace(old.decision, after_wake=facts["now"]["thresholds"])
+    assert card.provenance["calibration_after_wake"]["words"] == facts["words"] > 3
+
+    def errors(threshold: float | None) -> int:
+        result = evaluate_streams(
+            new, [(audio, read_truth(labelled / "a.tsv"))],
+            wake=wake, wake_window_s=WINDOW_S, threshold=threshold,
+        )  # fmt: skip
+        m = result.matches
+        return m.words - len(m.hits) + len(m.false_accepts)
+
+    fewest = facts["now"]["rejected"] + facts["now"]["false_accepts"]
+    assert errors(None) == fewest <= min(errors(t / 20) for t in range(2, 20))
+    assert fewest < errors(0.45) == facts["before"]["rejected"] + facts["before"]["false_accepts"]
+
+    # Where nothing is said, everything that is reported is a mistake.
+    write_wav(labelled / "quiet.wav", PCM)
+    assert run([*command, str(labelled / "quiet.wav")]) == 0
+    out = capsys.readouterr().out
+    assert "before  thresholds of 0.45: " in out and "command error rate" in out
+    assert min(load_model(new).decision.after_wake.values()) > max(
+        card.decision.after_wake.values()
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "complaint"),
+    [
+        (["--wake", "{wake}"], 2, "--wake needs --positives AUDIO."),
+        ([], 2, "Give recordings without keywords as NEGATIVE, or --wake MODEL."),
+        (["--wake-window", "3", "a.wav"], 2, "--wake-window needs --wake MODEL."),
+        (["--wake", "{wake}", "{said}", "--lowest", "0.3"], 2, "--lowest and --wake do not go"),
+        (
+            ["--wake", "{wake}", "{said}", "--false-accepts-per-hour", "0.5"],
+            *(2, "--false-accepts-per-hour and --wake do not go together."),
+        ),
+        (["--wake", "{wake}", "{said}", "--wake-window", "0"], 1, "Received: 0 s"),
+        (["--wake", "{wake}", "{said}", "--wake-window", "0.001"], 1, "No keyword follows the"),
+        (["--wake", "none.tflite", "{said}"], 1, "none.tflite"),
+    ],
+)
+def test_calibrate_refuses_in_one_line_what_it_cannot_choose_from(
+    arguments: list[str],
+    status: int,
+    complaint: str,
+    wake: Path,
+    commands: Path,
+    labelled: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(labelled)
+    names = {"{wake}": [str(wake)], "{said}": ["--positives", "a.wav", "--labels", "a.tsv"]}
+    given = [part for one in arguments for part in names.get(one, [one])]
+    assert run(["calibrate", str(commands), *given, "-o", "new.tflite"]) == status
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert complaint in err.splitlines()[-1]
+    assert not Path("new.tflite").exists()
 
 
 # ---- the commands

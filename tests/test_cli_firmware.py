@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from tiny_model import write_tiny
 
 from kws.audio.files import write_wav
 from kws.cli import run as kws
+from kws.model_file import load_model
 
 
 @pytest.fixture(scope="module")
@@ -57,6 +59,23 @@ def test_json_is_one_object_with_the_sizes(
     assert facts["weights_bytes"] > 1000 and facts["tables_bytes"] > 1000
     manifest = json.loads((out / "kws_firmware.json").read_text())
     assert manifest["model_sha256"] == facts["model_sha256"]
+
+
+def test_a_library_may_have_the_thresholds_for_after_a_wake_word(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    decision = replace(load_model(model).decision, after_wake={"yes": 0.25})
+    both = write_tiny(tmp_path / "both.tflite", decision=decision)
+    for name, options in (("alone", []), ("after", ["--after-wake"])):
+        assert kws(["firmware", str(both), "-o", str(tmp_path / name), *options]) == 0
+    alone, after = ((tmp_path / name / "README.md").read_text() for name in ("alone", "after"))
+    own = decision.thresholds
+    assert f"from {own['yes']:.2f}" in alone and "from 0.25" not in alone
+    assert "from 0.25" in after and f"from {own['no']:.2f}" in after
+    capsys.readouterr()
+    assert kws(["firmware", model, "-o", str(tmp_path / "no"), "--after-wake"]) == 1
+    assert "has no thresholds for after a wake word" in capsys.readouterr().err
+    assert not (tmp_path / "no").exists()
 
 
 def test_verifying_compares_measures_and_fills_the_readme(
@@ -163,7 +182,9 @@ def test_what_cannot_be_written_is_one_line_and_status_1(
         (["--form", "tflm", "--verify", "clips"], "go with --form library"),
         (["--form", "tflm", "--threshold", "0.5"], "go with --form library"),
         (["--form", "tflm", "--prefix", "kws_wake"], "go with --form library"),
+        (["--form", "tflm", "--after-wake"], "go with --form library"),
         (["--threshold", "2"], "It must be above 0"),
+        (["--threshold", "0.5", "--after-wake"], "Give either --threshold or --after-wake."),
     ],
 )
 def test_bad_usage_is_one_line_and_status_2(

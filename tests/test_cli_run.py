@@ -272,13 +272,25 @@ def test_info_is_readable(model: Path, capsys: pytest.CaptureFixture[str]) -> No
     for fact in (
         "tiny",
         "CC0-1.0",
-        "yes (from 0.45)",
+        "yes, no (each from 0.45)",
         "40 ms",
         "112 ms",
         "int8 [1, 5, 13]",
         "seed",
     ):
         assert fact in output
+
+
+def test_info_names_different_thresholds_and_those_for_after_a_wake_word(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    decision = DecisionConfig(thresholds={"yes": 0.5, "no": 0.625}, after_wake={"no": 0.25})
+    path = tiny_model.write_tiny(tmp_path / "m.tflite", decision=decision)
+    assert kws(["info", str(path)]) == 0
+    lines = [line.split("  ", 1) for line in capsys.readouterr().out.splitlines()]
+    shown = {name: text.strip() for name, text in lines}
+    assert shown["keywords"] == "yes (from 0.50), no (from 0.62)"
+    assert shown["after a wake word"] == "no (from 0.25)"
 
 
 def test_info_prints_nothing_that_moves_the_cursor(

@@ -322,6 +322,9 @@ def edit(**changes: object) -> str:
         (edit(feature_std=[float("nan")] * 13), "must be a finite number"),
         (edit(decision__thresholds={"yes": 0.5}), "one threshold for each keyword"),
         (edit(decision__thresholds={"yes": 1.5, "no": 0.5}), "above 0 and at most 1"),
+        (edit(decision__after_wake={"yes": 0.0}), "above 0 and at most 1"),
+        (edit(decision__after_wake={"maybe": 0.5}), "'maybe', which has none otherwise"),
+        (edit(decision__after_wake=0.5), "decision.after_wake must be of type dict"),
         (edit(decision__mood="good"), "unknown field 'decision.mood'"),
         (edit(front_end__hop_length="x"), "hop_length must be a finite number"),
         (edit(front_end__features="cepstrum"), "one of mfcc, log_mel, samples"),
@@ -396,6 +399,12 @@ def test_a_pretrained_models_name_means_it_whatever_lies_in_the_current_folder(
 def test_every_pretrained_model_is_found_by_its_name_and_has_a_card() -> None:
     for name in pretrained_models():
         assert load_model(name).name == name
+
+
+def test_thresholds_for_after_a_wake_word_come_back_and_older_versions_read_cards_without() -> None:
+    assert "after_wake" not in CARD.to_json()
+    card = replace(CARD, decision=replace(CARD.decision, after_wake={"no": 0.25}))
+    assert ModelCard.from_json(card.to_json()) == card
 
 
 def test_a_front_end_that_is_not_the_default_comes_back() -> None:

@@ -457,11 +457,9 @@ def _trade_off(curves: Mapping[str, Curve], *, after_wake: bool = False) -> list
             + "".join(f"{percent(p.false_reject_rate if p else None):>8}" for p in points)
         )
     best = rows[0].fewest_errors()
-    lowest, highest = (f"{bound(best.thresholds.values()):.2f}" for bound in (min, max))
-    between = lowest if lowest == highest else f"{lowest} to {highest}"
     lines.append(
         f"Lowest command error rate: {percent(best.command_error_rate)}, with thresholds of "
-        f"{between}"
+        f"{best.threshold_range()}"
     )
     smallest = rows[0].resolution()
     if smallest > min(RATES):

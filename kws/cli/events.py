@@ -56,14 +56,16 @@ class Listener:
         if keep_almost and keep is None:
             raise typer.BadParameter("--keep-almost needs --keep DIR.")
         window_s = window_after_wake(wake, wake_window_s)
-        from kws.spotter import Spotter
+        self._source: Spotter | AfterWake
+        if wake is None:
+            from kws.spotter import Spotter
 
-        commands = Spotter(model, thresholds=threshold)
-        self._source: Spotter | AfterWake = commands
-        spotters, counts = [commands], None
-        if wake is not None:
-            from kws.after_wake import AfterWake
+            self._source = commands = Spotter(model, thresholds=threshold)
+            spotters, counts = [commands], None
+        else:
+            from kws.after_wake import AfterWake, open_commands
 
+            commands = open_commands(model, threshold)
             self._source = AfterWake(wake, commands, window_s=window_s)
             spotters, counts = [self._source.wake, commands], self._source.counts
         self.sample_rate_hz = commands.card.front_end.sample_rate_hz

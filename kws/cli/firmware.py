@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,11 @@ def firmware(
         help="library: C99 without an interpreter. tflm: files for TensorFlow Lite Micro.",
     ),
     threshold: float | None = THRESHOLD,
+    after_wake: bool = typer.Option(
+        False,
+        "--after-wake",
+        help="Use the model's thresholds for after a wake word, which another model hears.",
+    ),
     prefix: str = typer.Option(
         "kws",
         "--prefix",
@@ -73,14 +79,19 @@ def firmware(
 
     Example: kws firmware commands_en -o kws_commands_en --verify validation --clips 200
 
-    Example: kws firmware computer.tflite -o kws_wake --prefix kws_wake
+    Example: kws firmware computer -o kws_wake --prefix kws_wake
+
+    Example: kws firmware commands_en -o kws_commands --prefix kws_commands --after-wake
     """
     if form not in FORMS:
         raise typer.BadParameter(f"--form: unknown {form!r}. Use: {', '.join(FORMS)}.")
     verifying = clips is not None or stream is not None
-    if form == "tflm" and (verifying or threshold is not None or prefix != "kws"):
+    if after_wake and threshold is not None:
+        raise typer.BadParameter("Give either --threshold or --after-wake.")
+    given = threshold is not None or after_wake or prefix != "kws"
+    if form == "tflm" and (verifying or given):
         raise typer.BadParameter(
-            "--verify, --stream, --threshold and --prefix go with --form library."
+            "--verify, --stream, --threshold, --after-wake and --prefix go with --form library."
         )
     if not verifying and (most is not None or cores is not None):
         raise typer.BadParameter("--clips and --cores go with --verify or --stream.")
@@ -90,13 +101,14 @@ def firmware(
 
         names = [name.strip() for name in cores.split(",")]
         cores_named(names)  # raises before anything is written
-    facts, lines = _tflm(model, out) if form == "tflm" else _library(model, out, threshold, prefix)
+    thresholds = _after_wake(model) if after_wake else threshold
+    facts, lines = _tflm(model, out) if form == "tflm" else _library(model, out, thresholds, prefix)
     if not verifying:
         typer.echo(json.dumps(facts) if as_json else "\n".join(lines))
         return
     if not as_json:
         typer.echo("\n".join(lines) + "\n")
-    equal, more, lines = _verify(model, out, threshold, clips, stream, most, names)
+    equal, more, lines = _verify(model, out, thresholds, clips, stream, most, names)
     typer.echo(json.dumps(facts | more) if as_json else "\n".join(lines))
     if not equal:
         raise KwsError(
@@ -109,10 +121,26 @@ Report = tuple[dict[str, Any], list[str]]
 """What was done, as facts for JSON and as lines of text."""
 
 
-def _library(model: str, out: Path, threshold: float | None, prefix: str) -> Report:
+Thresholds = float | Mapping[str, float] | None
+"""In place of the model's own, for some keywords or one number for all."""
+
+
+def _after_wake(model: str) -> Mapping[str, float]:
+    from kws.model_file import load_model
+
+    thresholds = load_model(model).decision.after_wake
+    if not thresholds:
+        raise KwsError(
+            f"{model} has no thresholds for after a wake word. Choose some with: kws calibrate "
+            "MODEL --wake WAKE --positives AUDIO --labels TSV -o FILE; or give --threshold"
+        )
+    return thresholds
+
+
+def _library(model: str, out: Path, thresholds: Thresholds, prefix: str) -> Report:
     from firmware_export.emit import generate
 
-    written = generate(model, out, thresholds=threshold, prefix=prefix)
+    written = generate(model, out, thresholds=thresholds, prefix=prefix)
     return written.to_dict(), written.lines()
 
 
@@ -136,7 +164,7 @@ def _tflm(model: str, out: Path) -> Report:
 def _verify(
     model: str,
     out: Path,
-    threshold: float | None,
+    thresholds: Thresholds,
     clips: Path | None,
     stream: Path | None,
     most: int | None,
@@ -153,7 +181,7 @@ def _verify(
     from firmware_export.verify import verify
     from kws.model_file import resolve_model
 
-    reference = open_reference_model(model, threshold)
+    reference = open_reference_model(model, thresholds)
     compared = verify(
         reference,
         out,

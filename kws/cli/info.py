@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -49,13 +50,13 @@ def info(
 
 def _lines(facts: dict[str, Any], card: ModelCard) -> list[str]:
     front_end, decision = card.front_end, card.decision
-    thresholds = decision.thresholds
     rows = [
         ("name", card.name),
         ("licence", card.license),
         ("file", f"{facts['file']} ({facts['file_bytes']:,} bytes)"),
-        ("keywords", ", ".join(f"{k} (from {thresholds[k]:.2f})" for k in card.keywords)),
-        ("other labels", ", ".join(x for x in card.labels if x not in thresholds) or "none"),
+        ("keywords", _fires({word: decision.thresholds[word] for word in card.keywords})),
+        *([("after a wake word", _fires(decision.after_wake))] if decision.after_wake else []),
+        ("other labels", ", ".join(x for x in card.labels if x not in card.keywords) or "none"),
         ("head", card.head),
         (
             "form",
@@ -81,6 +82,15 @@ def _lines(facts: dict[str, Any], card: ModelCard) -> list[str]:
     rows += [(name, text) for name, text in provenance.items() if text]
     width = max(len(name) for name, _ in rows)
     return [f"{name:{width}}  {text}" for name, text in rows]
+
+
+def _fires(thresholds: Mapping[str, float]) -> str:
+    """Return keywords and their thresholds, a common one only once."""
+    first = f"from {next(iter(thresholds.values()), 0.0):.2f}"
+    texts = [f"{word} (from {threshold:.2f})" for word, threshold in thresholds.items()]
+    if len(texts) > 1 and all(text.endswith(f"({first})") for text in texts):
+        return f"{', '.join(thresholds)} (each {first})"
+    return ", ".join(texts)
 
 
 def _features(front_end: FrontEndConfig) -> str:

@@ -75,7 +75,7 @@ def listen(
     \b
     Examples:
       kws listen --exec 'notify-send "$KWS_KEYWORD"'
-      kws listen --wake computer --threshold 0.5
+      kws listen --wake computer
       kws listen --keep kept --keep-almost
       kws data add _unknown_ kept/yes/20260131-0712*.wav --to my_words
       kws data add yes kept/almost/yes/20260131-0800*.wav --to my_words

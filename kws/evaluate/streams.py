@@ -118,7 +118,7 @@ def evaluate_streams(
         model: a model file in stream form, or the name of a pretrained one.
         recordings: pairs of a file of any format that `kws.audio.files` reads and the words spoken
             in it. Words that are not keywords of the model are left out.
-        threshold: for all keywords, in place of the model's own.
+        threshold: for all keywords, in place of the model's own (with `wake` those for after one).
         wake: the model of a wake word. Then only the first command after it counts, spoken (see
             `kws.recordings.truth.addressed_words`) and reported (see `kws.after_wake`).
         wake_window_s: how long after the wake word a command counts, in seconds.
@@ -132,7 +132,9 @@ def evaluate_streams(
     """
     start = time.perf_counter()
     card = load_model(model)
-    card = replace(card, decision=card.decision.with_thresholds(threshold))
+    own = None if wake is None else card.decision.after_wake
+    decision = card.decision.with_thresholds(own if threshold is None else threshold)
+    card = replace(card, decision=decision)
     paths = [audio for audio, _ in recordings]
     said = [list(truth) for _, truth in recordings]
     card.require_stream_form()

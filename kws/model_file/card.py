@@ -155,7 +155,12 @@ class ModelCard:
 
     def to_dict(self) -> dict[str, Any]:
         """Return the card as plain dictionaries, lists, numbers and strings."""
-        return asdict(self)
+        card = asdict(self)
+        if (
+            not self.decision.after_wake
+        ):  # readers from before there was a choice know no such field
+            del card["decision"]["after_wake"]
+        return card
 
     def to_json(self) -> str:
         """Return the card as one JSON object.
@@ -196,10 +201,12 @@ class ModelCard:
         front_end = {"features": "mfcc", **_expect(values["front_end"], dict, "front_end")}
         front_end = _known_fields(FrontEndConfig, front_end, "front_end.")
         features = _expect(front_end.pop("features"), str, "front_end.features")
-        decision = _known_fields(
-            DecisionConfig, _expect(values["decision"], dict, "decision"), "decision."
+        decision = {"after_wake": {}, **_expect(values["decision"], dict, "decision")}
+        decision = _known_fields(DecisionConfig, decision, "decision.")
+        thresholds, after_wake = (
+            _expect(decision.pop(name), dict, f"decision.{name}")
+            for name in ("thresholds", "after_wake")
         )
-        thresholds = _expect(decision.pop("thresholds"), dict, "decision.thresholds")
         return cls(
             schema_version=version,
             **{key: _expect(values[key], str, key) for key in text_fields},
@@ -218,6 +225,7 @@ class ModelCard:
             feature_std=_numbers(values["feature_std"], "feature_std"),
             decision=DecisionConfig(
                 thresholds={k: _number(v, f"thresholds.{k}") for k, v in thresholds.items()},
+                after_wake={k: _number(v, f"after_wake.{k}") for k, v in after_wake.items()},
                 **{key: _number(value, f"decision.{key}") for key, value in decision.items()},
             ),
             provenance=_expect(values.get("provenance", {}), dict, "provenance"),

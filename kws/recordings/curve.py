@@ -62,6 +62,11 @@ class Point:
         """Rejected words and false accepts over words, as in `Matches`; None without words."""
         return (self.rejected + self.false_accepts) / self.words if self.words else None
 
+    def threshold_range(self) -> str:
+        """Return the lowest and the highest threshold as text, or one number if they are equal."""
+        lowest, highest = (f"{bound(self.thresholds.values()):.2f}" for bound in (min, max))
+        return lowest if lowest == highest else f"{lowest} to {highest}"
+
     def to_json(self) -> dict[str, Any]:
         """Return the point as a dictionary that `json` can write."""
         return {
@@ -186,9 +191,12 @@ def match_all(
 
 
 def shifted(thresholds: Mapping[str, float], shift: float) -> dict[str, float]:
-    """Return the thresholds shifted in log odds, up if `shift` is above 0; they stay in 0 to 1."""
+    """Return the thresholds shifted in log odds, up if `shift` is above 0; they stay in 0 to 1.
+
+    They have four decimals, as they may be stored in a model file.
+    """
     return {
-        keyword: 1.0 / (1.0 + math.exp(-(_log_odds(threshold) + shift)))
+        keyword: max(1e-4, round(1.0 / (1.0 + math.exp(-(_log_odds(threshold) + shift))), 4))
         for keyword, threshold in thresholds.items()
     }
 
