@@ -127,7 +127,8 @@ class AfterWake:
         Args:
             wake: of the wake word (any of its keywords is one): a .tflite, the name of a pretrained
                 model, or a `Spotter` that nothing else uses; it is reset.
-            commands: of the commands, likewise; a file has its thresholds for after a wake word.
+            commands: of the commands, likewise. A file has its thresholds for after a wake word, if
+                there are some in it; a `Spotter` keeps those it was given.
             window_s: how long after the wake word a command counts, in seconds.
 
         Raises:
@@ -171,7 +172,8 @@ def open_commands(model: str | Path, threshold: float | None = None) -> Spotter:
 
     Args:
         model: a .tflite or the name of a pretrained model.
-        threshold: for all keywords, in place of the model's own for after a wake word.
+        threshold: for all keywords. By default the model's own for after a wake word, where it has
+            some, and else the usual ones.
 
     Raises:
         KwsError: as `Spotter`.

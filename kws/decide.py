@@ -69,8 +69,8 @@ class DecisionConfig:
         strangers = [keyword for keyword in self.after_wake if keyword not in self.thresholds]
         if strangers:
             raise KwsError(
-                f"after_wake has a threshold for {strangers[0]!r}, which has none otherwise. "
-                f"Received thresholds for: {', '.join(self.thresholds) or 'none'}"
+                f"after_wake has a threshold for {strangers[0]!r}, which is not a keyword. "
+                f"Keywords: {', '.join(self.thresholds) or 'none'}"
             )
         for what, value in (
             ("smoothing_ms", self.smoothing_ms),

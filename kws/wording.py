@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
+
 
 def counted(n: int, thing: str) -> str:
     """Return a count with its noun: ``1 clip``, ``2 clips``, ``1,000 clips``.
@@ -43,3 +45,9 @@ def two_digits(value: float) -> str:
     if rounded >= 10:
         return f"{rounded:,.0f}"
     return f"{rounded:.10f}".rstrip("0").rstrip(".")
+
+
+def lowest_to_highest(shares: Collection[float]) -> str:
+    """Return the range of shares of 0 to 1: ``"0.40 to 0.53"``, or ``"0.53"`` if all look alike."""
+    lowest, highest = (f"{bound(shares):.2f}" for bound in (min, max))
+    return lowest if lowest == highest else f"{lowest} to {highest}"

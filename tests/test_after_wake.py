@@ -394,38 +394,101 @@ def labelled(wake: Path, commands: Path, tmp_path: Path) -> Path:
     return tmp_path
 
 
+def calibrate(commands: Path, wake: Path, labelled: Path, *more: str) -> list[str]:
+    """The command; it writes ``new.tflite``."""
+    given = ["--positives", str(labelled / "a.wav"), "--labels", str(labelled / "a.tsv")]
+    window = ["--wake", str(wake), "--wake-window", str(WINDOW_S)]
+    return ["calibrate", str(commands), *given, *window, "-o", str(labelled / "new.tflite"), *more]
+
+
 def test_calibrate_chooses_the_thresholds_with_the_fewest_errors_after_a_wake_word(
     wake: Path, commands: Path, labelled: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    audio, new = str(labelled / "a.wav"), labelled / "new.tflite"
-    given = ["--positives", audio, "--labels", str(labelled / "a.tsv"), "--wake", str(wake)]
-    command = ["calibrate", str(commands), *given, "--wake-window", str(WINDOW_S), "-o", str(new)]
-    assert run([*command, "--json"]) == 0
+    # What was chosen before does not matter, and what is known of the model is kept.
+    old = replace(load_model(commands).decision, after_wake={"no": 0.2})
+    model = tiny_model.write_tiny(labelled / "m.tflite", decision=old, provenance={"seed": 7})
+    assert run([*calibrate(model, wake, labelled), "--json"]) == 0
     facts = json.loads(capsys.readouterr().out)
-    old, card = load_model(commands), load_model(new)
-    assert card.decision == replace(old.decision, after_wake=facts["now"]["thresholds"])
-    assert card.provenance["calibration_after_wake"]["words"] == facts["words"] > 3
+    card = load_model(labelled / "new.tflite")
+    assert card.decision == replace(old, after_wake=facts["thresholds_after_wake"])
+    assert set(facts["thresholds_after_wake"]) == {"yes", "no"}
+    origin = card.provenance["after_wake"]
+    assert card.provenance == {"seed": 7, "after_wake": origin}
+    assert (origin["wake"], origin["words"]) == ("wake", facts["now"]["words"])
 
-    def errors(threshold: float | None) -> int:
-        result = evaluate_streams(
-            new, [(audio, read_truth(labelled / "a.tsv"))],
+    def errors(path: Path, threshold: float | None = None) -> int:
+        m = evaluate_streams(
+            path, [(labelled / "a.wav", read_truth(labelled / "a.tsv"))],
             wake=wake, wake_window_s=WINDOW_S, threshold=threshold,
-        )  # fmt: skip
-        m = result.matches
+        ).matches  # fmt: skip
         return m.words - len(m.hits) + len(m.false_accepts)
 
-    fewest = facts["now"]["rejected"] + facts["now"]["false_accepts"]
-    assert errors(None) == fewest <= min(errors(t / 20) for t in range(2, 20))
-    assert fewest < errors(0.45) == facts["before"]["rejected"] + facts["before"]["false_accepts"]
+    fewest = origin["rejected"] + origin["false_accepts"]
+    assert (
+        errors(labelled / "new.tflite")
+        == fewest
+        <= min(errors(model, t / 20) for t in range(2, 20))
+    )
+    assert facts["thresholds_before"] == {"yes": 0.45, "no": 0.2}
+    assert fewest < errors(model) == facts["before"]["command_error_rate"] * origin["words"]
 
     # Where nothing is said, everything that is reported is a mistake.
-    write_wav(labelled / "quiet.wav", PCM)
-    assert run([*command, str(labelled / "quiet.wav")]) == 0
-    out = capsys.readouterr().out
-    assert "before  thresholds of 0.45: " in out and "command error rate" in out
-    assert min(load_model(new).decision.after_wake.values()) > max(
-        card.decision.after_wake.values()
+    write_wav(labelled / "quiet.wav", PCM[: 20 * RATE])
+    assert run(calibrate(model, wake, labelled, str(labelled / "quiet.wav"))) == 0
+    out, err = capsys.readouterr()
+    assert "before  thresholds of 0.20 to 0.45: " in out and "command error rate" in out
+    assert "after the wake word: a single error decides; use 100 or more" in err
+    origin = load_model(labelled / "new.tflite").provenance["after_wake"]
+    assert origin["rejected"] + origin["false_accepts"] > fewest
+
+
+def test_calibrate_says_which_commands_nobody_said_before_it_listens(
+    wake: Path, commands: Path, labelled: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    def stop(*_: object, **__: object) -> None:
+        raise KwsError("the network ran")
+
+    monkeypatch.setattr("kws.recordings.posteriors.run_recordings", stop)
+    table = labelled / "a.tsv"
+    table.write_text(table.read_text().replace("\tno", "\tyes"))
+    assert run(calibrate(commands, wake, labelled)) == 1
+    err = capsys.readouterr().err
+    assert "never said after the wake word: no;" in err
+    assert err.splitlines()[-1] == "kws: the network ran"
+    table.write_text("start_s\tend_s\tkeyword\n1\t2\tyes\n3\t4\tcomputer\n")
+    assert run(calibrate(commands, wake, labelled)) == 1
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert "No command is labelled as following computer within 1.5 s. Received: 1 rec" in last
+
+
+def test_calibrate_writes_no_model_that_reports_nothing(
+    wake: Path, commands: Path, labelled: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All labelled commands are where nothing is reported."""
+    times = [w.time_s for w in Spotter(wake).feed(PCM)][:3]
+    rows = [f"{t - 0.1}\t{t}\tcomputer\n{t + 0.01}\t{t + 0.02}\tno" for t in times]
+    (labelled / "a.tsv").write_text("\n".join(["start_s\tend_s\tkeyword", *rows]))
+    deaf = replace(load_model(commands).decision, smoothing_ms=60_000.0)
+    model = tiny_model.write_tiny(labelled / "deaf.tflite", decision=deaf)
+    assert run(calibrate(model, wake, labelled)) == 1
+    assert "No thresholds are better than reporting nothing. Received: 3 commands" in (
+        capsys.readouterr().err
     )
+    assert not (labelled / "new.tflite").exists()
+
+
+def test_thresholds_for_after_a_wake_word_are_not_forgotten_when_the_others_are_chosen(
+    labelled: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    decision = DecisionConfig(thresholds={"yes": 0.4, "no": 0.4}, after_wake={"no": 0.3})
+    model = tiny_model.write_tiny(labelled / "m.tflite", decision=decision)
+    command = ["calibrate", str(model), str(labelled / "a.wav"), "-o", str(labelled / "new.tflite")]
+    for more, told in (([], False), (["--smoothing", "200"], True)):
+        assert run([*command, *more]) == 0
+        assert load_model(labelled / "new.tflite").decision.after_wake == {"no": 0.3}
+        said = "the thresholds for after a wake word stay, but were chosen with other settings"
+        assert (said in capsys.readouterr().err) == told
 
 
 @pytest.mark.parametrize(
@@ -434,13 +497,15 @@ def test_calibrate_chooses_the_thresholds_with_the_fewest_errors_after_a_wake_wo
         (["--wake", "{wake}"], 2, "--wake needs --positives AUDIO."),
         ([], 2, "Give recordings without keywords as NEGATIVE, or --wake MODEL."),
         (["--wake-window", "3", "a.wav"], 2, "--wake-window needs --wake MODEL."),
-        (["--wake", "{wake}", "{said}", "--lowest", "0.3"], 2, "--lowest and --wake do not go"),
-        (
-            ["--wake", "{wake}", "{said}", "--false-accepts-per-hour", "0.5"],
-            *(2, "--false-accepts-per-hour and --wake do not go together."),
+        *(
+            (["--wake", "{wake}", "{said}", name, "0.3"], 2, f"{name} and --wake do not go")
+            for name in (
+                *("--lowest", "--false-accepts-per-hour"),
+                *("--smoothing", "--refractory", "--release"),
+            )
         ),
         (["--wake", "{wake}", "{said}", "--wake-window", "0"], 1, "Received: 0 s"),
-        (["--wake", "{wake}", "{said}", "--wake-window", "0.001"], 1, "No keyword follows the"),
+        (["--wake", "{wake}", "{said}", "--wake-window", "0.001"], 1, "Received: 1 recording."),
         (["--wake", "none.tflite", "{said}"], 1, "none.tflite"),
     ],
 )
@@ -460,8 +525,22 @@ def test_calibrate_refuses_in_one_line_what_it_cannot_choose_from(
     assert run(["calibrate", str(commands), *given, "-o", "new.tflite"]) == status
     out, err = capsys.readouterr()
     assert out == ""
-    assert complaint in err.splitlines()[-1]
+    assert complaint in err and err.count("\n") == 1
     assert not Path("new.tflite").exists()
+
+
+@pytest.mark.parametrize("command", ["calibrate", "evaluate"])
+def test_a_model_without_keywords_is_one_line(
+    command: str, labelled: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    none = DecisionConfig(thresholds={})
+    model = tiny_model.write_tiny(labelled / "none.tflite", keywords=(), decision=none)
+    more = ["--stream", str(labelled / "a.wav"), "--labels", str(labelled / "a.tsv")]
+    if command == "calibrate":
+        more = [str(labelled / "a.wav"), "-o", str(labelled / "new.tflite")]
+    assert run([command, str(model), *more]) == 1
+    err = capsys.readouterr().err
+    assert "has no keywords, so nothing to report" in err and err.count("\n") == 1
 
 
 # ---- the commands

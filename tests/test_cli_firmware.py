@@ -62,7 +62,7 @@ def test_json_is_one_object_with_the_sizes(
 
 
 def test_a_library_may_have_the_thresholds_for_after_a_wake_word(
-    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    model: str, clips: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     decision = replace(load_model(model).decision, after_wake={"yes": 0.25})
     both = write_tiny(tmp_path / "both.tflite", decision=decision)
@@ -72,6 +72,9 @@ def test_a_library_may_have_the_thresholds_for_after_a_wake_word(
     own = decision.thresholds
     assert f"from {own['yes']:.2f}" in alone and "from 0.25" not in alone
     assert "from 0.25" in after and f"from {own['no']:.2f}" in after
+    if shutil.which("gcc"):
+        verified = ["--after-wake", "--verify", str(clips), "--cores", "host"]
+        assert kws(["firmware", str(both), "-o", str(tmp_path / "after"), *verified]) == 0
     capsys.readouterr()
     assert kws(["firmware", model, "-o", str(tmp_path / "no"), "--after-wake"]) == 1
     assert "has no thresholds for after a wake word" in capsys.readouterr().err

@@ -290,7 +290,7 @@ def test_info_names_different_thresholds_and_those_for_after_a_wake_word(
     lines = [line.split("  ", 1) for line in capsys.readouterr().out.splitlines()]
     shown = {name: text.strip() for name, text in lines}
     assert shown["keywords"] == "yes (from 0.50), no (from 0.62)"
-    assert shown["after a wake word"] == "no (from 0.25)"
+    assert shown["after a wake word"] == "yes (from 0.50), no (from 0.25)"
 
 
 def test_info_prints_nothing_that_moves_the_cursor(

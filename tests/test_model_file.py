@@ -323,7 +323,7 @@ def edit(**changes: object) -> str:
         (edit(decision__thresholds={"yes": 0.5}), "one threshold for each keyword"),
         (edit(decision__thresholds={"yes": 1.5, "no": 0.5}), "above 0 and at most 1"),
         (edit(decision__after_wake={"yes": 0.0}), "above 0 and at most 1"),
-        (edit(decision__after_wake={"maybe": 0.5}), "'maybe', which has none otherwise"),
+        (edit(decision__after_wake={"maybe": 0.5}), "'maybe', which is not a keyword"),
         (edit(decision__after_wake=0.5), "decision.after_wake must be of type dict"),
         (edit(decision__mood="good"), "unknown field 'decision.mood'"),
         (edit(front_end__hop_length="x"), "hop_length must be a finite number"),

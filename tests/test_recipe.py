@@ -45,6 +45,16 @@ def test_every_text_and_number_of_a_recipe_survives_being_written(tmp_path: Path
         assert load_recipe(write(tmp_path, to_toml(one))) == one
 
 
+def test_what_says_nothing_is_not_written_so_that_runs_from_before_it_existed_can_be_resumed(
+    tmp_path: Path,
+) -> None:
+    recipe = load_recipe("commands_en")
+    assert "after_wake" not in to_toml(recipe)
+    decision = dataclasses.replace(recipe.decision, after_wake={"yes": 0.5})
+    set_there = dataclasses.replace(recipe, decision=decision)
+    assert load_recipe(write(tmp_path, to_toml(set_there))) == set_there
+
+
 def test_a_recipe_saved_by_an_editor_that_marks_utf_8_is_read(tmp_path: Path) -> None:
     path = tmp_path / "mine.toml"
     path.write_bytes(b"\xef\xbb\xbfname = 'marked'\n")

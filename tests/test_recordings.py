@@ -21,7 +21,7 @@ from kws.errors import KwsError
 from kws.frontend import features_of
 from kws.model_file import ModelCard
 from kws.network import Network
-from kws.recordings.curve import match_all, shifted, trace_curves
+from kws.recordings.curve import Curve, Point, match_all, shifted, trace_curves
 from kws.recordings.matching import join_matches, match_events
 from kws.recordings.posteriors import RecordingPosteriors, run_each, run_recordings
 from kws.recordings.replay import Replay
@@ -296,11 +296,27 @@ def test_a_curve_is_what_deciding_and_matching_at_each_threshold_gives(
     fewest = curves["all"].fewest_errors()
     errors = [p.rejected + p.false_accepts for p in curves["all"].points]
     assert fewest.rejected + fewest.false_accepts == min(errors) < max(errors)
-    assert fewest == max(
-        (p for p, n in zip(curves["all"].points, errors, strict=True) if n == min(errors)),
-        key=lambda p: p.shift,
-    )
     assert curves["all"].resolution() == pytest.approx(45.0)
+
+
+@pytest.mark.parametrize(
+    ("errors", "chosen"),
+    [([3, 1, 1, 2, 1, 1, 1, 4], 5), ([1, 1, 1, 2, 2, 1, 1, 1], 6), ([2], 0), ([5, 4, 5], 1)],
+)
+def test_of_settings_with_equally_few_errors_the_middle_of_the_longest_row_is_named(
+    errors: list[int], chosen: int
+) -> None:
+    points = tuple(
+        Point(shift=i, thresholds={}, words=9, rejected=n, false_accepts=0, hours=1.0)
+        for i, n in enumerate(errors)
+    )
+    assert Curve(name="all", points=points, own=points[0]).fewest_errors().shift == chosen
+
+
+def test_shifted_thresholds_have_four_decimals_and_none_is_zero() -> None:
+    moved = shifted({"yes": 0.3, "no": 0.0001}, -1.2345)
+    assert moved == {word: round(value, 4) for word, value in moved.items()}
+    assert moved["no"] == 0.0001
 
 
 def test_thresholds_far_apart_all_become_low_and_high_and_each_point_can_be_had_again() -> None:

@@ -160,6 +160,34 @@ def test_a_teacher_has_the_features_that_it_was_trained_on(
     np.testing.assert_allclose(float(sum(trainer.losses)), 2.0 * divergence, rtol=1e-3)
 
 
+def test_a_teacher_may_have_other_features_if_its_clips_are_as_long() -> None:
+    from kws.train.trained import check_teachers
+
+    log_mel = FrontEndConfig(features="log_mel", frame_length=480, hop_length=160, n_mels=20)
+    other = dataclasses.replace(recipe(), front_end=log_mel)
+    check_teachers([finished(other)], recipe())
+    longer = dataclasses.replace(other, data=DataConfig(words=("yes", "no"), clip_ms=900))
+    with pytest.raises(KwsError, match=r"frames in a clip\. Received: teacher with 88\. .*: 68$"):
+        check_teachers([finished(longer)], recipe())
+
+
+def test_teacher_and_student_hear_the_same_variation(pcm: np.ndarray) -> None:
+    from kws.train.layers import TrainingFeatures
+    from kws.train.trainer import build_trainer
+
+    seldom = dataclasses.replace(recipe(CLIP), front_end=FrontEndConfig(hop_length=160))
+    student = dataclasses.replace(recipe(), seed=5)
+    noise = np.ones(40000, np.int16)
+    trainer, _ = build_trainer(student, np.zeros(13), np.ones(13), noise, [finished(seldom)])
+    layers = [layer for layer in trainer.layers if isinstance(layer, TrainingFeatures)]
+    assert len(layers) == 2
+    draws = []
+    for layer in layers:
+        stages = [layer.audio, *layer.spectrum, layer.masks]
+        draws.append([np.asarray(stage.uniform((4,), 0.0, 1.0)) for stage in stages])
+    np.testing.assert_array_equal(draws[0], draws[1])
+
+
 def test_only_the_student_is_trained() -> None:
     from kws.train.trainer import build_trainer
 

@@ -12,13 +12,18 @@ import typer
 
 from kws.cli.events import window_after_wake
 from kws.cli.options import JSON, LABELS, MODEL, WAKE_WINDOW, WORKERS
-from kws.wording import counted, duration, percent
+from kws.wording import counted, duration, lowest_to_highest, percent
 
 if TYPE_CHECKING:
     from kws.data.label_file import SpokenWord
     from kws.decide import DecisionConfig
+    from kws.model_file import ModelCard
     from kws.recordings.calibrate import Calibration
-    from kws.recordings.curve import Point
+    from kws.recordings.matching import Matches
+    from kws.recordings.posteriors import RecordingPosteriors
+
+PER_HOUR = 0.5
+"""False accepts per hour that are allowed by default."""
 
 
 def register(app: typer.Typer) -> None:
@@ -41,7 +46,7 @@ def calibrate(
         None,
         "--false-accepts-per-hour",
         metavar="N",
-        help="How many are allowed, all keywords together. [default: 0.5]",
+        help=f"How many are allowed, all keywords together. [default: {PER_HOUR}]",
         show_default=False,
     ),
     positives: list[Path] | None = typer.Option(
@@ -57,8 +62,8 @@ def calibrate(
         None,
         "--wake",
         metavar="MODEL",
-        help="Model of a wake word: choose the thresholds for keywords just after it, with the "
-        "fewest errors in --positives. The thresholds for keywords alone stay.",
+        help="Model of a wake word: choose the thresholds for keywords just after it; those for "
+        "keywords alone stay.",
         show_default=False,
     ),
     wake_window: float | None = WAKE_WINDOW,
@@ -93,8 +98,8 @@ def calibrate(
     the audio is too short to show the rate (fewer than three false accepts at that rate),
     thresholds are only raised.
 
-    With --wake, choose instead the thresholds for keywords just after a wake word, where misses and
-    false accepts together are fewest.
+    With --wake, choose instead the thresholds for keywords just after a wake word: all are moved
+    together to where misses, mistaken words and false accepts are fewest.
 
     \b
     Examples:
@@ -108,9 +113,9 @@ def calibrate(
     from kws.errors import KwsError
     from kws.model_file import write_card
     from kws.model_file.card import load_model_bytes
+    from kws.recordings.calibrate import LOWEST, check_wanted
     from kws.system.files import atomic_write, check_output
     from kws.system.processes import usable_cores
-    from kws.system.progress import tell
 
     quiet, spoken, tables = negatives or [], positives or [], labels or []
     if len(spoken) != len(tables):
@@ -137,28 +142,31 @@ def calibrate(
             "A NEGATIVE must not contain keywords, as each would count as a false accept. "
             f"Received: {both}, which is also one of --positives. Leave it out of the NEGATIVEs"
         )
+    wanted = PER_HOUR if per_hour is None else per_hour
+    least = LOWEST if lowest is None else lowest
+    check_wanted(wanted, least)
     check_output(out)
     card, content = load_model_bytes(model)
-    recordings = _Recordings(
-        quiet=quiet,
-        spoken=[(path, read_truth(table)) for path, table in zip(spoken, tables, strict=True)],
+    card.require_keywords()
+    old = card.decision
+    decision = replace(
+        old,
+        smoothing_ms=old.smoothing_ms if smoothing_ms is None else smoothing_ms,
+        refractory_ms=old.refractory_ms if refractory_ms is None else refractory_ms,
+        release=old.release if release is None else release,
+    )
+    given = _Given(
+        model=model,
+        card=card,
+        paths=[*quiet, *spoken],
+        said=[[] for _ in quiet] + [read_truth(table) for table in tables],
+        n_quiet=len(quiet),
         workers=workers or usable_cores(),
     )
     if wake is None:
-        old = card.decision
-        decision = replace(
-            old,
-            smoothing_ms=old.smoothing_ms if smoothing_ms is None else smoothing_ms,
-            refractory_ms=old.refractory_ms if refractory_ms is None else refractory_ms,
-            release=old.release if release is None else release,
-        )
-        chosen = _for_a_rate(
-            model, recordings, decision, 0.5 if per_hour is None else per_hour, lowest
-        )
+        chosen = _for_a_rate(given, decision, wanted, least)
     else:
-        chosen = _after_wake(model, recordings, wake, window_s)
-    for note in chosen.notes:
-        tell(note)
+        chosen = _after_wake(given, wake, window_s)
     provenance = {**card.provenance, **chosen.provenance}
     changed = write_card(content, replace(card, decision=chosen.decision, provenance=provenance))
     with atomic_write(out) as file:
@@ -170,15 +178,35 @@ def calibrate(
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Recordings:
-    """What thresholds are chosen on."""
+class _Given:
+    """A model, and what its thresholds are chosen on."""
 
-    quiet: Sequence[Path]
-    """Recordings without keywords."""
-    spoken: Sequence[tuple[Path, Sequence[SpokenWord]]]
-    """Recordings with keywords, and the words in them."""
+    model: str
+    """Name or file of the model."""
+    card: ModelCard
+    """Its card."""
+    paths: Sequence[Path]
+    """The recordings, those without keywords first."""
+    said: Sequence[Sequence[SpokenWord]]
+    """The words labelled in each."""
+    n_quiet: int
+    """How many are without keywords."""
     workers: int
     """Processes to use."""
+
+    def posteriors(self, model: str) -> list[RecordingPosteriors]:
+        """Run a network over the recordings.
+
+        Raises:
+            KwsError: a label file of another recording.
+        """
+        from kws.recordings.posteriors import run_recordings
+        from kws.recordings.truth import check_fits
+
+        found = run_recordings(model, self.paths, workers=self.workers, progress=True)
+        for one, words in zip(found, self.said, strict=True):
+            check_fits(one, words)
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -193,107 +221,72 @@ class _Chosen:
     """Figures as JSON."""
     lines: Sequence[str]
     """Figures as text."""
-    notes: Sequence[str]
-    """Remarks."""
 
 
-def _for_a_rate(
-    model: str,
-    recordings: _Recordings,
-    decision: DecisionConfig,
-    per_hour: float,
-    lowest: float | None,
-) -> _Chosen:
+def _for_a_rate(given: _Given, decision: DecisionConfig, per_hour: float, lowest: float) -> _Chosen:
     """Choose thresholds for an allowed number of false accepts per hour."""
-    from kws.model_file import load_model
-    from kws.recordings.calibrate import LOWEST, check_wanted
     from kws.recordings.calibrate import calibrate as choose
-    from kws.recordings.posteriors import run_recordings
-    from kws.recordings.truth import check_fits, own_words
+    from kws.recordings.truth import own_words
     from kws.system.progress import tell
 
-    least = LOWEST if lowest is None else lowest
-    check_wanted(per_hour, least)
-    card = load_model(model)
-    truths = [truth for _, truth in recordings.spoken]
-    ours, notes = own_words(card, truths)
-    for note in notes:  # before long work
+    n = given.n_quiet
+    ours, notes = own_words(given.card, given.said[n:])
+    for note in notes:
         tell(note)
-    paths = [*recordings.quiet, *(path for path, _ in recordings.spoken)]
-    posteriors = run_recordings(model, paths, workers=recordings.workers, progress=True)
-    n = len(recordings.quiet)
-    for one, truth in zip(posteriors[n:], truths, strict=True):
-        check_fits(one, truth)
+    posteriors = given.posteriors(given.model)
     result = choose(
-        card,
+        given.card,
         posteriors[:n],
         per_hour,
         positives=list(zip(posteriors[n:], ours, strict=True)),
         decision=decision,
-        lowest=least,
+        lowest=lowest,
     )
+    for note in result.notes:
+        tell(note)
+    if decision.after_wake and decision != given.card.decision:
+        tell(
+            "the thresholds for after a wake word stay, but were chosen with other settings: "
+            "choose them again with --wake"
+        )
     return _Chosen(
         decision=result.decision,
         provenance={"calibration": result.provenance()},
         facts=result.to_json(),
         lines=_lines(result),
-        notes=result.notes,
     )
 
 
-def _after_wake(model: str, recordings: _Recordings, wake: str, window_s: float) -> _Chosen:
+def _after_wake(given: _Given, wake: str, window_s: float) -> _Chosen:
     """Choose the thresholds for keywords after a wake word that give the fewest errors."""
-    from dataclasses import replace
+    from kws.recordings.calibrate_after_wake import calibrate_after_wake, check_commands
+    from kws.recordings.waking import Waking
+    from kws.system.progress import tell
 
-    from kws.errors import KwsError
-    from kws.evaluate.streams import evaluate_streams
-    from kws.model_file import load_model
-
-    result = evaluate_streams(
-        model,
-        [*recordings.spoken, *((path, ()) for path in recordings.quiet)],
-        wake=wake,
-        wake_window_s=window_s,
-        workers=recordings.workers,
-        progress=True,
+    given.card.require_stream_form()
+    waking = Waking(wake, given.card, given.said, window_s)
+    for note in check_commands(given.card, waking):
+        tell(note)
+    result = calibrate_after_wake(
+        given.card, given.posteriors(given.model), waking, given.posteriors(wake)
     )
-    curve = result.curves["all"]
-    before, now = curve.own, curve.fewest_errors()
-    if not now.words:
-        raise KwsError(
-            f"No keyword follows the wake word within {window_s:g} s in the labels of --positives. "
-            "Give recordings in which one does; kws data stream --wake builds some"
-        )
-    origin = {"wake": result.wake.model if result.wake else wake, "window_s": window_s}
     return _Chosen(
-        decision=replace(load_model(model).decision, after_wake=dict(now.thresholds)),
-        provenance={
-            "calibration_after_wake": {
-                **origin,
-                "words": now.words,
-                "rejected": now.rejected,
-                "false_accepts": now.false_accepts,
-            }
-        },
-        facts={
-            **origin,
-            "words": now.words,
-            "hours": now.hours,
-            "before": before.to_json(),
-            "now": now.to_json(),
-            "notes": list(result.notes),
-        },
-        lines=[_line_after_wake(name, point) for name, point in (("before", before), ("now", now))],
-        notes=result.notes,
+        decision=result.decision,
+        provenance={"after_wake": result.provenance()},
+        facts=result.to_json(),
+        lines=[
+            _result_line("before", result.thresholds_before, result.before),
+            _result_line("now", result.decision.after_wake, result.now),
+        ],
     )
 
 
-def _line_after_wake(name: str, point: Point) -> str:
+def _result_line(when: str, thresholds: Mapping[str, float], result: Matches) -> str:
     return (
-        f"{name:<6}  thresholds of {point.threshold_range()}: {point.rejected:,} of "
-        f"{counted(point.words, 'word')} missed or taken for another, "
-        f"{counted(point.false_accepts, 'false accept')}: command error rate "
-        f"{percent(point.command_error_rate)}"
+        f"{when:<6}  thresholds of {lowest_to_highest(thresholds.values())}: "
+        f"{result.words - len(result.hits):,} of {counted(result.words, 'word')} missed or taken "
+        f"for another, {counted(len(result.false_accepts), 'false accept')}: command error rate "
+        f"{percent(result.command_error_rate)}"
     )
 
 

@@ -12,7 +12,7 @@ import typer
 
 from kws.cli.events import window_after_wake
 from kws.cli.options import JSON, LABELS, MODEL, THRESHOLD, WAKE, WAKE_WINDOW, WORKERS
-from kws.wording import counted, duration, percent, two_digits
+from kws.wording import counted, duration, lowest_to_highest, percent, two_digits
 
 if TYPE_CHECKING:
     from kws.evaluate.clips import Evaluation
@@ -459,7 +459,7 @@ def _trade_off(curves: Mapping[str, Curve], *, after_wake: bool = False) -> list
     best = rows[0].fewest_errors()
     lines.append(
         f"Lowest command error rate: {percent(best.command_error_rate)}, with thresholds of "
-        f"{best.threshold_range()}"
+        f"{lowest_to_highest(best.thresholds.values())}"
     )
     smallest = rows[0].resolution()
     if smallest > min(RATES):

@@ -50,12 +50,17 @@ def info(
 
 def _lines(facts: dict[str, Any], card: ModelCard) -> list[str]:
     front_end, decision = card.front_end, card.decision
+    after = decision.with_thresholds(decision.after_wake).thresholds
     rows = [
         ("name", card.name),
         ("licence", card.license),
         ("file", f"{facts['file']} ({facts['file_bytes']:,} bytes)"),
         ("keywords", _fires({word: decision.thresholds[word] for word in card.keywords})),
-        *([("after a wake word", _fires(decision.after_wake))] if decision.after_wake else []),
+        *(
+            [("after a wake word", _fires({word: after[word] for word in card.keywords}))]
+            if decision.after_wake
+            else []
+        ),
         ("other labels", ", ".join(x for x in card.labels if x not in card.keywords) or "none"),
         ("head", card.head),
         (
@@ -86,11 +91,10 @@ def _lines(facts: dict[str, Any], card: ModelCard) -> list[str]:
 
 def _fires(thresholds: Mapping[str, float]) -> str:
     """Return keywords and their thresholds, a common one only once."""
-    first = f"from {next(iter(thresholds.values()), 0.0):.2f}"
-    texts = [f"{word} (from {threshold:.2f})" for word, threshold in thresholds.items()]
-    if len(texts) > 1 and all(text.endswith(f"({first})") for text in texts):
-        return f"{', '.join(thresholds)} (each {first})"
-    return ", ".join(texts)
+    numbers = [f"{threshold:.2f}" for threshold in thresholds.values()]
+    if len(numbers) > 1 and len(set(numbers)) == 1:
+        return f"{', '.join(thresholds)} (each from {numbers[0]})"
+    return ", ".join(f"{word} (from {n})" for word, n in zip(thresholds, numbers, strict=True))
 
 
 def _features(front_end: FrontEndConfig) -> str:

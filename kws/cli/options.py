@@ -51,8 +51,8 @@ WAKE: Any = typer.Option(
     "--wake",
     metavar="MODEL",
     help="Model of a wake word. Then the other model's keywords count only just after it, and only "
-    "the first. They have the model's thresholds for after a wake word, or --threshold; the wake "
-    "word keeps its own.",
+    "the first. They have --threshold or their model's thresholds for after a wake word, if it has "
+    "some (see kws info); the wake word keeps its own.",
     show_default=False,
 )
 WAKE_WINDOW: Any = typer.Option(

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from kws.after_wake import WINDOW_S, WakeGate, check_apart
+from kws.after_wake import WINDOW_S
 from kws.data.label_file import SpokenWord
-from kws.decide import Event
 from kws.model_file import ModelCard, load_model
 from kws.recordings.curve import Curve, trace_curves
 from kws.recordings.matching import Matches, join_matches, match_events
 from kws.recordings.posteriors import RecordingPosteriors, run_recordings
 from kws.recordings.replay import Replay
 from kws.recordings.tflm_network import version_of
-from kws.recordings.truth import addressed_words, check_fits, own_words
+from kws.recordings.truth import check_fits, own_words
+from kws.recordings.waking import Waking
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -138,7 +138,8 @@ def evaluate_streams(
     paths = [audio for audio, _ in recordings]
     said = [list(truth) for _, truth in recordings]
     card.require_stream_form()
-    waking = None if wake is None else _Waking(wake, card, said, wake_window_s)
+    card.require_keywords()
+    waking = None if wake is None else Waking(wake, card, said, wake_window_s)
     truths, notes = own_words(card, said) if waking is None else (waking.commands, waking.notes)
 
     def run(which: str | Path) -> list[RecordingPosteriors]:
@@ -152,10 +153,7 @@ def evaluate_streams(
     if waking is None:
         replays = [Replay(card, one) for one in posteriors]
     else:
-        replays = [
-            Replay(card, one, counted=waking.counted_after(woken))
-            for one, woken in zip(posteriors, wakes, strict=True)
-        ]
+        replays = waking.replays(card, posteriors, wakes)
     results = tuple(
         RecordingResult(
             recording=replay.recording,
@@ -172,44 +170,11 @@ def evaluate_streams(
         recordings=results,
         matches=join_matches(result.matches for result in results),
         curves=trace_curves(list(zip(replays, truths, strict=True)), card.decision.thresholds),
-        wake=None if waking is None else waking.result(wakes),
+        wake=None
+        if waking is None
+        else WakeResult(
+            model=str(waking.model), window_s=waking.window_s, matches=join_matches(wakes)
+        ),
         notes=tuple(notes),
         seconds=time.perf_counter() - start,
     )
-
-
-class _Waking:
-    """A wake word's model, and what is said in the recordings as it sees them."""
-
-    def __init__(
-        self,
-        model: str | Path,
-        card: ModelCard,
-        said: Sequence[Sequence[SpokenWord]],
-        window_s: float,
-    ) -> None:
-        """Check that the models and words go together, before long work."""
-        WakeGate(window_s)
-        self.model, self._card, self._window_s = model, load_model(model), window_s
-        self._card.require_stream_form()
-        check_apart(self._card, card)
-        self._wakes, self.commands, self.notes = addressed_words(
-            self._card, card, said, window_s=window_s
-        )
-
-    def match(self, posteriors: Sequence[RecordingPosteriors]) -> list[Matches]:
-        """Match the wake word's events with those spoken, in each recording."""
-        return [
-            match_events(words, Replay(self._card, one).events(), duration_s=one.seconds)
-            for one, words in zip(posteriors, self._wakes, strict=True)
-        ]
-
-    def counted_after(self, woken: Matches) -> Callable[[list[Event]], list[Event]]:
-        """Return what leaves those events of the commands that count in a recording."""
-        return lambda events: WakeGate(self._window_s).pick(woken.reported, events)
-
-    def result(self, wakes: Sequence[Matches]) -> WakeResult:
-        """Return the results of all recordings together."""
-        return WakeResult(
-            model=str(self.model), window_s=self._window_s, matches=join_matches(wakes)
-        )

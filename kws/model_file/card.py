@@ -133,6 +133,14 @@ class ModelCard:
                 "in stream form, the default of `kws export` where the network allows it"
             )
 
+    def require_keywords(self) -> None:
+        """Raise KwsError if no label of this model triggers events."""
+        if not self.keywords:
+            raise KwsError(
+                f"The model {self.name!r} has no keywords, so nothing to report. Received: labels "
+                f"{', '.join(self.labels)}. Export it with keywords"
+            )
+
     def step_time_s(self, step: int) -> float:
         """Return the end of the last sample that step number `step` (from 0) looks at, in s."""
         return float(self._step_end_s(step))
@@ -156,9 +164,8 @@ class ModelCard:
     def to_dict(self) -> dict[str, Any]:
         """Return the card as plain dictionaries, lists, numbers and strings."""
         card = asdict(self)
-        if (
-            not self.decision.after_wake
-        ):  # readers from before there was a choice know no such field
+        # Versions from before there was a choice know no such field.
+        if not self.decision.after_wake:
             del card["decision"]["after_wake"]
         return card
 

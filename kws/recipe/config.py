@@ -286,7 +286,8 @@ class TrainingRecipe:
     """How it is trained."""
     decision: DecisionConfig = field(default_factory=lambda: DecisionConfig(thresholds={}))
     """How posteriors become events; written into the model file. In a recipe, ``threshold`` is for
-    all keywords and ``thresholds`` for individual ones."""
+    all keywords and ``thresholds`` for individual ones; `kws calibrate --wake` chooses
+    ``after_wake``."""
 
     def __post_init__(self) -> None:
         _check_ranges(self, "", seed=(0, LARGEST_SEED))

@@ -203,7 +203,11 @@ def _in_words(hint: Any) -> str:
 
 
 def to_toml(recipe: TrainingRecipe) -> str:
-    """Return a recipe as TOML with every default, so that a run can be repeated exactly."""
+    """Return a recipe as TOML with every default, so that a run can be repeated exactly.
+
+    Empty tables, which say nothing, are left out: recipes of runs from before a table existed are
+    compared with this (`kws.train.run_folder.check_resumable`).
+    """
     top: list[str] = []
     tables: list[str] = []
     for f in dataclasses.fields(recipe):
@@ -220,6 +224,7 @@ def to_toml(recipe: TrainingRecipe) -> str:
             tables += [
                 f"{inner.name} = {toml_value(getattr(value, inner.name))}"
                 for inner in dataclasses.fields(value)
+                if getattr(value, inner.name) != {}
             ]
         else:
             top.append(f"{f.name} = {toml_value(value)}")

@@ -62,11 +62,6 @@ class Point:
         """Rejected words and false accepts over words, as in `Matches`; None without words."""
         return (self.rejected + self.false_accepts) / self.words if self.words else None
 
-    def threshold_range(self) -> str:
-        """Return the lowest and the highest threshold as text, or one number if they are equal."""
-        lowest, highest = (f"{bound(self.thresholds.values()):.2f}" for bound in (min, max))
-        return lowest if lowest == highest else f"{lowest} to {highest}"
-
     def to_json(self) -> dict[str, Any]:
         """Return the point as a dictionary that `json` can write."""
         return {
@@ -99,11 +94,19 @@ class Curve:
         return min(within, key=lambda p: (p.rejected, p.false_accepts, -p.shift), default=None)
 
     def fewest_errors(self) -> Point:
-        """Return the point with the fewest words rejected and false accepts, counted together.
+        """Return a point with the fewest words rejected and false accepts, counted together.
 
-        Of equal ones, that with the highest thresholds.
+        It is the middle of the longest row of such points, as one end is next to a false accept and
+        the other next to a rejected word; of equally long rows that with the highest thresholds.
         """
-        return min(self.points, key=lambda p: (p.rejected + p.false_accepts, -p.shift))
+        errors = [point.rejected + point.false_accepts for point in self.points]
+        fewest, start, best = min(errors), 0, range(0)
+        for at, count in enumerate([*errors, fewest + 1]):
+            if count > fewest:
+                if at - start >= len(best):
+                    best = range(start, at)
+                start = at + 1
+        return self.points[best[len(best) // 2]]
 
     def resolution(self) -> float:
         """Return the rate per hour that a single false accept is in audio of this length."""

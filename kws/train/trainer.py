@@ -61,7 +61,7 @@ def build_trainer(
     variation = keras.Input((clips, 4), name="variation")
 
     def hear(front_end: FrontEndConfig, mean: np.ndarray, std: np.ndarray) -> Heard:
-        # The same seed varies the audio in the same way for every front end.
+        # The same seed varies the audio in the same way for every front end (rooms nearly so).
         layer = TrainingFeatures(
             front_end,
             recipe.augment,
