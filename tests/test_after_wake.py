@@ -437,7 +437,7 @@ def test_calibrate_chooses_the_thresholds_with_the_fewest_errors_after_a_wake_wo
     assert run(calibrate(model, wake, labelled, str(labelled / "quiet.wav"))) == 0
     out, err = capsys.readouterr()
     assert "before  thresholds of 0.20 to 0.45: " in out and "command error rate" in out
-    assert "after the wake word: a single error decides; use 100 or more" in err
+    assert "after the wake word, so chance decides: use 100 or more" in err
     origin = load_model(labelled / "new.tflite").provenance["after_wake"]
     assert origin["rejected"] + origin["false_accepts"] > fewest
 

@@ -93,7 +93,7 @@ def check_commands(card: ModelCard, waking: Waking) -> list[str]:
         )
     if said.total() < ENOUGH_WORDS:
         notes.append(
-            f"{counted(said.total(), 'command')} after the wake word: a single error decides; use "
+            f"only {counted(said.total(), 'command')} after the wake word, so chance decides: use "
             f"{ENOUGH_WORDS} or more"
         )
     return notes
