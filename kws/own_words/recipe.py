@@ -142,7 +142,7 @@ def _training(new: NewWords) -> list[str]:
     if new.device == "small-microcontroller":
         longer = load_recipe(_FROM_SCRATCH).training
         lines += [
-            "# No pretrained network of this size exists to start from, so training takes longer.",
+            "# From scratch, which takes longer and misses less than starting from commands_en_s.",
             'start = ""',
             f"epochs = {longer.epochs}",
             f"learning_rate = {toml_value(longer.learning_rate)}",
