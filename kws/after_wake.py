@@ -179,8 +179,8 @@ def open_commands(model: str | Path, threshold: float | None = None) -> Spotter:
         KwsError: as `Spotter`.
     """
     network = Network(model)
-    own = network.card.decision.after_wake
-    return Spotter(network, thresholds=own if threshold is None else threshold)
+    decision = network.card.decision.after_wake_word(threshold)
+    return Spotter(network, thresholds=decision.thresholds)
 
 
 def check_apart(wake: ModelCard, commands: ModelCard) -> None:

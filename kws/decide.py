@@ -103,6 +103,17 @@ class DecisionConfig:
         changed = {keyword: float(threshold) for keyword, threshold in wanted.items()}
         return replace(self, thresholds={**self.thresholds, **changed})
 
+    def after_wake_word(self, threshold: float | None = None) -> DecisionConfig:
+        """Return the settings for keywords that count only just after a wake word.
+
+        Args:
+            threshold: for all keywords, in place of those in `after_wake`.
+
+        Raises:
+            KwsError: a threshold out of range.
+        """
+        return self.with_thresholds(self.after_wake if threshold is None else threshold)
+
 
 @dataclass(frozen=True, kw_only=True)
 class DecisionLimits:

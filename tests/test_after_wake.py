@@ -299,7 +299,7 @@ def test_what_cannot_go_together_is_refused_before_anything_is_heard(
     def heard(*_: object, **__: object) -> None:
         raise AssertionError("the network ran")
 
-    monkeypatch.setattr("kws.evaluate.streams.run_recordings", heard)
+    monkeypatch.setattr("kws.recordings.truth.run_recordings", heard)
     clip = tiny_model.write_tiny(tmp_path / "clip.tflite", form="clip")
     foreign, ours = said((1, 2, "lampe"), (3, 4, "licht")), said((1, 2, "yes"))
     for model, options, truth, message in (
@@ -449,7 +449,7 @@ def test_calibrate_says_which_commands_nobody_said_before_it_listens(
     def stop(*_: object, **__: object) -> None:
         raise KwsError("the network ran")
 
-    monkeypatch.setattr("kws.recordings.posteriors.run_recordings", stop)
+    monkeypatch.setattr("kws.recordings.truth.run_recordings", stop)
     table = labelled / "a.tsv"
     table.write_text(table.read_text().replace("\tno", "\tyes"))
     assert run(calibrate(commands, wake, labelled)) == 1

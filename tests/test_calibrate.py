@@ -326,7 +326,7 @@ def test_what_cannot_end_well_is_refused_before_anything_is_heard(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     heard: list[Sequence[Path]] = []
-    run_recordings = "kws.recordings.posteriors.run_recordings"
+    run_recordings = "kws.recordings.truth.run_recordings"
     monkeypatch.setattr(run_recordings, lambda _, paths, **__: heard.append(paths))
     (here / "folder").mkdir()
     assert run(["calibrate", "m.tflite", "quiet.wav", "-o", "new.tflite", *arguments]) == 1

@@ -200,13 +200,9 @@ class _Given:
         Raises:
             KwsError: a label file of another recording.
         """
-        from kws.recordings.posteriors import run_recordings
-        from kws.recordings.truth import check_fits
+        from kws.recordings.truth import run_labelled
 
-        found = run_recordings(model, self.paths, workers=self.workers, progress=True)
-        for one, words in zip(found, self.said, strict=True):
-            check_fits(one, words)
-        return found
+        return run_labelled(model, self.paths, self.said, workers=self.workers, progress=True)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -50,7 +50,7 @@ def info(
 
 def _lines(facts: dict[str, Any], card: ModelCard) -> list[str]:
     front_end, decision = card.front_end, card.decision
-    after = decision.with_thresholds(decision.after_wake).thresholds
+    after = decision.after_wake_word().thresholds
     rows = [
         ("name", card.name),
         ("licence", card.license),

@@ -13,10 +13,10 @@ from kws.data.label_file import SpokenWord
 from kws.model_file import ModelCard, load_model
 from kws.recordings.curve import Curve, trace_curves
 from kws.recordings.matching import Matches, join_matches, match_events
-from kws.recordings.posteriors import RecordingPosteriors, run_recordings
+from kws.recordings.posteriors import RecordingPosteriors
 from kws.recordings.replay import Replay
 from kws.recordings.tflm_network import version_of
-from kws.recordings.truth import check_fits, own_words
+from kws.recordings.truth import own_words, run_labelled
 from kws.recordings.waking import Waking
 
 
@@ -132,8 +132,10 @@ def evaluate_streams(
     """
     start = time.perf_counter()
     card = load_model(model)
-    own = None if wake is None else card.decision.after_wake
-    decision = card.decision.with_thresholds(own if threshold is None else threshold)
+    settings = card.decision
+    decision = (
+        settings.with_thresholds(threshold) if wake is None else settings.after_wake_word(threshold)
+    )
     card = replace(card, decision=decision)
     paths = [audio for audio, _ in recordings]
     said = [list(truth) for _, truth in recordings]
@@ -143,10 +145,7 @@ def evaluate_streams(
     truths, notes = own_words(card, said) if waking is None else (waking.commands, waking.notes)
 
     def run(which: str | Path) -> list[RecordingPosteriors]:
-        found = run_recordings(which, paths, workers=workers, runtime=runtime, progress=progress)
-        for one, words in zip(found, said, strict=True):
-            check_fits(one, words)
-        return found
+        return run_labelled(which, paths, said, workers=workers, runtime=runtime, progress=progress)
 
     posteriors = run(model)
     wakes = [] if waking is None else waking.match(run(waking.model))

@@ -126,7 +126,7 @@ def calibrate_after_wake(
             f"{counted(chosen.words, 'command')} after the wake word. Check the label file, or "
             "train the model further"
         )
-    old = card.decision.with_thresholds(card.decision.after_wake).thresholds
+    old = card.decision.after_wake_word().thresholds
     return AfterWakeCalibration(
         wake=waking.card.name,
         window_s=waking.window_s,

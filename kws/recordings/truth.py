@@ -5,12 +5,13 @@ from __future__ import annotations
 import dataclasses
 from collections import deque
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from kws.data.label_file import SpokenWord
 from kws.errors import KwsError, some
 from kws.labels import folded
 from kws.model_file import ModelCard
-from kws.recordings.posteriors import RecordingPosteriors
+from kws.recordings.posteriors import RecordingPosteriors, run_recordings
 from kws.wording import counted
 
 
@@ -135,3 +136,31 @@ def check_fits(recording: RecordingPosteriors, truth: Iterable[SpokenWord]) -> N
             f"{recording.audio} lasts {recording.seconds:.2f} s, but {late.keyword!r} is labelled "
             f"at {late.start_s:.2f} s. Use the label file of this recording"
         )
+
+
+def run_labelled(
+    model: str | Path,
+    paths: Sequence[str | Path],
+    said: Sequence[Sequence[SpokenWord]],
+    *,
+    workers: int = 1,
+    runtime: str = "litert",
+    progress: bool = False,
+) -> list[RecordingPosteriors]:
+    """Run a network over labelled recordings, as `run_recordings` does.
+
+    Args:
+        model: as there, like all but `said`.
+        paths: the recordings.
+        said: all words labelled in each.
+        workers: processes to use.
+        runtime: what runs the network.
+        progress: report on stderr.
+
+    Raises:
+        KwsError: as there, or the label file of another recording.
+    """
+    found = run_recordings(model, paths, workers=workers, runtime=runtime, progress=progress)
+    for recording, words in zip(found, said, strict=True):
+        check_fits(recording, words)
+    return found
