@@ -11,14 +11,16 @@ import pytest
 
 from firmware_export.boards.build import missing_tools
 from firmware_export.boards.cores import HOST
+from firmware_export.differences import Clip, compare
 from firmware_export.emit import generate
+from firmware_export.verification import CoreResult, Verification
 from firmware_export.verification_records import (
     ClipTrace,
     FirmwareEvent,
     pack_clips,
     unpack_records,
 )
-from firmware_export.verify import Clip, CoreResult, Verification, compare, verify
+from firmware_export.verify import verify
 from kws.audio.files import read_audio, write_wav
 from kws.errors import KwsError
 from kws.evaluate.clips import evaluate_folder
