@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from firmware_export.files import library_files
-from firmware_export.folder import MANIFEST, facts_of, replace_file, write_folder
+from firmware_export.folder import MANIFEST, facts_of, replace_file, same_files, write_folder
 from firmware_export.library import plan_library
 from firmware_export.names import PREFIX, check_prefix
-from firmware_export.projects import CODE_KB, readme_with_measurements
+from firmware_export.projects import CODE_KB, measurements_in, readme_with_measurements
 from firmware_export.reader import read_graph
 from firmware_export.reference_model import ReferenceModel
 from firmware_export.tflm import TflmForm, write_tflm
@@ -122,13 +122,16 @@ def generate(
     content = path.read_bytes()
     library = plan_library(reference, read_graph(content), prefix)
     files = library_files(library)
-    facts = {
+    if measured := _measured_before(Path(out), files):
+        files["README.md"] = readme_with_measurements(files["README.md"], measured)
+    facts: dict[str, Any] = {
         "generator": "kws firmware",
         "kws_version": __version__,
         "form": "library",
         "prefix": prefix,
         "model": reference.card.name,
         "model_sha256": hashlib.sha256(content).hexdigest(),
+        "thresholds": dict(reference.card.decision.thresholds),
     }
     kept_prefix = facts_of(Path(out)).get("prefix", PREFIX)
     kept = write_folder(Path(out), files, facts, yours=_is_yours)
@@ -152,15 +155,31 @@ def generate(
     )
 
 
-def generate_tflm(model: str | Path, out: str | Path) -> TflmForm:
+def _measured_before(folder: Path, files: Mapping[str, str]) -> list[str]:
+    """Return the figures in the README of a folder that has the same C; empty if there are none."""
+    sources = [name for name in files if name.startswith("src/")]
+    if facts_of(folder).get("form") != "library" or not same_files(folder, files, sources):
+        return []
+    try:
+        return measurements_in((folder / "README.md").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return []
+
+
+def generate_tflm(
+    model: str | Path,
+    out: str | Path,
+    *,
+    thresholds: float | Mapping[str, float] | None = None,
+) -> TflmForm:
     """Write a model for TensorFlow Lite Micro into a folder, under the rules of `generate`.
 
     Raises:
-        KwsError: no such model, a damaged one, an operator that TFLM does not have, or a folder
-            with files of someone else.
+        KwsError: no such model, a damaged one, an operator that TFLM does not have, thresholds that
+            are not for its keywords, or a folder with files of someone else.
     """
     with tempfile.TemporaryDirectory(prefix="kws-firmware-") as room:
-        written = write_tflm(model, Path(room))
+        written = write_tflm(model, Path(room), thresholds=thresholds)
         files = {
             path.relative_to(room).as_posix(): path.read_text(encoding="utf-8")
             for path in sorted(Path(room).rglob("*"))

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from kws.errors import KwsError
 from kws.system.files import atomic_write
 
+_FIXED = (errno.EBUSY, errno.EXDEV, errno.EACCES, errno.EPERM, errno.EROFS)
+"""Errors of a folder that may be filled, but neither renamed nor given a neighbour."""
 MANIFEST = "kws_firmware.json"
 """In every generated folder; lists what was written there."""
 
@@ -40,7 +43,8 @@ def write_folder(
 
     Raises:
         KwsError: the folder was not written by this function, a file that is not `yours` was
-            edited, or the folder holds the current directory; nothing is written then.
+            edited, the folder holds the current directory, or it cannot be exchanged as a whole;
+            nothing is written then.
     """
     folder = folder.resolve()
     if folder.exists() and Path.cwd().is_relative_to(folder):
@@ -68,7 +72,7 @@ def write_folder(
             target = folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
             (old / name).rename(target)
-    except BaseException:
+    except BaseException as error:
         if old.exists():
             # Restore the old folder, with the files that were moved out of it.
             for name in others + kept:
@@ -77,6 +81,12 @@ def write_folder(
             shutil.rmtree(folder, ignore_errors=True)
             old.rename(folder)
         shutil.rmtree(new, ignore_errors=True)
+        if isinstance(error, OSError) and error.errno in _FIXED:
+            raise KwsError(
+                f"{folder} cannot be exchanged for a new one as a whole, perhaps because it is a "
+                f"mount point or {folder.parent} may not be written. Received: {error.strerror}. "
+                f"Give a new folder inside it, such as {folder / 'library'}"
+            ) from error
         raise
     shutil.rmtree(old, ignore_errors=True)
     return kept
@@ -89,6 +99,14 @@ def facts_of(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return facts if isinstance(facts, dict) else {}
+
+
+def same_files(folder: Path, files: Mapping[str, str], names: Collection[str]) -> bool:
+    """Return whether files of these names are in a folder with the same contents."""
+    try:
+        return all(_sum((folder / name).read_bytes()) == _sum(files[name]) for name in names)
+    except OSError:
+        return False
 
 
 def replace_file(folder: Path, name: str, text: str) -> None:

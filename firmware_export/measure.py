@@ -14,7 +14,6 @@ import struct
 import subprocess
 import tempfile
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,8 @@ from firmware_export.boards.cores import HOST, Core, cores_named
 from firmware_export.names import renamed
 from firmware_export.verification_records import pack_clips
 from kws.errors import KwsError
-from kws.system.processes import usable_cores
+from kws.system.processes import thread_pool
+from kws.wording import grouped_reasons
 
 _RESULT = struct.Struct("<4s5IQ3Q")
 _CALIBRATION = 2_000_000
@@ -97,8 +97,9 @@ class Cost:
 
     def markdown(self) -> list[str]:
         """Return the table of the generated README."""
+        not_measured = [f"Not measured: {line}" for line in grouped_reasons(self.skipped)]
         if not self.cores:
-            return ["Not measured: " + "; ".join(f"{k}: {v}" for k, v in self.skipped.items())]
+            return not_measured or ["Not measured: only emulated Cortex-M cores count instructions"]
         cores = self.cores
 
         def row(title: str, cell: Callable[[CoreCost], str]) -> list[str]:
@@ -128,8 +129,7 @@ class Cost:
             row("assumed cycles per instruction", lambda c: f"{c.cycles_per_instruction:g}"),
         ]
         lines = [f"| {' | '.join(cells)} |" for cells in rows]
-        lines += [f"\nNot measured: {name}: {why}" for name, why in self.skipped.items()]
-        return lines
+        return lines + [f"\n{line}" for line in not_measured]
 
 
 def measure(
@@ -169,7 +169,7 @@ def measure(
                 skipped[core.title] = str(error)
                 return None
 
-        with ThreadPoolExecutor(usable_cores()) as pool:
+        with thread_pool() as pool:
             done = list(pool.map(one, [core for core in chosen if core.title not in skipped]))
     return Cost(
         optimise=optimise, cores=tuple(cost for cost in done if cost is not None), skipped=skipped

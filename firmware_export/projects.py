@@ -13,6 +13,7 @@ from pathlib import Path
 from firmware_export.library import Library
 from firmware_export.names import PREFIX, filled, renamed
 from kws import __version__
+from kws.after_wake import WINDOW_S
 from kws.errors import some
 from kws.model_file import ModelCard
 
@@ -24,6 +25,7 @@ URL = "https://example.org/kws"
 CODE_KB = 6
 """Machine code of the library without self-test: 5.9 kB on a Cortex-M4 at -Os."""
 
+_LONGEST_WINDOW_S = 3600.0
 _BEGIN, _END = "<!-- measured: begin -->", "<!-- measured: end -->"
 _NOT_MEASURED = (
     "Not measured yet. `kws firmware MODEL -o DIR --verify CLIPS` measures on emulated Cortex-M "
@@ -84,11 +86,13 @@ def _model_words(card: ModelCard) -> dict[str, str]:
 def _name_words(library: Library) -> dict[str, str]:
     card, prefix = library.card, library.prefix
     name = library_name(card.name) if prefix == PREFIX else prefix
-    another = "kws_wake" if prefix != "kws_wake" else "kws_commands"
-    wake, commands = (prefix, another) if prefix == "kws_wake" else (another, prefix)
+    is_wake = prefix == "kws_wake" or card.head == "sigmoid"
+    another = "kws_commands" if is_wake else "kws_wake"
+    wake, commands = (prefix, another) if is_wake else (another, prefix)
     first_keyword = min(card.labels.index(keyword) for keyword in card.keywords)
     return {
         "NAME": name,
+        "WEIGHTS_FILE": f"src/{prefix}_model.c",
         "SLUG": name.lower().replace("_", "-"),
         "PREFIX": prefix,
         "PREFIX_UPPER": prefix.upper(),
@@ -104,6 +108,8 @@ def _name_words(library: Library) -> dict[str, str]:
         "URL": URL,
         "EXAMPLE_LABEL": library.label_names[first_keyword],
         "LABEL_ROWS": _labels(card, library.label_names),
+        "AFTER_WAKE": _AFTER_WAKE if library.after_wake else "",
+        **_wake_window(card),
     }
 
 
@@ -125,6 +131,19 @@ def _size_words(library: Library) -> dict[str, str]:
         "MAX_FEED": f"{library.max_feed_samples}",
         "MAX_FEED_MS": f"{1000 * library.max_feed_samples / rate:g}",
     }
+
+
+def licence_files(card: ModelCard, name: str, weights: str) -> dict[str, str]:
+    """Return ``LICENSE`` (of the code) and ``NOTICE`` (licence and sources of the weights).
+
+    Args:
+        card: the model.
+        name: title of the folder.
+        weights: path of the file that holds them.
+    """
+    words = {**_model_words(card), "NAME": name, "WEIGHTS_FILE": weights}
+    texts = {file: (PROJECT / file).read_text(encoding="utf-8") for file in ("LICENSE", "NOTICE")}
+    return {file: filled(text, words) for file, text in texts.items()}
 
 
 def spdx_license(license: str) -> str:
@@ -150,6 +169,17 @@ def library_name(model: str) -> str:
     return f"kws_{name or 'model'}"[:50].rstrip("_")
 
 
+def measurements_in(readme: str) -> list[str]:
+    """Return the lines that `readme_with_measurements` put into a README; empty if there are none.
+
+    Lines that say that nothing was measured do not count.
+    """
+    _, found, rest = readme.partition(_BEGIN)
+    inside, closed, _ = rest.partition(_END)
+    lines = inside.strip("\n").split("\n")
+    return lines if found and closed and lines != [_NOT_MEASURED] else []
+
+
 def readme_with_measurements(readme: str, lines: Iterable[str]) -> str:
     """Return the README with `lines` in place of its table of measured figures."""
     before, found, rest = readme.partition(_BEGIN)
@@ -157,6 +187,25 @@ def readme_with_measurements(readme: str, lines: Iterable[str]) -> str:
     if not found or not closed:  # a README of the user's own
         return "\n".join([readme.rstrip(), "", *lines, ""])
     return "\n".join([before + _BEGIN, *lines, _END + after])
+
+
+_AFTER_WAKE = (
+    "\nThese are the thresholds for after a wake word (`--after-wake`). Use them only as shown "
+    "under\n[Several models in one program](#several-models-in-one-program): without a wake word "
+    "there\nwould be many false alarms.\n"
+)
+
+
+def _wake_window(card: ModelCard) -> dict[str, str]:
+    """Return how long a command counts: what its thresholds were chosen for, or the default."""
+    chosen = card.provenance.get("after_wake")
+    window_s = chosen.get("window_s") if isinstance(chosen, dict) else None
+    if not isinstance(window_s, (int, float)) or not 0 < window_s <= _LONGEST_WINDOW_S:
+        window_s = WINDOW_S
+    return {
+        "WINDOW_S": f"{window_s:g}",
+        "WINDOW": f"{round(window_s * card.front_end.sample_rate_hz)}",
+    }
 
 
 _USES = {

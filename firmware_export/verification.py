@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from kws.export.runtimes import RuntimeReport
-from kws.wording import percent
+from kws.wording import grouped_reasons, percent
 
 _VALUES = ("features", "posteriors", "events")
 
@@ -107,9 +107,10 @@ class Verification:
             )
             for row in rows
         ]
+        lines += grouped_reasons(
+            {core.title: f"SKIPPED, {core.skipped}" for core in self.cores if core.skipped}
+        )
         for core in self.cores:
-            if core.skipped:
-                lines.append(f"{core.title}: SKIPPED, {core.skipped}")
             if core.failed:
                 lines.append(f"{core.title}: FAILED, {core.failed}")
             if core.first_difference:

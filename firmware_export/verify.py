@@ -47,13 +47,60 @@ from kws.model_file import ModelCard
 from kws.network import Network
 from kws.runtime import which_runtime
 from kws.spotter import Spotter
-from kws.system.processes import usable_cores
+from kws.system.processes import thread_pool
 from kws.system.progress import Progress
+from kws.wording import grouped_reasons
 
 _BATCH = 64
 """Clips for one run of the program: enough that its start-up does not matter, few in memory."""
 _OTHERS_STEPS = 3000
-"""Steps that other kernels are compared on, roughly."""
+"""Steps that other kernels are compared on, roughly: so many of the clips and of the stream."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class AudioToCompare:
+    """What the library and Python are compared on."""
+
+    clips: list[tuple[str, Path, str]]
+    """Name, path and word of each clip."""
+    stream: NDArray[np.int16] | None
+    """A long recording [samples]; None without one."""
+
+
+def read_audio_to_compare(
+    clips: Path | None, stream: Path | None, *, limit: int | None, sample_rate_hz: int
+) -> AudioToCompare:
+    """Find the clips, and read the stream.
+
+    Args:
+        clips: a folder of ``<label>/<clip>``.
+        stream: a long recording.
+        limit: at most this many clips, evenly spread over the folder.
+        sample_rate_hz: of the model.
+
+    Raises:
+        KwsError: neither clips nor a stream, a folder without clips, or an unreadable stream.
+    """
+    if clips is None and stream is None:
+        raise KwsError("There is nothing to compare on. Received: neither clips nor a stream")
+    return AudioToCompare(
+        clips=_listed(clips, limit) if clips is not None else [],
+        stream=read_audio(stream, sample_rate_hz) if stream is not None else None,
+    )
+
+
+def cores_to_compare(names: Sequence[str] | None) -> dict[Core, CoreResult]:
+    """Return an empty result for each core, with what is missing to run anything on it.
+
+    Raises:
+        KwsError: an unknown name, or no core with all its tools.
+    """
+    results = {
+        core: CoreResult(core=core.name, title=core.title, skipped=missing_tools(core))
+        for core in cores_named(names)
+    }
+    _require_one(results.values())
+    return results
 
 
 def verify(
@@ -90,21 +137,12 @@ def verify(
     Raises:
         KwsError: no clips, an unreadable clip, no library, or no core to run it on.
     """
-    if clips is None and stream is None:
-        raise KwsError("There is nothing to compare on. Received: neither clips nor a stream")
-    results = {
-        core: CoreResult(core=core.name, title=core.title, skipped=missing_tools(core))
-        for core in cores_named(cores)
-    }
-    _require_one(results.values())
     reference = model if isinstance(model, ReferenceModel) else ReferenceModel(Network(model))
-    listed = _listed(clips, limit) if clips is not None else []
     rate = reference.card.front_end.sample_rate_hz
-    pcm = read_audio(stream, rate) if stream is not None else None
-    with (
-        tempfile.TemporaryDirectory(prefix="kws-verify-") as room,
-        ThreadPoolExecutor(usable_cores()) as pool,
-    ):
+    audio = read_audio_to_compare(clips, stream, limit=limit, sample_rate_hz=rate)
+    results = cores_to_compare(cores)
+    listed, pcm = audio.clips, audio.stream
+    with tempfile.TemporaryDirectory(prefix="kws-verify-") as room, thread_pool() as pool:
         bench = _Bench(results, library, Path(room), pool, optimise=optimise, flags=flags)
         total = (len(listed) + (pcm is not None)) * len(bench.programs)
         with Progress(total, "comparing", unit="clips", shown=progress) as bar:
@@ -113,7 +151,6 @@ def verify(
     for core, posteriors in answers.library.items():
         results[core].accuracy = _accuracy(reference.card, answers.words, posteriors)
     complete = (a for a in answers.library.values() if len(a) == len(answers.words))
-    traces = [*answers.traces, *events.traces]
     return Verification(
         model=reference.card.name,
         runtime=which_runtime(),
@@ -124,7 +161,9 @@ def verify(
         answers_changed=_changed(reference.card, next(complete, []), answers.runner),
         runner_events=len(events.runner),
         events_alike=_alike(reference.card, events),
-        other_kernels=None if content is None else _other_kernels(content, reference, traces),
+        other_kernels=None
+        if content is None
+        else _other_kernels(content, reference, answers, events),
     )
 
 
@@ -191,7 +230,7 @@ class _Bench:
 
 def _require_one(results: Collection[CoreResult]) -> None:
     if all(result.skipped for result in results):
-        why = "; ".join(f"{result.title}: {result.skipped}" for result in results)
+        why = "; ".join(grouped_reasons({result.title: result.skipped for result in results}))
         raise KwsError(f"There is no core to run the library on. Received: {why}")
 
 
@@ -330,13 +369,13 @@ def _alike(card: ModelCard, events: _Events) -> int:
 
 
 def _other_kernels(
-    content: bytes, reference: ReferenceModel, traces: Sequence[ClipTrace]
+    content: bytes, reference: ReferenceModel, answers: _Answers, events: _Events
 ) -> RuntimeReport:
-    """Run the steps of every n-th clip on all kernels that are installed."""
+    """Run every n-th clip and the beginning of the stream on all kernels that are installed."""
     card = reference.card
-    every = max(1, sum(len(trace.posteriors) for trace in traces) // _OTHERS_STEPS)
+    every = max(1, sum(len(trace.posteriors) for trace in answers.traces) // _OTHERS_STEPS)
     windows, resets = [], []
-    for trace in traces[::every]:
+    for trace in (*answers.traces[::every], *events.traces):
         for k in range(min(len(trace.posteriors), _OTHERS_STEPS)):
             first = k * card.stride_frames
             windows.append(trace.inputs[first : first + card.receptive_field_frames])

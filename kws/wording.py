@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 
 
 def counted(n: int, thing: str) -> str:
@@ -51,3 +51,16 @@ def lowest_to_highest(shares: Collection[float]) -> str:
     """Return the range of shares of 0 to 1: ``"0.40 to 0.53"``, or ``"0.53"`` if all look alike."""
     lowest, highest = (f"{bound(shares):.2f}" for bound in (min, max))
     return lowest if lowest == highest else f"{lowest} to {highest}"
+
+
+def grouped_reasons(reasons: Mapping[str, str]) -> list[str]:
+    """Return a line for each reason, after all the names it holds for.
+
+    Example:
+        >>> grouped_reasons({"M0": "no gcc", "M4": "no gcc", "M7": "no flash"})
+        ['M0, M4: no gcc', 'M7: no flash']
+    """
+    names: dict[str, list[str]] = {}
+    for name, reason in reasons.items():
+        names.setdefault(reason, []).append(name)
+    return [f"{', '.join(those)}: {reason}" for reason, those in names.items()]

@@ -183,9 +183,7 @@ def test_what_cannot_be_written_is_one_line_and_status_1(
         (["--cores", "m4"], "--clips and --cores go with --verify"),
         (["--clips", "3"], "--clips and --cores go with --verify"),
         (["--form", "tflm", "--verify", "clips"], "go with --form library"),
-        (["--form", "tflm", "--threshold", "0.5"], "go with --form library"),
         (["--form", "tflm", "--prefix", "kws_wake"], "go with --form library"),
-        (["--form", "tflm", "--after-wake"], "go with --form library"),
         (["--threshold", "2"], "It must be above 0"),
         (["--threshold", "0.5", "--after-wake"], "Give either --threshold or --after-wake."),
     ],
@@ -211,3 +209,73 @@ def test_an_unknown_core_is_refused_before_anything_is_written(
     assert kws(["firmware", model, "-o", str(out), "--verify", str(clips), "--cores", "z80"]) == 1
     assert "Unknown core" in capsys.readouterr().err
     assert not out.exists()
+
+
+@pytest.mark.parametrize("wrong", [["--verify", "nope"], ["--stream", "nope.wav"]])
+def test_wrong_input_for_the_comparison_leaves_a_library_and_its_figures_alone(
+    model: str,
+    tmp_path: Path,
+    wrong: list[str],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert kws(["firmware", model, "-o", "new", *wrong]) == 1
+    assert "nope" in capsys.readouterr().err
+    assert not Path("new").exists()
+
+
+def test_figures_stay_in_the_readme_until_the_code_changes(
+    model: str, clips: Path, tmp_path: Path
+) -> None:
+    if shutil.which("gcc") is None:
+        pytest.skip("needs gcc")
+    out = tmp_path / "library"
+    command = ["firmware", model, "-o", str(out)]
+    assert kws([*command, "--verify", str(clips), "--cores", "host"]) == 0
+    measured = (out / "README.md").read_text()
+    assert "this computer" in measured
+    assert kws(command) == 0
+    assert (out / "README.md").read_text() == measured
+    assert kws([*command, "--threshold", "0.4"]) == 0
+    assert "Not measured yet" in (out / "README.md").read_text()
+
+
+def test_a_library_for_after_a_wake_word_says_so(model: str, tmp_path: Path) -> None:
+    card = load_model(model)
+    decision = replace(card.decision, after_wake=dict.fromkeys(card.keywords, 0.25))
+    provenance = {"after_wake": {"window_s": 2.5}}
+    both = write_tiny(tmp_path / "both.tflite", decision=decision, provenance=provenance)
+    readmes = {}
+    for name, options in (("alone", []), ("after", ["--after-wake"])):
+        assert kws(["firmware", str(both), "-o", str(tmp_path / name), *options]) == 0
+        readmes[name] = (tmp_path / name / "README.md").read_text()
+        manifest = json.loads((tmp_path / name / "kws_firmware.json").read_text())
+        assert set(manifest["thresholds"].values()) == (
+            {0.25} if options else set(decision.thresholds.values())
+        )
+    warning = "without a wake word there\nwould be many false alarms"
+    assert warning in readmes["after"] and warning not in readmes["alone"]
+    assert all("woken <= 40000) { /* 2.5 s */" in readme for readme in readmes.values())
+
+
+def test_the_form_for_tflm_may_have_the_thresholds_for_after_a_wake_word(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("firmware_export.tflm.measure_arena", lambda _: (0, "not asked for"))
+    decision = replace(load_model(model).decision, after_wake={"yes": 0.25})
+    both = write_tiny(tmp_path / "both.tflite", decision=decision)
+    window = 0
+    for name, threshold, options in (
+        ("alone", decision.thresholds["yes"], []),
+        ("after", 0.25, ["--after-wake"]),
+        ("given", 0.4, ["--threshold", "0.4"]),
+    ):
+        out = tmp_path / name
+        assert kws(["firmware", str(both), "-o", str(out), "--form", "tflm", *options]) == 0
+        (settings,) = out.glob("*_settings.h")
+        text = settings.read_text()
+        window = int(re.findall(r"kWindowSteps = (\d+)", text)[0])
+        fire = re.findall(r"kFire\[kLabelCount\] = \{([^}]*)\}", text)[0].split(",")
+        yes = load_model(both).labels.index("yes")
+        assert float(fire[yes].strip().rstrip("f")) == pytest.approx(threshold * window, rel=1e-5)

@@ -12,6 +12,7 @@ import pytest
 from numpy.typing import NDArray
 from tiny_model import STORED, write_tiny
 
+from firmware_export.emit import generate
 from firmware_export.reader import Graph, Op
 from firmware_export.tflm import c_name, measure_arena, resolver_methods, write_tflm
 from kws.errors import KwsError
@@ -245,3 +246,43 @@ def test_an_operator_that_tflm_lacks_is_refused_by_name() -> None:
 )
 def test_any_name_becomes_a_valid_c_name(text: str, name: str) -> None:
     assert c_name(text) == name
+
+
+def test_the_front_end_that_the_readme_names_compiles_on_its_own(tmp_path: Path) -> None:
+    if shutil.which("g++") is None or shutil.which("gcc") is None:
+        pytest.skip("needs gcc and g++")
+    model = write_tiny(tmp_path / "model.tflite")
+    write_tflm(model, tmp_path / "tflm")
+    generate(model, tmp_path / "library")
+    readme = (tmp_path / "tflm" / "README.md").read_text()
+    paragraph = readme[readme.index("For a front end in C") :]
+    named = set(re.findall(r"`(kws_\w+\.[ch])`", paragraph))
+    (room := tmp_path / "room").mkdir()
+    for name in named:
+        shutil.copy(tmp_path / "library" / "src" / name, room)
+    call = re.search(r"```cpp\n(.*?)```", paragraph, re.DOTALL)
+    assert call is not None
+    (room / "main.cc").write_text(
+        '#include "kws_frontend.h"\n'
+        "static int16_t frame[KWS_FRAME_LENGTH];\n"
+        "static int32_t work[KWS_FRONTEND_WORK_WORDS], mfcc_q16[KWS_N_MFCC];\n"
+        "static int8_t row[KWS_N_MFCC];\n"
+        f"int main() {{\n{call[1]}return row[0] == 99;\n}}\n"
+    )
+    sources = sorted(name for name in named if name.endswith(".c"))
+    subprocess.run(["gcc", "-std=c99", "-c", *sources], cwd=room, check=True)
+    objects = [name.replace(".c", ".o") for name in sources]
+    subprocess.run(["g++", "main.cc", *objects, "-o", "main"], cwd=room, check=True)
+    assert subprocess.run(["./main"], cwd=room, check=False).returncode == 0
+
+
+def test_licence_and_credits_come_with_it(tmp_path: Path) -> None:
+    model = write_tiny(tmp_path / "model.tflite")
+    written = write_tflm(model, tmp_path / "tflm")
+    card = load_model(model)
+    notice = (tmp_path / "tflm" / "NOTICE").read_text()
+    assert card.license in notice and f"{c_name(card.name)}_model_data.cc" in notice
+    assert "Apache License" in (tmp_path / "tflm" / "LICENSE").read_text()
+    for name in written.files:
+        if name.endswith((".h", ".cc")):
+            assert "SPDX-License-Identifier" in (tmp_path / "tflm" / name).read_text(), name

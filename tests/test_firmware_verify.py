@@ -165,6 +165,15 @@ def test_the_deviation_of_other_kernels_is_reported(library: Path, clips: Path) 
     assert any("LSB" in line or "bit for bit" in line for line in result.lines())
 
 
+def test_other_kernels_hear_the_stream_as_well_as_the_clips(
+    library: Path, clips: Path, stream: Path
+) -> None:
+    content = resolve_model(MODEL).read_bytes()
+    result = verify(MODEL, library, clips, stream=stream, cores=["host"], content=content)
+    assert result.other_kernels is not None
+    assert result.other_kernels.steps == result.cores[0].steps
+
+
 def test_nothing_to_compare_on_is_refused(library: Path) -> None:
     with pytest.raises(KwsError, match="neither clips nor a stream"):
         verify(MODEL, library)

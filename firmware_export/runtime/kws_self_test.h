@@ -25,6 +25,10 @@ extern "C" {
  */
 int kws_self_test(kws_state *state);
 
+/* Audio that the self-test hears, in milliseconds: the share of it that the test takes is the load
+ * to expect, a little overestimated, as the test also makes the audio. */
+#define KWS_SELF_TEST_MS (KWS_GOLDEN_FRAMES * 1000ul * KWS_HOP_LENGTH / KWS_SAMPLE_RATE_HZ)
+
 #ifdef __cplusplus
 }
 #endif

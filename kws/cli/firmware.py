@@ -88,21 +88,18 @@ def firmware(
     verifying = clips is not None or stream is not None
     if after_wake and threshold is not None:
         raise typer.BadParameter("Give either --threshold or --after-wake.")
-    given = threshold is not None or after_wake or prefix != "kws"
-    if form == "tflm" and (verifying or given):
-        raise typer.BadParameter(
-            "--verify, --stream, --threshold, --after-wake and --prefix go with --form library."
-        )
+    if form == "tflm" and (verifying or prefix != "kws"):
+        raise typer.BadParameter("--verify, --stream and --prefix go with --form library.")
     if not verifying and (most is not None or cores is not None):
         raise typer.BadParameter("--clips and --cores go with --verify or --stream.")
-    names = None
-    if cores is not None:
-        from firmware_export.boards.cores import cores_named
-
-        names = [name.strip() for name in cores.split(",")]
-        cores_named(names)  # raises before anything is written
+    names = None if cores is None else [name.strip() for name in cores.split(",")]
+    if verifying:
+        _check_comparable(model, clips, stream, most, names)
     thresholds = _after_wake(model) if after_wake else threshold
-    facts, lines = _tflm(model, out) if form == "tflm" else _library(model, out, thresholds, prefix)
+    if form == "tflm":
+        facts, lines = _tflm(model, out, thresholds)
+    else:
+        facts, lines = _library(model, out, thresholds, prefix)
     if not verifying:
         typer.echo(json.dumps(facts) if as_json else "\n".join(lines))
         return
@@ -137,6 +134,18 @@ def _after_wake(model: str) -> Mapping[str, float]:
     return thresholds
 
 
+def _check_comparable(
+    model: str, clips: Path | None, stream: Path | None, most: int | None, cores: list[str] | None
+) -> None:
+    """Raise what `verify` would raise for its inputs, before anything is written."""
+    from firmware_export.verify import cores_to_compare, read_audio_to_compare
+    from kws.model_file import load_model
+
+    rate = load_model(model).front_end.sample_rate_hz
+    read_audio_to_compare(clips, stream, limit=most, sample_rate_hz=rate)
+    cores_to_compare(cores)
+
+
 def _library(model: str, out: Path, thresholds: Thresholds, prefix: str) -> Report:
     from firmware_export.emit import generate
 
@@ -144,10 +153,10 @@ def _library(model: str, out: Path, thresholds: Thresholds, prefix: str) -> Repo
     return written.to_dict(), written.lines()
 
 
-def _tflm(model: str, out: Path) -> Report:
+def _tflm(model: str, out: Path, thresholds: Thresholds) -> Report:
     from firmware_export.emit import generate_tflm
 
-    written = generate_tflm(model, out)
+    written = generate_tflm(model, out, thresholds=thresholds)
     facts = {"folder": str(out), "files": len(written.files), "arena_bytes": written.arena_bytes}
     arena = (
         f"{written.arena_bytes:,} bytes of arena on this computer"

@@ -10,14 +10,14 @@ import sys
 import threading
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 from kws.errors import KwsError
 
 if TYPE_CHECKING:
-    from concurrent.futures import Future
+    from concurrent.futures import Future, ThreadPoolExecutor
 
 _Item = TypeVar("_Item")
 _T = TypeVar("_T")
@@ -31,26 +31,35 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
+@contextmanager
+def thread_pool() -> Iterator[ThreadPoolExecutor]:
+    """Yield a pool of as many threads as usable cores.
+
+    If the caller stops early (Ctrl-C, an error), work that has not begun is dropped.
+    """
+    # Imported here because it loads `logging`, which many users of this module do not need.
+    from concurrent.futures import ThreadPoolExecutor
+
+    pool = ThreadPoolExecutor(usable_cores())
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
 def in_threads(work: Callable[[_Item], _Answer], items: Sequence[_Item]) -> Iterator[_Answer]:
     """Yield `work(item)` for each item in order, from threads, never far ahead of the consumer.
 
     Threads are enough: decoding releases the interpreter lock, and reading small WAV files is I/O.
     """
-    # Imported here because it loads `logging`, which many users of this module do not need.
-    from concurrent.futures import ThreadPoolExecutor
-
-    workers = usable_cores()
     pending: deque[Future[_Answer]] = deque()
-    pool = ThreadPoolExecutor(workers)
-    try:
+    with thread_pool() as pool:
         for item in items:
             pending.append(pool.submit(work, item))
-            if len(pending) > 2 * workers:
+            if len(pending) > 2 * usable_cores():
                 yield pending.popleft().result()
         while pending:
             yield pending.popleft().result()
-    finally:
-        pool.shutdown(cancel_futures=True)
 
 
 def child_environment() -> dict[str, str]:

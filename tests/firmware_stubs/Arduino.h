@@ -15,6 +15,7 @@ void pinMode(int pin, PinMode mode);
 void digitalWrite(int pin, PinStatus value);
 PinStatus digitalRead(int pin);
 unsigned long millis();
+void delay(unsigned long ms);
 void noInterrupts();
 void interrupts();
 
@@ -22,6 +23,7 @@ struct Console {
   void begin(unsigned long baud);
   explicit operator bool();
   size_t print(const char *text);
+  size_t print(unsigned long number);
   size_t print(double number, int digits = 2);
   size_t println(const char *text);
   size_t println(double number, int digits = 2);

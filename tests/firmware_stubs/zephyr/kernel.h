@@ -10,4 +10,5 @@ struct k_mem_slab {
 	static char name##_buffer[(block_size) * (blocks)]; \
 	static struct k_mem_slab name = {name##_buffer}
 void k_mem_slab_free(struct k_mem_slab *slab, void *block);
+uint32_t k_uptime_get_32(void);
 #endif

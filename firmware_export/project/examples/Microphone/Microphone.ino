@@ -42,8 +42,14 @@ void setup()
   }
   pinMode(LED_BUILTIN, OUTPUT);
 
+  unsigned long start = millis();
   int result = kws_self_test(&state);
-  Serial.println(result == KWS_OK ? "self-test passed" : "self-test failed");
+  unsigned long took = millis() - start;
+  Serial.print(result == KWS_OK ? "self-test passed: " : "self-test failed: ");
+  Serial.print(took);
+  Serial.print(" ms for ");
+  Serial.print(KWS_SELF_TEST_MS);
+  Serial.println(" ms of audio");
   kws_init(&state);
 
   PDM.onReceive(onMicrophone);

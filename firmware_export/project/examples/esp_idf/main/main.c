@@ -15,6 +15,7 @@
 #include "driver/i2s_std.h"
 #include "esp_attr.h"
 #include "esp_err.h"
+#include "esp_timer.h"
 #include "freertos/FreeRTOS.h"
 #include "freertos/task.h"
 #include "kws.h"
@@ -83,9 +84,13 @@ static int16_t to_16_bits(int32_t word)
 static void listen(void *unused)
 {
     i2s_chan_handle_t microphone;
+    const int64_t start_us = esp_timer_get_time();
+    const int result = kws_self_test(&state);
+    const unsigned long took_ms = (unsigned long)((esp_timer_get_time() - start_us) / 1000);
 
     (void)unused;
-    printf("self-test %s\n", kws_self_test(&state) == KWS_OK ? "passed" : "failed");
+    printf("self-test %s: %lu ms for %lu ms of audio\n", result == KWS_OK ? "passed" : "failed",
+           took_ms, KWS_SELF_TEST_MS);
     kws_init(&state);
     microphone = open_microphone();
     for (;;) {

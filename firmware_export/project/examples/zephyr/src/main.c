@@ -62,9 +62,11 @@ static int open_microphone(const struct device *microphone)
 int main(void)
 {
 	const struct device *const microphone = DEVICE_DT_GET(DT_NODELABEL(dmic_dev));
-	int result;
+	const uint32_t start_ms = k_uptime_get_32();
+	int result = kws_self_test(&state);
 
-	printk("self-test %s\n", kws_self_test(&state) == KWS_OK ? "passed" : "failed");
+	printk("self-test %s: %u ms for %lu ms of audio\n", result == KWS_OK ? "passed" : "failed",
+	       k_uptime_get_32() - start_ms, KWS_SELF_TEST_MS);
 	kws_init(&state);
 	result = open_microphone(microphone);
 	if (result < 0) {
