@@ -100,6 +100,20 @@ def test_the_fewer_words_the_more_of_an_epoch_is_something_else(
     assert said.data.unknown_share == 0.1
 
 
+def test_fewer_keywords_than_in_the_base_get_more_other_words(tmp_path: Path) -> None:
+    def share(base: str, words: str, more: str = "") -> float:
+        text = f'base = "{base}"\n[data]\nwords = {words}\n{more}'
+        return load_recipe(write(tmp_path, text)).data.unknown_share
+
+    assert load_recipe("commands_en").data.unknown_share == 0.3
+    assert share("commands_en", '["go"]') == 0.7
+    assert share("commands_en", '["go", "up", "no", "yes", "left", "on"]') == 0.3
+    assert share("commands_en", '["go"]', "unknown_share = 0.4") == 0.4
+    assert load_recipe("own_words").data.unknown_share == 0.7
+    assert share("own_words", '["lights"]') == 0.7
+    assert share("own_words", '["lights", "fan"]', 'head = "softmax"') == 0.7
+
+
 def test_a_wake_word_has_one_sigmoid_output(tmp_path: Path) -> None:
     recipe = load_recipe(write(tmp_path, '[data]\nwords = ["computer"]\nhead = "sigmoid"'))
     assert recipe.labels.labels == ("computer",)

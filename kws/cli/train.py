@@ -124,8 +124,9 @@ def train(
         # Streaming networks get thresholds and are measured on streams; others only on clips.
         follows = "export" if wanted.model.create().whole_clip else "verdict"
         typer.echo(
-            f"{wanted.name}: validation accuracy {100 * result.val_accuracy:.2f} % (epoch "
-            f"{result.best_epoch} of {result.epochs}), {result.clips_per_second:,.0f} clips/s\n"
+            f"{wanted.name}: validation accuracy {100 * result.val_accuracy:.2f} %, mean over the "
+            f"labels (epoch {result.best_epoch} of {result.epochs}), "
+            f"{result.clips_per_second:,.0f} clips/s\n"
             f"run: {folder}\nnext: kws {follows} {folder} -o {wanted.name}.tflite"
         )
 

@@ -14,7 +14,7 @@ from kws.export.convert import Forms, windows
 from kws.export.tf_keras_model import build_tf_keras, import_tensorflow
 from kws.runtime import open_interpreter
 from kws.train.trained import TrainedRun
-from kws.train.validation import accuracy_of, answers_of
+from kws.train.validation import answers_of, balanced_accuracy
 
 STREAM_CLIPS = 200
 """Clips that are joined to one long stream."""
@@ -28,7 +28,8 @@ class FormFigures:
     form: str
     """Its name, for display."""
     accuracy: float
-    """At the clips' last steps, as in training (`kws.train.validation.accuracy_of`); 0 to 1."""
+    """At the clips' last steps, 0 to 1: the share of right answers; for a wake word the mean of two
+    shares, of its clips and of all others, whose number would otherwise decide."""
     largest_difference: float
     """Largest absolute difference of a posterior over all steps, 0 to 1."""
     mean_difference: float
@@ -119,6 +120,12 @@ class Agreement:
         return lines
 
 
+def _accuracy(answers: NDArray[np.int64], labels: NDArray[np.int64]) -> float:
+    if (labels < 0).any():  # a wake word
+        return balanced_accuracy(answers, labels)
+    return float((answers == labels).mean())
+
+
 def measure_agreement(
     run: TrainedRun,
     pcm: NDArray[np.int16],
@@ -180,7 +187,7 @@ def measure_agreement(
         forms=tuple(
             FormFigures(
                 form=name,
-                accuracy=accuracy_of(answers[name], labels),
+                accuracy=_accuracy(answers[name], labels),
                 largest_difference=float(np.abs(p - keras).max()),
                 mean_difference=float(np.abs(p - keras).mean()),
                 answers_changed=int((answers[name] != ours).sum()),

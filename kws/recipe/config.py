@@ -61,7 +61,8 @@ class DataConfig:
     unknown_share: float = 0.2
     """Share of other words and running speech in an epoch. The default is 0.2 for five words or
     more, and 0.1 more for each word fewer: the network must not come to expect its words, and one
-    that heard its only wake word in most clips triggers on any word."""
+    that heard its only wake word in most clips triggers on any word. A share from the recipe's base
+    rises likewise if there are fewer words than in the base."""
     silence_share: float = 0.08
     """Share of background noise without words in an epoch."""
     nonwords: int = 0

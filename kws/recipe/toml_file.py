@@ -78,7 +78,7 @@ def load_recipe(recipe: str | Path) -> TrainingRecipe:
         read = _read(TrainingRecipe, {"name": path.stem, **table}, "")
         data = read.data
         if "unknown_share" not in table.get("data", {}):
-            few = max(0, 5 - len(read.labels.keywords))
+            few = _missing_to_five(list(read.labels.keywords))
             share = round(data.unknown_share + 0.1 * few, 1)
             data = dataclasses.replace(data, unknown_share=share)
         threshold = _typed(decision.pop("threshold", THRESHOLD), float, "decision.threshold")
@@ -109,6 +109,7 @@ def _read_with_base(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
     merged = _read_with_base(below, (*above, path.resolve()))
     for key in ("name", "description"):
         merged.pop(key, None)
+    _raise_share_of_others(merged.get("data", {}), table.get("data", {}))
     for key, value in table.items():
         replaces = key == "model" and isinstance(value, dict) and "architecture" in value
         old = {} if replaces else merged.get(key, {})
@@ -116,6 +117,23 @@ def _read_with_base(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
             {**old, **value} if isinstance(old, dict) and isinstance(value, dict) else value
         )
     return merged
+
+
+def _raise_share_of_others(below: dict[str, Any], above: object) -> None:
+    """Raise the inherited share of other words if a recipe has fewer keywords than its base."""
+    if (
+        not isinstance(above, dict)
+        or "words" not in above
+        or "unknown_share" in above
+        or not isinstance(below.get("unknown_share"), float)
+    ):
+        return
+    fewer = _missing_to_five(above["words"]) - _missing_to_five(below.get("words"))
+    below["unknown_share"] = round(below["unknown_share"] + 0.1 * max(0, fewer), 1)
+
+
+def _missing_to_five(words: object) -> int:
+    return max(0, 5 - len(words)) if isinstance(words, list) else 0
 
 
 def _check(recipe: TrainingRecipe) -> None:

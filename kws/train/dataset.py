@@ -51,6 +51,12 @@ class ClipSet:
     def __len__(self) -> int:
         return len(self.labels)
 
+    def take(self, chosen: np.ndarray) -> ClipSet:
+        """Return the clips where `chosen` is true [n]; all of them without a copy."""
+        if chosen.all():
+            return self
+        return ClipSet(**{name: values[chosen] for name, values in vars(self).items()})
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingData:
@@ -105,7 +111,8 @@ def load_training_data(recipe: TrainingRecipe, data_dir: Path | None) -> Trainin
     if _takes_others(recipe):
         speech = _speech(recipe, data_dir)
         if recipe.data.nonwords:
-            training.append(_nonwords(recipe, _join(training), speech, rng))
+            spoken = [part.take(part.words != SILENCE) for part in training]
+            training.append(_nonwords(recipe, _join(spoken), speech, rng))
         training += speech
         keywords = set(map(folded, label_set.keywords))
         if all({folded(word) for word in set(part.words)} <= keywords for part in training):
@@ -182,12 +189,14 @@ def _words(
 ) -> list[ClipSet]:
     """Load clips of the keywords, and of other words if the network has an output for them."""
     words = None if _takes_others(recipe) else recipe.labels.keywords
-    unheard = set(map(folded, recipe.data.unheard)) if split == "training" else set()
+    left_out = _folders_of_other_kinds(recipe)
+    if split == "training":
+        left_out |= set(map(folded, recipe.data.unheard))
     sets = []
     for index, generated in sources:
         chosen = index.select(split=split, words=words)
-        if unheard:
-            chosen = chosen.select(words=[w for w in chosen.labels if folded(w) not in unheard])
+        if left_out & set(map(folded, chosen.labels)):
+            chosen = chosen.select(words=[w for w in chosen.labels if folded(w) not in left_out])
         if len(chosen):
             pcm, kept, starts = load_good_clips(index.root, chosen.paths, recipe.clip_samples)
             good = chosen.take(kept)
@@ -199,6 +208,12 @@ def _words(
                 phonemes = _phones(recipe, index.root, said, places)
             sets.append(_clip_set(recipe, pcm, good.words, generated=generated, phonemes=phonemes))
     return sets
+
+
+def _folders_of_other_kinds(recipe: TrainingRecipe) -> set[str]:
+    """Return names of folders, beside those of the words, that hold no clips of a word, folded."""
+    others = {*recipe.data.speech, *recipe.data.generated}
+    return set(map(folded, others)) - set(map(folded, recipe.labels.keywords))
 
 
 def _speech(recipe: TrainingRecipe, data_dir: Path | None) -> list[ClipSet]:
@@ -253,9 +268,17 @@ def _cut_speech(
                 tell(f"no folder {name!r} of running speech found: continuing without it")
             continue
         length = clips * recipe.clip_samples
-        found = cut_speech(
-            folder, recipe.labels.keywords, clip_samples=length, hop_samples=length // 2
-        ).select("training")
+        not_said = [*recipe.labels.keywords, *recipe.data.unheard]
+        found = cut_speech(folder, not_said, clip_samples=length, hop_samples=length // 2).select(
+            "training"
+        )
+        if not len(found):
+            if clips == 1:
+                tell(
+                    f"{folder} has no speaker of the training part, which a hash of the speaker's "
+                    "name decides: continuing without it. Add recordings of more people"
+                )
+            continue
         windows.append((found.pcm, _speech_phones(recipe, folder.resolve(), found, clips)))
     return windows
 

@@ -1,4 +1,4 @@
-"""Loss and accuracy on the validation clips during training."""
+"""Loss and balanced accuracy on the validation clips during training."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ class Validation:
         self.sigmoid = recipe.data.head == "sigmoid"
 
     def measure(self, network: Any) -> tuple[float, float]:
-        """Return loss and accuracy (`accuracy_of`) at the clips' last steps."""
+        """Return loss and balanced accuracy at the clips' last steps."""
         posteriors = np.clip(posteriors_of(network, self.features), 1e-7, 1 - 1e-7)
         if self.sigmoid:
             right = np.where(self.targets > 0, posteriors, 1 - posteriors)[:, 0]
             loss = -np.log(right).mean()
         else:
             loss = -(self.targets * np.log(posteriors)).sum(axis=1).mean()
-        return float(loss), accuracy_of(answers_of(posteriors), self.labels)
+        return float(loss), balanced_accuracy(answers_of(posteriors), self.labels)
 
 
 def answers_of(posteriors: np.ndarray) -> np.ndarray:
@@ -40,15 +40,14 @@ def answers_of(posteriors: np.ndarray) -> np.ndarray:
     return np.asarray(posteriors.argmax(axis=1))
 
 
-def accuracy_of(answers: np.ndarray, labels: np.ndarray) -> float:
-    """Return the share of right answers, 0 to 1.
+def balanced_accuracy(answers: np.ndarray, labels: np.ndarray) -> float:
+    """Return the mean over the labels of the share of right answers, 0 to 1.
 
-    For a wake word, the mean of two shares: that of its clips and that of all others (-1). There
-    are so many more of the latter that a network that never triggers would seem good.
+    The best epoch is chosen by it. There are often so many more clips of other words than of the
+    keywords that by the share of all right answers a network that never triggers would seem best.
     """
-    right, others = answers == labels, labels < 0
-    kinds = [right[kind] for kind in (others, ~others) if kind.any()]
-    return float(np.mean([kind.mean() for kind in kinds]))
+    right = answers == labels
+    return float(np.mean([right[labels == label].mean() for label in np.unique(labels)]))
 
 
 def one_hot(labels: np.ndarray, n_labels: int) -> np.ndarray:
