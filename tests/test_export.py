@@ -128,6 +128,7 @@ def trained(real_speech: Path, tmp_path_factory: pytest.TempPathFactory) -> Trai
     )
     (folder / "features.json").write_text(json.dumps({"mean": mean.tolist(), "std": std.tolist()}))
     (folder / "metrics.json").write_text(json.dumps({"val_accuracy": 0.5}))
+    (folder / "environment.json").write_text(json.dumps({"folders": ["clips", "talk"]}))
     np.savez_compressed(folder / "calibration.npz", pcm=every_pcm[~held_out])
     np.savez_compressed(
         folder / "validation.npz", pcm=every_pcm[held_out], labels=every_label[held_out]
@@ -319,6 +320,7 @@ def test_card_says_what_the_file_is_and_where_it_comes_from(
     assert provenance["date"] == "2023-11-14T22:13:20Z"
     assert (provenance["recipe"], provenance["seed"]) == ("tiny", 7)
     assert provenance["training"] == {"val_accuracy": 0.5}
+    assert provenance["dataset"] == "clips, talk"
     assert provenance["agreement"]["clips"] == exported["stream"].agreement.clips
     assert load_model(exported["clip"].path).form == "clip"
 

@@ -82,6 +82,16 @@ def test_a_folder_of_running_speech_beside_the_words_is_not_a_word(tmp_path: Pat
     assert set(data.validation.words) == {"cat", "seven", "bed", "_silence_"}
 
 
+def test_the_folders_that_were_found_are_named_and_no_others(tmp_path: Path) -> None:
+    home = tmp_path / "home"
+    write_words(home / "mine", cat=400, seven=500, bed=600)
+    (talk,) = [home / "talk" / name for name in TRAINED[:1]]
+    write_wav(talk / "a.wav", tone(1000, 3))
+    given = {"clips": ("mine", "not_there"), "generated": ("not_made",), "speech": ("talk", "no")}
+    assert load(home, **given).folders_found == ("mine", "talk")
+    assert load(home / "mine", clips=("speech_commands",)).folders_found == ("mine",)
+
+
 def test_background_is_no_nonword(tmp_path: Path) -> None:
     write_words(tmp_path, cat=400, seven=500, bed=600, _silence_=2000)
     data = load(tmp_path, nonwords=200)

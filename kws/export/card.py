@@ -51,7 +51,7 @@ def run_card(
             "recipe": recipe.name,
             "description": recipe.description,
             "recipe_sha256": run.recipe_sha256,
-            "dataset": ", ".join(recipe.data.folders),
+            "dataset": ", ".join(run.folders),
             "architecture": recipe.model.architecture,
             "seed": recipe.seed,
             "kws_version": __version__,

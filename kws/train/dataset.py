@@ -23,7 +23,7 @@ from kws.data.transcripts import TRANSCRIPTS, read_transcripts, utterance_of
 from kws.labels import SILENCE, UNKNOWN, folded
 from kws.recipe import TrainingRecipe
 from kws.system.progress import tell
-from kws.train.folders import find_clips, find_folder, first_folder
+from kws.train.folders import find_clips, find_folder, first_folder, folders_found
 
 # Training includes quieter background than validation, and digital silence.
 EXTRA_QUIET_DB = 15.0
@@ -79,6 +79,8 @@ class TrainingData:
     """int8 [k, n, clip_ms / 10], their phonemes over time."""
     folder: str | None
     """The absolute path of the folder searched for the data; None for the fetched data sets."""
+    folders_found: tuple[str, ...] = ()
+    """Names of the folders that all this is from."""
 
     @property
     def has_phones(self) -> bool:
@@ -151,6 +153,7 @@ def load_training_data(recipe: TrainingRecipe, data_dir: Path | None) -> Trainin
         stretches=stretches,
         stretch_phones=stretch_phones,
         folder=None if data_dir is None else str(data_dir.absolute()),
+        folders_found=folders_found(recipe, data_dir),
     )
 
 

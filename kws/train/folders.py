@@ -43,6 +43,16 @@ def named_folders(recipe: TrainingRecipe, data_dir: Path | None) -> dict[str, Pa
     return found
 
 
+def folders_found(recipe: TrainingRecipe, data_dir: Path | None) -> tuple[str, ...]:
+    """Return the names of those folders of the recipe that exist: clips first, then speech.
+
+    If `data_dir` itself is the folder of clips, its own name stands for that in the recipe.
+    """
+    clips = named_folders(recipe, data_dir).values()
+    found = [*clips, *(find_folder(name, data_dir) for name in recipe.data.speech)]
+    return tuple(dict.fromkeys(at.name or at.resolve().name for at in found if at is not None))
+
+
 def find_clips(recipe: TrainingRecipe, data_dir: Path | None) -> tuple[list[Path], list[Path]]:
     """Find the recipe's folders of <label>/<clip>: the recorded ones, and the generated ones.
 

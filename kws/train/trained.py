@@ -35,6 +35,8 @@ class TrainedRun:
     """Standard deviation of each coefficient [n_features]."""
     metrics: dict[str, Any]
     """Figures of the training; empty if it was stopped before its last epoch."""
+    folders: tuple[str, ...] = ()
+    """Folders of the recipe that were trained on; all of the clips' in a run that does not say."""
 
     def features(self, pcm: NDArray[np.int16]) -> NDArray[np.float32]:
         """Return normalised MFCC, int16 [..., samples] → float32 [..., frames, n_features]."""
@@ -79,7 +81,15 @@ def load_run(folder: str | Path) -> TrainedRun:
         mean=mean,
         std=std,
         metrics=read_json(run.metrics) if run.metrics.is_file() else {},
+        folders=_folders(run, recipe),
     )
+
+
+def _folders(run: RunFolder, recipe: TrainingRecipe) -> tuple[str, ...]:
+    said = read_json(run.environment).get("folders") if run.environment.is_file() else None
+    if isinstance(said, list) and said and all(isinstance(name, str) for name in said):
+        return tuple(said)
+    return recipe.data.folders
 
 
 def check_teachers(teachers: Sequence[TrainedRun], recipe: TrainingRecipe) -> None:
