@@ -34,7 +34,7 @@ def test_every_text_and_number_of_a_recipe_survives_being_written(tmp_path: Path
     [model]
     lstm_units = 8
     [augment]
-    gain_db = [-1e-7, 2.5e5]
+    gain_db = [-1e-7, 5.25e1]
     [training]
     learning_rate = 1e-5
     """
@@ -156,6 +156,18 @@ def test_a_wake_word_has_one_sigmoid_output(tmp_path: Path) -> None:
         ("[data]\nunknown_share = 0.6\nsilence_share = 0.5", "their sum must be at most 0.9"),
         ("[data]\nsilence_clips = -1", "silence_clips must lie between"),
         ("[data]\nsilence_dbfs = [-10, -60]", "silence_dbfs is [lowest, highest]"),
+        (
+            "[data]\nsilence_dbfs = [-60, 9000]",
+            "silence_dbfs must lie between -120 and 0. Received",
+        ),
+        ("[augment]\ngain_db = [-10, 900]", "gain_db must lie between -60 and 60. Received: [-10"),
+        ("[augment]\nsnr_db = [-900, 40]", "snr_db must lie between -100 and 100. Received: [-900"),
+        ("[augment]\nroom_db = [0, 3000]", "room_db must lie between -40 and 60. Received: [0"),
+        ("[augment]\nroom_ms = [0, 300]", "room_ms must lie between 20 and 10000. Received: [0"),
+        (
+            "base = 'conv_lstm_s'\n[data]\nwords = ['Seven', 'cat']",
+            "unheard must not name keywords",
+        ),
         ("[front_end]\nsample_rate_hz = 8000\nmel_high_hz = 3800", "must be 16000"),
         ("[training]\nwarmup_epochs = -1", "warmup_epochs must lie between"),
         ("[training]\nweight_decay = nan", "weight_decay has the wrong type: it must be a finite"),

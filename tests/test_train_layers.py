@@ -103,6 +103,22 @@ def test_without_training_the_features_are_those_of_the_runner() -> None:
     )
 
 
+@pytest.mark.parametrize("end", [0, 1])
+@pytest.mark.parametrize("quiet", [False, True])
+def test_at_the_limits_of_a_recipe_features_are_still_numbers(end: int, quiet: bool) -> None:
+    pairs = {"gain_db": (-60, 60), "room_ms": (20, 10_000), "room_db": (-40, 60)}
+    for snr in (-100.0, 100.0):
+        at = {name: (float(limits[end]),) * 2 for name, limits in pairs.items()}
+        config = AugmentConfig(snr_db=(snr, snr), noise_share=1.0, room_share=1.0, **at)  # type: ignore[arg-type]
+        pcm = noise(1, 4, 1, RATE, level=2.0 if quiet else 9000.0)
+        rng = np.random.default_rng(1)
+        varied = draw_variation(config, rng, pcm.shape[:2], sample_rate_hz=RATE)
+        beneath = draw_background(config, rng, rms(pcm / 32768) * varied.gain)
+        layer = features(**vars(config))
+        found = to_numpy(layer(pcm, varied.array(beneath), training=True))
+        assert np.isfinite(found).all() and np.abs(found).max() < 1000
+
+
 def test_without_training_real_speech_has_the_features_of_the_runner(real_speech: Path) -> None:
     files = sorted(real_speech.glob("speech_commands/*/*.wav"))[::9][:32]
     clips = [read_audio(path)[:RATE] for path in files]

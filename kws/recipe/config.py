@@ -10,6 +10,7 @@ from kws.data.labels import LabelSet
 from kws.decide import DecisionConfig
 from kws.errors import KwsError
 from kws.frontend import FrontEndConfig
+from kws.labels import folded
 from kws.models import Architecture, architecture_named
 
 LARGEST_SEED = 40_000_000
@@ -24,11 +25,15 @@ def _check_ranges(config: Any, table: str, **limits: tuple[float, float]) -> Non
             raise KwsError(f"{where} must lie between {low} and {high}. Received: {value}")
 
 
-def _check_pairs(config: Any, table: str, *names: str) -> None:
-    for name in names:
+def _check_pairs(config: Any, table: str, **limits: tuple[float, float]) -> None:
+    for name, (lowest, highest) in limits.items():
         low, high = getattr(config, name)
         if not low <= high:
             raise KwsError(f"[{table}] {name} is [lowest, highest]. Received: {[low, high]}")
+        if not lowest <= low <= high <= highest:
+            raise KwsError(
+                f"[{table}] {name} must lie between {lowest} and {highest}. Received: {[low, high]}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +82,7 @@ class DataConfig:
     """Number of background cuts for validation, from a part of each recording that is not trained
     on."""
     silence_dbfs: tuple[float, float] = (-60.0, -10.0)
-    """RMS levels of the background cuts; training goes 15 dB lower as well."""
+    """RMS levels of the background cuts, from -120 to 0; training goes 15 dB lower as well."""
 
     @property
     def folders(self) -> tuple[str, ...]:
@@ -106,7 +111,7 @@ class DataConfig:
                 "[data] unknown_share and silence_share leave too little for the words: their sum "
                 f"must be at most 0.9. Received: {self.unknown_share} and {self.silence_share}"
             )
-        _check_pairs(self, "data", "silence_dbfs")
+        _check_pairs(self, "data", silence_dbfs=(-120, 0))
         if not self.folders:
             raise KwsError("[data] clips must name folders to learn from. Received: none")
 
@@ -140,20 +145,21 @@ class AugmentConfig:
     """Largest relative change of the length of the vocal tract, in either direction: it shifts
     formants but not the timing."""
     gain_db: tuple[float, float] = (-15.0, 10.0)
-    """Range of the change in level."""
+    """Range of the change in level, within -60 to 60."""
     noise_share: float = 0.8
     """Share of the sequences that background noise is mixed into."""
     snr_db: tuple[float, float] = (0.0, 40.0)
-    """Range of the ratio of the quietest speech in a sequence to the noise, both as RMS."""
+    """Range of the ratio of the quietest speech in a sequence to the noise, both as RMS, within
+    -100 to 100."""
     equaliser_db: float = 4.0
     """Standard deviation of each of four smooth curves over the mel filters, for the response of
     microphones and rooms."""
     room_share: float = 0.0
     """Share of the sequences with reverberation."""
     room_ms: tuple[float, float] = (150.0, 700.0)
-    """Range of the reverberation time (a decay of 60 dB)."""
+    """Range of the reverberation time (a decay of 60 dB), within 20 to 10,000."""
     room_db: tuple[float, float] = (0.0, 15.0)
-    """Range of the ratio of direct to reverberant sound."""
+    """Range of the ratio of direct to reverberant sound, within -40 to 60."""
     time_masks: int = 0
     """Stretches of time masked in each clip (SpecAugment); networks as small as these learn less
     with them (docs/accuracy.md)."""
@@ -180,9 +186,14 @@ class AugmentConfig:
             mel_masks=(0, 100),
             mel_mask_width=(0, 256),
         )
-        _check_pairs(self, "augment", "gain_db", "snr_db", "room_ms", "room_db")
-        if self.room_ms[0] <= 0:
-            raise KwsError(f"[augment] room_ms must be above 0. Received: {list(self.room_ms)}")
+        _check_pairs(
+            self,
+            "augment",
+            gain_db=(-60, 60),
+            snr_db=(-100, 100),
+            room_ms=(20, 10_000),
+            room_db=(-40, 60),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -306,11 +317,12 @@ class TrainingRecipe:
                 f"are resampled to it. Received: {self.front_end.sample_rate_hz}"
             )
 
-        heard = sorted(set(self.data.unheard) & set(self.labels.keywords))
+        keywords = set(map(folded, self.labels.keywords))
+        heard = sorted(word for word in set(self.data.unheard) if folded(word) in keywords)
         if heard:
             raise KwsError(
                 "[data] unheard must not name keywords, which are needed in training. "
-                f"Received: {', '.join(heard)}"
+                f"Received: {', '.join(heard)}. Write unheard without them"
             )
 
     @property
