@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gc
 import json
+import re
+import shlex
 import subprocess
 import tracemalloc
 from pathlib import Path
@@ -17,9 +19,13 @@ from hypothesis import strategies as st
 from sounds import with_tail
 
 from kws.audio.files import write_wav
+from kws.cli import run as kws
 from kws.confidence import wilson_interval
 from kws.data.label_file import SpokenWord
 from kws.data.labels import NOT_THE_WORD, LabelSet
+from kws.data.part import write_part
+from kws.data.scan import scan
+from kws.data.split import split_of
 from kws.decide import DecisionConfig
 from kws.errors import KwsError
 from kws.evaluate.clips import (
@@ -551,6 +557,63 @@ def test_notes_say_what_was_mixed_in_and_what_not(model: Path, tmp_path: Path) -
         "noise skipped, too short or silent: click.wav",
         "no noise is mixed into the 4 clips in _silence_",
     )
+
+
+def speak(folder: Path, speakers: int, *, pattern: str = "{}_nohash_0.wav") -> list[str]:
+    """Write a clip of "yes" by each of some speakers; return the part of each."""
+    names = [f"yes/{pattern.format(f'speaker{i}')}" for i in range(speakers)]
+    for i, name in enumerate(names):
+        write_wav(folder / name, sound(i, 800), RATE)
+    return [split_of(name) for name in names]
+
+
+def test_it_says_how_many_clips_are_by_training_speakers_and_how_to_leave_them_out(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    parts = speak(Path("my data"), 40)
+    write_clips(Path("my data"), {"_silence_": 3}, samples=800)
+    (note,) = evaluate_folder(model, "my data").notes
+    assert note.startswith(f"{parts.count('training')} of 43 clips are by training speakers")
+    (command,) = re.findall("kws data part .*", note)
+    assert kws(shlex.split(command)[1:]) == 0
+    alone = evaluate_folder(model, "NEW")
+    assert (alone.clips, alone.notes) == (parts.count("validation"), ())
+
+
+def test_lists_that_came_with_the_clips_say_who_is_a_training_speaker(
+    model: Path, tmp_path: Path
+) -> None:
+    speak(tmp_path, 12, pattern="{}.wav")
+    (tmp_path / "testing_list.txt").write_text("yes/speaker0.wav\nyes/speaker1.wav\n")
+    (note,) = evaluate_folder(model, tmp_path).notes
+    assert note.startswith("10 of 12 clips are by training speakers")
+    assert note.endswith("--part testing --to NEW")
+
+
+@pytest.mark.parametrize(
+    ("speakers", "pattern"),
+    [(9, "{}_nohash_0.wav"), (1, "{}_nohash_0.wav"), (40, "{}.wav")],
+)
+def test_it_says_nothing_of_training_speakers_where_the_parts_are_not_of_speakers(
+    speakers: int, pattern: str, model: Path, tmp_path: Path
+) -> None:
+    speak(tmp_path, speakers, pattern=pattern)
+    for i in range(40 if speakers < 10 else 0):
+        write_wav(tmp_path / "no" / f"speaker0_nohash_{i}.wav", sound(i, 800), RATE)
+    assert len(np.unique(scan(tmp_path, cached=False).splits)) > 1
+    assert evaluate_folder(model, tmp_path).notes == ()
+
+
+@pytest.mark.parametrize("part", ["training", "validation"])
+def test_it_says_nothing_of_training_speakers_where_all_clips_are_of_one_part(
+    part: str, model: Path, tmp_path: Path
+) -> None:
+    speak(tmp_path / "all", 40)
+    write_clips(tmp_path / "all", {"_background_noise_": 1}, samples=5 * RATE)
+    target = tmp_path / "one"
+    write_part(tmp_path / "all", part, target, silence=12)
+    assert evaluate_folder(model, target).notes == ()
 
 
 def test_a_folder_without_any_label_of_the_model_is_the_wrong_folder(

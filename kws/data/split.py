@@ -46,6 +46,11 @@ def speaker_of(name: str) -> str:
     return speaker if marker else PurePosixPath(file_name).stem
 
 
+def names_speaker(name: str) -> bool:
+    """Whether a file name says who speaks: whether it has the marker ``_nohash_``."""
+    return "_nohash_" in name.rpartition("/")[2]
+
+
 def recording_speaker(path: str) -> str:
     """Return the speaker of a recording: its folder, or for one without a folder its name.
 

@@ -7,6 +7,7 @@ reaches the threshold in the model file; otherwise the answer is ``_unknown_``.
 
 from __future__ import annotations
 
+import shlex
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -23,6 +24,7 @@ from kws.data.labels import LabelSet
 from kws.data.noise import SNRS_DB, Background, Place, check_ratios, held_out_noise
 from kws.data.noise_recordings import HELD_OUT_SHARE
 from kws.data.scan import scan
+from kws.data.split import SPLITS, TESTING, TRAINING, VALIDATION, names_speaker
 from kws.errors import KwsError, some
 from kws.evaluate.posteriors import clip_posteriors, file_posteriors
 from kws.labels import SILENCE, UNKNOWN, folded
@@ -412,7 +414,31 @@ def _select_clips(
         index = index.take(_spread(index.label_ids, limit))
     if not len(index):
         raise KwsError(f"There are no clips to evaluate on in {folder}. Received: 0 clips")
-    return index, notes
+    return index, notes + _about_training_speakers(index, folder)
+
+
+def _about_training_speakers(index: ClipIndex, folder: str | Path) -> list[str]:
+    """Return a note if clips of training speakers count among those of others.
+
+    None where the part says nothing about the speaker: with fewer than ten people, for clips whose
+    names say nothing, and for silence.
+    """
+    if index.split_rule == "clip":
+        return []
+    known = [
+        i
+        for i, word in enumerate(index.words)
+        if word != SILENCE and (index.split_rule == "lists" or names_speaker(index.name(i)))
+    ]
+    parts = Counter(SPLITS[i] for i in index.splits[known].tolist())
+    if not 0 < parts[TRAINING] < len(known):
+        return []
+    part = VALIDATION if parts[VALIDATION] else TESTING
+    command = shlex.join(["kws", "data", "part", str(folder), "--part", part, "--to", "NEW"])
+    return [
+        f"{parts[TRAINING]:,} of {counted(len(index), 'clip')} are by training speakers, whom a "
+        f"model trained on this folder has heard. Evaluate on {part} speakers alone: {command}"
+    ]
 
 
 def _place_noise(
