@@ -7,6 +7,7 @@ import dataclasses
 import errno
 import json
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -19,11 +20,12 @@ import pytest
 from kws.cli import run as kws
 from kws.errors import KwsError
 from kws.recipe import TrainingRecipe, load_recipe, to_toml
+from kws.train.backend import BACKENDS
 from kws.train.dataset import ClipSet, TrainingData, load_training_data
 from kws.train.epoch import epoch_order
 from kws.train.run_folder import RunFolder, check_resumable, read_arrays
 
-pytest.importorskip("keras")
+keras = pytest.importorskip("keras")
 pytest.importorskip("tensorflow")
 
 
@@ -54,6 +56,8 @@ def test_a_run_leaves_recipe_weights_curves_figures_and_clips_behind(finished: P
     assert metrics["val_accuracy"] == pytest.approx(max(history["val_accuracy"]))
     assert (finished / "curves.png").read_bytes().startswith(b"\x89PNG")
     assert read_arrays(finished / "validation.npz")["pcm"].dtype == np.int16
+    environment = json.loads((finished / "environment.json").read_text())
+    assert environment["backend"] == keras.backend.backend()
     assert not list(finished.glob(".*.part"))
 
 
@@ -99,7 +103,7 @@ def test_stopping_and_resuming_gives_the_weights_of_an_uninterrupted_run(
         loop.train(recipe, data, run)
     monkeypatch.setattr(loop, "_epoch", whole_epoch)
     assert not run.metrics.exists()
-    check_resumable(run, to_toml(recipe))
+    check_resumable(run, to_toml(recipe), keras.backend.backend())
     loop.train(recipe, data, run, resume=True)
     resumed, straight = read_arrays(run.last), read_arrays(finished / "last.npz")
     assert resumed.keys() == straight.keys()
@@ -304,6 +308,58 @@ def test_resuming_with_another_recipe_is_refused_and_names_the_difference(
 ) -> None:  # fmt: skip
     assert kws(["train", str(tiny_recipe), "--out", str(finished), "--resume", *options]) == 1
     assert complaint in capsys.readouterr().err
+
+
+def test_resuming_on_another_backend_is_refused_and_says_which_one_it_was_started_with(
+    tiny_recipe: Path, real_speech: Path, finished: Path, tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    pytest.importorskip("jax")
+    began = keras.backend.backend()
+    other = next(backend for backend in BACKENDS if backend != began)
+    run = Path(shutil.copytree(finished, tmp_path / "run"))
+    before = {path.name: path.read_bytes() for path in run.iterdir()}
+    monkeypatch.setenv("KERAS_BACKEND", began)  # which --backend sets: undone after the test
+    arguments = ["train", str(tiny_recipe), "--data", str(real_speech), "--out", str(run)]
+    assert kws([*arguments, "--resume", "--backend", other]) == 1
+    message = capsys.readouterr().err
+    assert f"started with the backend {began}. Received: {other}." in message
+    assert f"Continue with --resume --backend {began}" in message
+    assert message.count("\n") == 1
+    assert {path.name: path.read_bytes() for path in run.iterdir()} == before
+
+
+@pytest.mark.parametrize("environment", ['{"device": "jax on CPU (2 cores)"}', None])
+def test_an_older_run_that_does_not_record_its_backend_can_be_resumed(
+    environment: str | None, recipe: TrainingRecipe, finished: Path, tmp_path: Path
+) -> None:
+    run = RunFolder(Path(shutil.copytree(finished, tmp_path / "run")))
+    run.environment.unlink()
+    if environment is not None:
+        run.environment.write_text(environment)
+    for backend in BACKENDS:
+        check_resumable(run, to_toml(recipe), backend)
+
+
+@pytest.mark.parametrize(("others", "follows"), [(True, "verdict"), (False, "export")])
+def test_the_next_command_can_be_pasted_and_is_a_verdict_only_where_other_speech_was_held_out(
+    others: bool, follows: str, tiny_recipe: Path, real_speech: Path, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    clips = tmp_path / "speech_commands"
+    clips.mkdir()
+    for word in ("yes", "no", "stop", *(["cat"] if others else [])):
+        (clips / word).symlink_to(real_speech / "speech_commands" / word)
+    mine = tmp_path / "mine.toml"
+    mine.write_text(
+        f'base = "{tiny_recipe}"\nname = "my model"\n[data]\nspeech = []\n[training]\nepochs = 1\n'
+    )
+    out = tmp_path / "my run"
+    assert kws(["train", str(mine), "--data", str(tmp_path), "--out", str(out)]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("next: ")
+    command = shlex.split(last.removeprefix("next: "))
+    assert command == ["kws", follows, str(out), "-o", "my model.tflite"]
 
 
 def test_there_is_nothing_to_resume_before_the_first_whole_epoch(

@@ -540,8 +540,18 @@ def test_speech_without_transcripts_is_left_out_since_a_word_may_be_in_it(make: 
 def test_what_cannot_be_measured_is_refused(
     clips: dict[str, tuple[str, ...]], complaint: str, make: Make, tmp_path: Path
 ) -> None:
+    sources = make(clips)
+    assert not sources.can_be_measured()
     with pytest.raises(KwsError, match=complaint):
-        planned(make(clips), tmp_path / "s")
+        planned(sources, tmp_path / "s")
+
+
+@pytest.mark.parametrize("others", [{"real/dog": ALL}, {}])
+def test_keywords_and_other_speech_that_were_held_out_can_be_measured(
+    others: dict[str, tuple[str, ...]], make: Make
+) -> None:
+    clips = {"real/yes": ALL, "real/no": ALL, **others}
+    assert make(clips, sentences=() if others else ALL).can_be_measured()
 
 
 def test_streams_that_do_not_fit_on_the_disk_are_refused_before_they_are_built(

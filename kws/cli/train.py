@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -121,14 +122,29 @@ def train(
     if as_json:
         typer.echo(json.dumps({**asdict(result), "run": str(folder)}))
     else:
-        # Streaming networks get thresholds and are measured on streams; others only on clips.
-        follows = "export" if wanted.model.create().whole_clip else "verdict"
+        follows = "verdict" if _can_be_judged(wanted, data) else "export"
+        # Beside a recipe of the user's own, as the commands of `kws new` have it.
+        model = Path(recipe).parent / f"{wanted.name}.tflite"
+        command = ["kws", follows, str(folder), "-o", str(model)]
         typer.echo(
             f"{wanted.name}: validation accuracy {100 * result.val_accuracy:.2f} %, mean over the "
             f"labels (epoch {result.best_epoch} of {result.epochs}), "
             f"{result.clips_per_second:,.0f} clips/s\n"
-            f"run: {folder}\nnext: kws {follows} {folder} -o {wanted.name}.tflite"
+            f"run: {folder}\nnext: {shlex.join(command)}"
         )
+
+
+def _can_be_judged(recipe: TrainingRecipe, data: Path | None) -> bool:
+    """Whether `kws verdict` can measure a run: on streams, with other speech than the keywords."""
+    from kws.verdict.streams import Sources
+
+    if recipe.model.create().whole_clip:
+        return False
+    try:
+        # Training has said which folders are missing.
+        return Sources.find(recipe, data, say=lambda _: None).can_be_measured()
+    except KwsError:  # such as a faulty table of transcripts: the verdict says what is wrong
+        return True
 
 
 def _print_recipes() -> None:

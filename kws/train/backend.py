@@ -11,6 +11,11 @@ BACKENDS = ("tensorflow", "jax")
 """Backends of Keras that training works on; the first is the default."""
 
 
+def chosen_backend() -> str:
+    """Return the backend that `choose_backend` chose, without importing Keras."""
+    return os.environ.get("KERAS_BACKEND") or BACKENDS[0]
+
+
 def choose_backend(backend: str | None = None, *, extra: str = "train") -> None:
     """Choose Keras' backend; takes effect only before Keras is imported.
 
@@ -21,7 +26,7 @@ def choose_backend(backend: str | None = None, *, extra: str = "train") -> None:
     Raises:
         KwsError: an unknown backend, or its package is not installed.
     """
-    wanted = backend or os.environ.get("KERAS_BACKEND") or BACKENDS[0]
+    wanted = backend or chosen_backend()
     if wanted not in BACKENDS:
         raise KwsError(f"Unknown backend. Received: {wanted!r}. Use one of: {', '.join(BACKENDS)}")
     for package in ("keras", wanted):

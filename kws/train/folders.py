@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 from kws.data.fetch.home import data_home
@@ -53,11 +54,18 @@ def folders_found(recipe: TrainingRecipe, data_dir: Path | None) -> tuple[str, .
     return tuple(dict.fromkeys(at.name or at.resolve().name for at in found if at is not None))
 
 
-def find_clips(recipe: TrainingRecipe, data_dir: Path | None) -> tuple[list[Path], list[Path]]:
+def find_clips(
+    recipe: TrainingRecipe, data_dir: Path | None, *, say: Callable[[str], None] = tell
+) -> tuple[list[Path], list[Path]]:
     """Find the recipe's folders of <label>/<clip>: the recorded ones, and the generated ones.
 
     A folder lies in `data_dir` or among the fetched data sets (`named_folders`). Missing ones are
-    reported on stderr and skipped, so that training can start before there are recordings.
+    reported and skipped, so that training can start before there are recordings.
+
+    Args:
+        recipe: names the folders.
+        data_dir: where to look first.
+        say: called with a line for each missing folder; by default it prints on stderr.
 
     Raises:
         KwsError: none of the folders exists.
@@ -76,7 +84,7 @@ def find_clips(recipe: TrainingRecipe, data_dir: Path | None) -> tuple[list[Path
             'Give a folder, for example: --data "$(kws data fetch speech_commands_v0.02)"'
         )
     for name in missing:
-        tell(f"no folder {name!r} of clips found: continuing without it")
+        say(f"no folder {name!r} of clips found: continuing without it")
     recorded = [folder for name, folder in found.items() if name not in recipe.data.generated]
     generated = [found[name] for name in dict.fromkeys(recipe.data.generated)]
     return [f for f in recorded if f is not None], [f for f in generated if f is not None]

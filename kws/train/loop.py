@@ -129,8 +129,9 @@ def train(
         mean, std = (np.array(statistics[key], np.float32) for key in ("mean", "std"))
     else:
         mean, std = _begin_folder(recipe, data, run, sample, start)
+    made_with = {**environment(), "backend": keras.backend.backend(), "device": device}
     found = {"data": data.folder, "folders": list(data.folders_found)}
-    write_json(run.environment, {**environment(), "device": device, **found})
+    write_json(run.environment, made_with | found)
     parts = _build(recipe, data, mean, std, sample[:CALIBRATION_CLIPS], start, teachers)
     history: dict[str, list[float]] = {name: [] for name in CURVES}
     done = 0

@@ -10,6 +10,7 @@ from kws.recipe import TrainingRecipe, to_toml
 from kws.report.style import check_picture
 from kws.report.training import plot_curves
 from kws.system.native import heed_interrupts, quiet_stderr
+from kws.train.backend import chosen_backend
 from kws.train.background import check_background
 from kws.train.dataset import load_training_data
 from kws.train.run_folder import RunFolder, check_resumable, read_json
@@ -50,7 +51,7 @@ def run_training(
     run = RunFolder(folder)
     check_picture(run.curves)
     if resume:
-        check_resumable(run, to_toml(recipe))
+        check_resumable(run, to_toml(recipe), chosen_backend())
     if start is not None:
         with heed_interrupts(), quiet_stderr():
             start.check(recipe)

@@ -52,7 +52,7 @@ class RunFolder:
 
     @property
     def environment(self) -> Path:
-        """What the run was made with: versions, machine, folder of the recordings."""
+        """What the run was made with: versions, backend, machine, folder of the recordings."""
         return self.path / "environment.json"
 
     @property
@@ -77,15 +77,17 @@ class RunFolder:
             path.unlink(missing_ok=True)
 
 
-def check_resumable(run: RunFolder, recipe: str) -> None:
+def check_resumable(run: RunFolder, recipe: str, backend: str) -> None:
     """Make sure that a run can be continued.
 
     Args:
         run: the folder.
         recipe: the recipe to continue with, every default spelled out.
+        backend: the backend of Keras to continue on.
 
     Raises:
-        KwsError: the run has no whole epoch yet, or was made with another recipe.
+        KwsError: the run has no whole epoch yet, or was made with another recipe or, unless it is
+            an older run that does not record it, on another backend.
     """
     if not run.last.is_file() or not run.recipe.is_file():
         raise KwsError(
@@ -99,6 +101,13 @@ def check_resumable(run: RunFolder, recipe: str) -> None:
                 f"{run.path} was not made with this recipe, but with: {made_with}. Received: "
                 f"{received}. Give the same recipe, --epochs and --seed, or another --out"
             )
+    content = read_json(run.environment) if run.environment.is_file() else None
+    started = content.get("backend") if isinstance(content, dict) else None
+    if started is not None and started != backend:
+        raise KwsError(
+            f"{run.path} was started with the backend {started}. Received: {backend}. "
+            f"Continue with --resume --backend {started}, or give another --out"
+        )
 
 
 def trained_on(folder: str | Path) -> Path | None:

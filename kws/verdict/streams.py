@@ -18,7 +18,7 @@ from kws.data.noise_recordings import read_noise, split_noise
 from kws.data.scan import scan
 from kws.data.split import SPLITS, TESTING, TRAINING, VALIDATION
 from kws.data.streams.long_stream import Built, StreamPlan, build_stream
-from kws.data.streams.material import Material, find_sentences, gather
+from kws.data.streams.material import Material, find_sentences, gather, other_clips
 from kws.data.synthesis.spoken_record import read_spoken
 from kws.data.transcripts import TRANSCRIPTS
 from kws.errors import KwsError
@@ -73,12 +73,12 @@ class Sources:
     def find(
         cls, recipe: TrainingRecipe, data_dir: Path | None, say: Callable[[str], None]
     ) -> Sources:
-        """Find the recipe's folders as training does.
+        """Find the recipe's folders as training does; `say` is called with remarks for the user.
 
         Raises:
             KwsError: a folder of clips is missing.
         """
-        recorded, generated = find_clips(recipe, data_dir)
+        recorded, generated = find_clips(recipe, data_dir, say=say)
         found = [find_folder(name, data_dir) for name in recipe.data.speech]
         speech = [folder for folder in found if folder is not None]
         for folder in speech:
@@ -177,12 +177,21 @@ class Sources:
             parts=[part],
             noise=noise,
         )
-        sentences = [
+        return replace(material, sentences=self.sentences([part]))
+
+    def sentences(self, parts: Collection[str]) -> tuple[Path, ...]:
+        """Return the running speech of some parts that contains no keyword."""
+        return tuple(
             path
             for folder in self.speech
-            for path in find_sentences(folder, self.keywords, parts=[part])
-        ]
-        return replace(material, sentences=tuple(sentences))
+            for path in find_sentences(folder, self.keywords, parts=parts)
+        )
+
+    def can_be_measured(self) -> bool:
+        """Whether `plan_streams` finds keywords and other speech that were not trained on."""
+        return bool(self.held_out()) and bool(
+            other_clips(self.recorded, self.keywords, parts=HELD_OUT) or self.sentences(HELD_OUT)
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -195,6 +195,13 @@ def _roots(indexes: Sequence[ClipIndex]) -> str:
     return " and ".join(str(index.root) for index in indexes)
 
 
+def other_clips(
+    indexes: Sequence[ClipIndex], keywords: Sequence[str], *, parts: Collection[str]
+) -> tuple[Path, ...]:
+    """Return the clips of labels that contain no keyword, in some parts; there may be none."""
+    return _clips_by_word(indexes, keywords, False, parts, keywords)[1]
+
+
 def find_sentences(
     root: Path,
     keywords: Sequence[str],
