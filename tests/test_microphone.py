@@ -254,6 +254,20 @@ def test_the_watch_says_once_that_the_input_is_far_too_quiet():
     assert "-72 dBFS" in said[0][1]
 
 
+def test_the_watch_takes_a_quiet_room_for_no_fault_once_a_word_was_heard():
+    # A room at -67 dBFS; of each minute five seconds are speech.
+    minute = [tone(200, 5, 16000, 3000), noise(55, 14.6)]
+    assert watch(*minute * 4) == []
+    said = watch(noise(8, 14.6), *minute * 4)
+    assert [time_s for time_s, _ in said] == [6.0]
+
+
+def test_the_watch_does_not_take_a_click_for_a_word():
+    click = noise(1, 8)
+    click[:100] = 9000
+    assert [time_s for time_s, _ in watch(noise(1, 8), click, noise(9, 8))] == [7.0]
+
+
 def test_the_watch_says_that_the_input_clips_but_forgives_a_click():
     click = noise(3, 300)
     click[16000:16020] = 32767

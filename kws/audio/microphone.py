@@ -276,7 +276,8 @@ def _line(error: Exception) -> str:
 class InputWatch:
     """Detects an input in which no keyword can be recognised: dead, far too quiet, or clipping.
 
-    Each fault is reported once, and again only after the input has been good in between.
+    Each fault is reported once, and again only after the input has been good in between; a quiet
+    input only until something has been heard well, because a quiet room is no fault.
     """
 
     DEAD_S = 2.0
@@ -285,6 +286,8 @@ class InputWatch:
     """Time within which something must reach `QUIET_DBFS`."""
     QUIET_DBFS = -60.0
     """Speech at arm's length is at about -40 to -20 dBFS, a quiet room at -70 to -55."""
+    HEARD_S = 0.3
+    """Total time at `QUIET_DBFS` or more after which the level is good: a word, not a click."""
     CLIP_SAMPLES = 32
     """This many samples at full scale within a second are a fault; a single loud click is not."""
 
@@ -292,6 +295,7 @@ class InputWatch:
         self._rate_hz = sample_rate_hz
         self._dead = 0
         self._quiet = 0
+        self._heard = 0
         self._clipped = 0.0
         self._loudest = -math.inf
         self._said: set[str] = set()
@@ -303,6 +307,7 @@ class InputWatch:
         self._dead = self._dead + n if level == -math.inf else 0
         if level >= self.QUIET_DBFS:
             self._quiet, self._loudest = 0, -math.inf
+            self._heard += n
         else:
             self._quiet += n
             self._loudest = max(self._loudest, level)
@@ -312,8 +317,6 @@ class InputWatch:
 
         if self._dead == 0:
             self._said.discard("dead")
-        if self._quiet == 0:
-            self._said.discard("quiet")
         if self._clipped < 1:
             self._said.discard("clipped")
         if self._dead >= self.DEAD_S * self._rate_hz:
@@ -322,7 +325,8 @@ class InputWatch:
                 "the microphone delivers digital silence: it is muted, or this program has no "
                 "permission (check the mute key and the system's privacy settings)",
             )
-        if self._quiet >= self.QUIET_S * self._rate_hz and self._loudest > -math.inf:
+        heard = self._heard >= self.HEARD_S * self._rate_hz
+        if not heard and self._quiet >= self.QUIET_S * self._rate_hz and self._loudest > -math.inf:
             return self._once(
                 "quiet",
                 f"very quiet input, at most {self._loudest:.0f} dBFS in the last "
