@@ -113,6 +113,33 @@ def test_compressed_formats_give_what_soundfile_decodes(
     assert np.corrcoef(pcm[:16000], tone[: len(pcm)])[0, 1] > 0.99
 
 
+def test_floats_become_int16_and_peaks_slightly_above_full_scale_are_clipped() -> None:
+    samples = np.array([[0.5, -0.25], [1.02, -1.7]])
+    expected = [[16384, -8192], [32767, -32768]]
+    for dtype in ("f2", "f4", "f8"):
+        assert to_int16(samples.astype(dtype)).tolist() == expected
+    assert to_int16(np.zeros(0)).shape == (0,)
+
+
+@pytest.mark.parametrize(
+    ("samples", "says"),
+    [
+        (np.array([3, -20_000], np.int32), "int32.*samples >> 16"),
+        (np.array([3, -20_000], np.int16), "int16 needs no conversion"),
+        (np.array([0.5, np.nan]), "NaN or infinity. Received: 1 of 2 samples"),
+        (np.array([-np.inf, np.nan]), "NaN or infinity. Received: 2 of 2 samples"),
+        (np.array([0.0, -20_000.0], np.float32), "peak of 20000.*astype"),
+        # A quiet room in the scale of 16 bits.
+        (np.rint(20 * noise(500)), "peak of [1-9].*astype"),
+    ],
+)
+def test_what_is_not_floats_of_full_scale_one_does_not_become_int16(
+    samples: np.ndarray, says: str
+) -> None:
+    with pytest.raises(KwsError, match=says):
+        to_int16(samples)
+
+
 def test_what_a_file_is_follows_from_its_content_not_its_name(tmp_path: Path) -> None:
     soundfile = pytest.importorskip("soundfile")
     path = tmp_path / "really_flac.wav"

@@ -21,7 +21,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kws.audio.compressed import soundfile_blocks
-from kws.audio.samples import SAMPLE_RATE_HZ, Pcm, check_pcm, check_rate, to_int16
+from kws.audio.samples import SAMPLE_RATE_HZ, Pcm, check_pcm, check_rate, scaled_int16
 from kws.audio.wav import read_header, readable, wav_blocks, wav_header
 from kws.errors import KwsError, require
 from kws.system.files import atomic_write
@@ -157,7 +157,7 @@ def _at_rate(path: Path, wanted_hz: int) -> Iterator[Pcm]:
         rate_hz, blocks = _decoded(path, file)
         if rate_hz == wanted_hz:
             for block in blocks:
-                yield block if block.dtype == np.int16 else to_int16(block)
+                yield block if block.dtype == np.int16 else scaled_int16(block)
             return
         try:
             soxr = require("soxr", extra="audio")
@@ -167,8 +167,8 @@ def _at_rate(path: Path, wanted_hz: int) -> Iterator[Pcm]:
         converter = soxr.ResampleStream(rate_hz, wanted_hz, 1, dtype="float32", quality="HQ")
         for block in blocks:
             scale = 1 / 32768 if block.dtype == np.int16 else 1.0
-            yield to_int16(converter.resample_chunk((block * scale).astype(np.float32)))
-        yield to_int16(converter.resample_chunk(np.empty(0, np.float32), last=True))
+            yield scaled_int16(converter.resample_chunk((block * scale).astype(np.float32)))
+        yield scaled_int16(converter.resample_chunk(np.empty(0, np.float32), last=True))
 
 
 def _decoded(path: Path, file: IO[bytes]) -> tuple[int, Iterator[npt.NDArray[Any]]]:

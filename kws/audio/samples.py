@@ -19,14 +19,54 @@ BLOCK_VALUES = 1 << 18
 _LOWEST_RATE_HZ, _HIGHEST_RATE_HZ = 1000, 768_000
 
 _LOUDEST = 256.0
-"""Floats should stay within ±1; a peak 48 dB above that means another scaling."""
+"""Floats of a file should stay within ±1; a peak 48 dB above that means another scaling."""
+
+_LOUDEST_CHUNK = 8.0
+"""The same for a piece of any length: even the noise of a quiet room exceeds this as 16 bits."""
+
+_OTHER_SCALE = (
+    "If the samples have the scale of 16 bits, use "
+    "samples.round().clip(-32768, 32767).astype('int16'); if another, divide by it first"
+)
 
 Pcm = npt.NDArray[np.int16]
 """Mono samples [n]."""
 
 
-def to_int16(samples: npt.NDArray[Any]) -> Pcm:
-    """Turn floats, full scale ±1, into int16: times 32768, rounded half to even, clipped."""
+def to_int16(samples: npt.ArrayLike) -> Pcm:
+    """Turn floats, full scale ±1, into int16: times 32768, rounded half to even, clipped.
+
+    Args:
+        samples: floats of any shape. Peaks slightly above 1 are clipped.
+
+    Raises:
+        KwsError: no floats, NaN or infinity, or a peak so far above 1 that it means another scale.
+    """
+    samples = np.asarray(samples)
+    if samples.dtype.kind != "f":
+        raise KwsError(
+            f"to_int16 takes floats in -1…1. Received: {samples.dtype}. int16 needs no conversion; "
+            "for 32-bit integers use (samples >> 16).astype('int16')"
+        )
+    # Two comparisons without a copy; both are false for NaN.
+    lowest, highest = samples.min(initial=0.0), samples.max(initial=0.0)
+    if not (lowest >= -_LOUDEST_CHUNK and highest <= _LOUDEST_CHUNK):
+        if not np.isfinite(samples).all():
+            raise KwsError(
+                "Audio must not contain NaN or infinity. Received: "
+                f"{np.count_nonzero(~np.isfinite(samples))} of {samples.size} samples. Check their "
+                "source"
+            )
+        raise KwsError(
+            f"to_int16 takes floats in -1…1. Received: a peak of {max(-lowest, highest):.6g}. "
+            f"{_OTHER_SCALE}"
+        )
+    # float16 cannot represent 32767.
+    return scaled_int16(samples.astype(np.promote_types(samples.dtype, np.float32), copy=False))
+
+
+def scaled_int16(samples: npt.NDArray[Any]) -> Pcm:
+    """Convert as `to_int16`, but without checks: float32 or float64 that a reader has checked."""
     return np.clip(np.rint(np.multiply(samples, 32768.0)), -32768, 32767).astype(np.int16)
 
 
@@ -52,6 +92,8 @@ def check_pcm(samples: Any, shape: str = "[n]") -> npt.NDArray[np.int16]:
         hint = "Convert samples in -1…1 with kws.audio.samples.to_int16"
         if not np.isfinite(samples).all():
             hint = f"They contain NaN or infinity, so check their source first. {hint}"
+        elif np.abs(samples).max(initial=0.0) > _LOUDEST_CHUNK:
+            hint = f"Their peak is {np.abs(samples).max():.6g}, far above 1. {_OTHER_SCALE}"
     elif kind == "S" or samples.dtype == np.uint8:
         hint = "For the raw bytes of 16-bit samples pass np.frombuffer(data, '<i2')"
     elif kind not in "iu":
