@@ -78,6 +78,22 @@ def test_a_damaged_cache_is_made_again(clips: tuple[Path, list[str]], cache: Pat
     np.testing.assert_array_equal(load_clips(root, paths, 400), first)
 
 
+def test_without_a_writable_cache_the_same_is_made_and_said_once(
+    clips: tuple[Path, list[str]],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    root, paths = clips
+    expected = np.array(load_clips(root, paths, 400))
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("KWS_CACHE", str(tmp_path / "file" / "kws"))
+    np.testing.assert_array_equal(load_clips(root, paths, 400), expected)
+    np.testing.assert_array_equal(load_clips(root, paths[:9], 400), expected[:9])
+    err = capsys.readouterr().err
+    assert err.count("is not writable") == err.count("\n") == 1
+
+
 def test_a_bad_clip_is_named_and_nothing_half_written_is_left(
     clips: tuple[Path, list[str]], cache: Path
 ) -> None:

@@ -104,6 +104,33 @@ def test_list_shows_every_data_set_and_which_are_here(
     assert sum(entry["present"] for entry in listed) == 1
 
 
+def test_looking_for_data_sets_needs_no_folder_and_creates_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("KWS_DATA", raising=False)
+    (tmp_path / "file").touch()
+    for cache in (tmp_path / "file" / "kws", tmp_path / "cache"):
+        monkeypatch.setenv("KWS_CACHE", str(cache))
+        assert run(["data", "list"]) == 0
+        assert " here " not in capsys.readouterr().out
+    assert files_in(tmp_path) == ["file"]
+
+
+@pytest.mark.parametrize("command", [["fetch", "background_noise"], ["add", "hello", "a.wav"]])
+def test_a_data_home_that_is_not_writable_is_said_before_the_work(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    command: list[str],
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("KWS_DATA", str(tmp_path / "file" / "data"))
+    assert run(["data", *command]) == 1
+    line = one_line(capsys)
+    assert line.startswith("kws: The data home is not writable. Received: ")
+    assert "--to" in line and "KWS_DATA" in line
+
+
 def test_info_prints_all_fields_and_where_the_data_is(
     home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from kws.errors import KwsError
-from kws.system.cache import cache_folder, make_room
+from kws.system.cache import cache_or_temporary, make_room
 from kws.system.files import atomic_write
 
 FORMAT = 3
@@ -66,7 +66,7 @@ def cached(
     Raises:
         KwsError: the written files cannot be read back.
     """
-    folder = cache_folder("arrays")
+    folder = cache_or_temporary("arrays")
     rows_file, columns_file = folder / f"{key}.npy", folder / f"{key}.npz"
     if (stored := _stored(rows_file, columns_file)) is not None:
         return stored

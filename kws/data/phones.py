@@ -25,7 +25,7 @@ import numpy.typing as npt
 from kws.audio.files import read_audio
 from kws.audio.samples import SAMPLE_RATE_HZ, Pcm
 from kws.errors import KwsError
-from kws.system.cache import cache_folder, files_key, make_room
+from kws.system.cache import cache_or_temporary, files_key, make_room
 from kws.system.files import atomic_write
 from kws.system.processes import receive, send_task, share_out, take_stdout, usable_cores
 from kws.system.progress import Progress, tell
@@ -84,7 +84,7 @@ def aligned(root: Path, spoken: Mapping[str, str]) -> dict[str, Phones]:
         KwsError: the package is missing, or a worker process died.
     """
     check_aligner()
-    cache = cache_folder("phones")
+    cache = cache_or_temporary("phones")
     folders: dict[str, list[str]] = {}
     for path in sorted(spoken):
         folders.setdefault(path.partition("/")[0] if "/" in path else "", []).append(path)

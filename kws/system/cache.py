@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
 import sys
+import tempfile
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from kws.errors import KwsError
+from kws.system.files import writable_folder
+from kws.system.progress import tell
 
 CACHE_LIMIT_BYTES = 16 * 1024**3
 """`make_room` removes the least recently used files when a folder would exceed this."""
 
 
-def cache_folder(room: str = "") -> Path:
-    """Return the folder for cached files; created if missing.
+def cache_place(room: str = "") -> Path:
+    """Return where the folder for cached files is, or would be; nothing is created.
 
     It is ``$KWS_CACHE`` if set, else the platform's user cache folder:
     ``$XDG_CACHE_HOME/kws`` or ``~/.cache/kws``, ``~/Library/Caches/kws`` on macOS,
@@ -26,21 +30,45 @@ def cache_folder(room: str = "") -> Path:
 
     Args:
         room: name of a folder inside it, for one kind of file.
+    """
+    return _base() / room
+
+
+def cache_folder(room: str = "") -> Path:
+    """Return the folder for cached files, created if missing, at the place of `cache_place`.
 
     Raises:
         KwsError: the folder cannot be created or written to.
     """
-    folder = _base() / room
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        writable = os.access(folder, os.W_OK | os.X_OK)
-    except OSError:
-        writable = False
-    if not writable:
+    folder = cache_place(room)
+    if not writable_folder(folder):
         raise KwsError(
             f"The cache folder is not writable. Received: {folder}. "
             "Set the environment variable KWS_CACHE to a folder that is"
         )
+    return folder
+
+
+def cache_or_temporary(room: str) -> Path:
+    """Return the folder for cached files, or a temporary one if that is not writable.
+
+    The temporary folder lasts until this process ends. A line on stderr says so once.
+    """
+    folder = cache_place(room)
+    if writable_folder(folder):
+        return folder
+    own = Path(_temporary(_base()).name) / room
+    own.mkdir(exist_ok=True)
+    return own
+
+
+@functools.cache
+def _temporary(instead_of: Path) -> tempfile.TemporaryDirectory[str]:
+    folder = tempfile.TemporaryDirectory(prefix="kws-", ignore_cleanup_errors=True)
+    tell(
+        f"the cache folder {instead_of} is not writable: using {folder.name} until this command "
+        "ends. To keep what takes long, set KWS_CACHE to a folder that is"
+    )
     return folder
 
 

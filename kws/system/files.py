@@ -81,6 +81,15 @@ def check_output(path: Path) -> None:
         )
 
 
+def writable_folder(folder: Path) -> bool:
+    """Create a folder, if it is missing, and return whether files can be created in it."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(folder, os.W_OK | os.X_OK)
+
+
 def plain_name(name: str) -> str:
     """Return a name that is valid in every file system: other characters become ``_``."""
     return re.sub(r"[^\w.+-]", "_", name).strip("._")

@@ -19,8 +19,8 @@ from kws.data.fetch.download import fetch, verify
 from kws.data.fetch.partial_file import need_space
 from kws.data.split import RECORD
 from kws.errors import KwsError
-from kws.system.cache import cache_folder
-from kws.system.files import hidden_folder
+from kws.system.cache import cache_place
+from kws.system.files import hidden_folder, writable_folder
 from kws.system.progress import tell
 
 
@@ -43,14 +43,36 @@ class Fetched:
 
 
 def data_home(folder: str | os.PathLike[str] | None = None) -> Path:
-    """Return the data home: `folder`, else ``$KWS_DATA``, else ``data`` in the cache folder."""
+    """Return the data home: `folder`, else ``$KWS_DATA``, else ``data`` in the cache folder.
+
+    It need not exist, and is not created.
+    """
     chosen = os.fspath(folder) if folder is not None else os.environ.get("KWS_DATA")
-    return Path(chosen).expanduser().absolute() if chosen else cache_folder("data")
+    return Path(chosen).expanduser().absolute() if chosen else cache_place("data")
+
+
+def _writable_home(folder: str | os.PathLike[str] | None = None) -> Path:
+    """Return the data home; created if missing.
+
+    Raises:
+        KwsError: it cannot be created or written to.
+    """
+    home = data_home(folder)
+    if not writable_folder(home):
+        raise KwsError(
+            f"The data home is not writable. Received: {home}. Use a folder that is: with --to, or "
+            "the environment variable KWS_DATA"
+        )
+    return home
 
 
 def own_words(folder: str | os.PathLike[str] | None = None) -> Path:
-    """Return where recordings of your own words go: `folder`, else own_words in the data home."""
-    return Path(folder) if folder is not None else data_home() / "own_words"
+    """Return where recordings of your own words go: `folder`, else own_words in the data home.
+
+    Raises:
+        KwsError: no `folder`, and the data home is not writable.
+    """
+    return Path(folder) if folder is not None else _writable_home() / "own_words"
 
 
 def dataset_folder(
@@ -104,6 +126,7 @@ def fetch_dataset(
             f"The place of {recipe.name} is taken. Received: {folder}, without "
             f"{', '.join(_missing(recipe, folder)[:3])}. Move it away or use another folder (--to)"
         )
+    _writable_home(root)
     if recipe.part_of is not None and archive is None:
         whole = dataset_folder(load_dataset_recipe(recipe.part_of), root)
         if whole is not None:
