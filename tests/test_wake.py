@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 
@@ -459,6 +460,59 @@ def test_a_refused_client_is_told_why(served: Served) -> None:
     served.talk(speak)
     _, err = served.end()
     assert err.count("kws: refused a client: Audio must have 8000") == 1  # said once
+
+
+def without_pause(served: Served, message: bytes, most_bytes: int) -> bytes:
+    """What a client is told that sends this again and again, and reads only afterwards."""
+    host, port = served.uri.removeprefix("tcp://").split(":")
+    with socket.create_connection((host, int(port)), timeout=20) as client:
+        for _ in range(most_bytes // len(message)):
+            client.sendall(message)
+        answer = b""
+        while received := client.recv(4096):
+            answer += received
+    return answer
+
+
+@POSIX
+@pytest.mark.parametrize(
+    ("rate_hz", "width", "payload_bytes", "says"),
+    [
+        (16_000, 4, 3200, b"Audio must be 16-bit samples. Received: 4 bytes per sample"),
+        (0, 2, 3200, b"Audio must have 8000 to 192000 Hz"),
+        (16_000, 2, 3201, b"Received: 3201 bytes for 1 channels"),
+    ],
+)
+def test_a_refused_client_that_keeps_sending_is_told_why(
+    served: Served, rate_hz: int, width: int, payload_bytes: int, says: bytes
+) -> None:
+    head = {
+        "type": "audio-chunk",
+        "data": {"rate": rate_hz, "width": width, "channels": 1},
+        "payload_length": payload_bytes,
+    }
+    chunk = json.dumps(head).encode() + b"\n" + bytes(payload_bytes)
+    for _ in range(3):
+        assert says in without_pause(served, chunk, 4 << 20)
+
+
+@POSIX
+def test_a_refused_client_that_never_stops_sending_is_cut_off(served: Served) -> None:
+    began = time.monotonic()
+    with pytest.raises(ConnectionError):
+        without_pause(served, b"{}\n" * 1000, 1 << 40)
+    assert time.monotonic() - began < 10
+
+
+@POSIX
+def test_it_ends_at_once_while_a_refused_client_is_still_connected(served: Served) -> None:
+    host, port = served.uri.removeprefix("tcp://").split(":")
+    with socket.create_connection((host, int(port)), timeout=20) as client:
+        client.sendall(b"{}\n")
+        while client.recv(4096):
+            pass
+        _, err = served.end(signal.SIGTERM)
+    assert err.endswith("served 0 clients, 0 s of audio, 0 events\n")
 
 
 @POSIX

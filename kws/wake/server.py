@@ -27,6 +27,10 @@ from kws.wake.service import Conversation, WakeService
 MOST_MESSAGE_BYTES = 16 << 20
 """Largest part of a client's message: nine minutes of 16 kHz mono, or two seconds of the highest
 rate and number of channels."""
+_FAREWELL_S = 1.0
+"""A refused client has this long to read why."""
+_FAREWELL_BYTES = 64 << 20
+"""The most that is read from it meanwhile."""
 
 
 @dataclasses.dataclass
@@ -196,12 +200,24 @@ class _Client(AsyncEventHandler):
             pass  # the client left, perhaps in the middle of a message
         except KwsError as error:
             self._state.note(f"refused a client: {error}")
-            with contextlib.suppress(OSError):
-                await self.write_event(Error(text=str(error)).event())
+            with contextlib.suppress(OSError, asyncio.TimeoutError):
+                await asyncio.wait_for(self._refuse(str(error)), _FAREWELL_S)
         finally:
             self._state.served.clients += self._conversation.heard_s > 0
             self._state.served.heard_s += self._conversation.heard_s
             self.writer.close()
+
+    async def _refuse(self, reason: str) -> None:
+        """Tell the client why, and discard what it still sends until it closes the connection.
+
+        Closing with unread input would reset the connection, and the reason could be lost.
+        """
+        await self.write_event(Error(text=reason).event())
+        if self.writer.can_write_eof():
+            self.writer.write_eof()
+        left = _FAREWELL_BYTES
+        while left > 0 and (discarded := await self.reader.read(1 << 16)):
+            left -= len(discarded)
 
     async def _next(self) -> Message | None:
         """Read a message; None at the end, or after anything that is not JSON."""
