@@ -88,19 +88,24 @@ class DecisionConfig:
             wanted: for some keywords, or one number for all; None to change none.
 
         Raises:
-            KwsError: an unknown keyword, or a threshold out of range.
+            KwsError: an unknown keyword, or a threshold that is no number or out of range.
         """
         if wanted is None:
             return self
-        if not isinstance(wanted, Mapping):
-            wanted = dict.fromkeys(self.thresholds, wanted)
-        for keyword in wanted:
+        each = wanted if isinstance(wanted, Mapping) else dict.fromkeys(self.thresholds, wanted)
+        for keyword in each:
             if keyword not in self.thresholds:
                 raise KwsError(
                     f"A threshold was given for {keyword!r}, which is not a keyword of this "
                     f"model. Its keywords: {', '.join(self.thresholds)}"
                 )
-        changed = {keyword: float(threshold) for keyword, threshold in wanted.items()}
+        try:
+            changed = {keyword: float(threshold) for keyword, threshold in each.items()}
+        except (TypeError, ValueError) as error:
+            raise KwsError(
+                "Thresholds are one number for all keywords, or a number for each. Received: "
+                f"{' '.join(repr(wanted).split())[:60]}. Pass for example 0.8 or {{'yes': 0.8}}"
+            ) from error
         return replace(self, thresholds={**self.thresholds, **changed})
 
     def after_wake_word(self, threshold: float | None = None) -> DecisionConfig:

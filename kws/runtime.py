@@ -31,9 +31,11 @@ def open_interpreter(model: bytes, threads: int = 1) -> Any:
         threads: for the kernels that can use more than one.
 
     Raises:
-        KwsError: no runtime is installed, it was built for another NumPy, or it cannot run this
-            model.
+        KwsError: `threads` is below 1, no runtime is installed, it was built for another NumPy, or
+            it cannot run this model.
     """
+    if not isinstance(threads, int) or threads < 1:
+        raise KwsError(f"threads must be a whole number, at least 1. Received: {threads!r}. Use 1")
     _, module = _runtime()
     try:
         # If the runtime was built for another NumPy, NumPy prints a page; one line replaces it.

@@ -148,6 +148,7 @@ def test_thresholds_can_be_given_for_one_keyword_or_for_all(model: Path, speech:
     ("samples", "hint"),
     [
         (np.zeros(9, np.float32), r"float32 of shape \(9,\).*to_int16"),
+        (np.full(9, -9000, np.float32), r"peak is 9000, far above 1.*\.astype\('int16'\)"),
         (np.full(9, np.nan), "NaN or infinity"),
         (np.zeros((9, 2), np.int16), r"shape \(9, 2\).*samples\[:, 0\]"),
         (np.zeros((1, 1, 9), np.int16), r"array of shape \[n\]"),
@@ -163,6 +164,23 @@ def test_samples_of_another_kind_are_refused_with_a_hint(
 ) -> None:
     with pytest.raises(KwsError, match=hint):
         Spotter(model).feed(samples)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ({"model": None}, "Received: NoneType. Pass a str or a Path"),
+        ({"thresholds": [0.5]}, r"one number for all keywords.*Received: \[0\.5\]"),
+        ({"thresholds": {"yes": None}}, r"a number for each. Received: \{'yes': None\}"),
+        ({"threads": 0}, "threads must be a whole number, at least 1. Received: 0"),
+        ({"threads": 1.5}, "threads must be a whole number, at least 1. Received: 1.5"),
+    ],
+)
+def test_arguments_of_another_kind_are_refused_in_a_line(
+    model: Path, arguments: dict[str, object], says: str
+) -> None:
+    with pytest.raises(KwsError, match=says):
+        Spotter(**{"model": model, **arguments})  # type: ignore[arg-type]
 
 
 def test_a_refused_chunk_changes_nothing(model: Path, speech: Pcm) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -306,6 +307,11 @@ def resolve_model(path_or_name: str | Path) -> Path:
     Raises:
         KwsError: neither; lists the known names.
     """
+    if not isinstance(path_or_name, (str, os.PathLike)):
+        raise KwsError(
+            "A model is a .tflite file or the name of a pretrained model. Received: "
+            f"{type(path_or_name).__name__}. Pass a str or a Path"
+        )
     path, names = Path(path_or_name), pretrained_models()
     if path_or_name not in names and path.is_file():
         # Passed on, its bare name would mean the pretrained model.
