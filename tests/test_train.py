@@ -359,7 +359,7 @@ def test_the_next_command_can_be_pasted_and_is_a_verdict_only_where_other_speech
     last = capsys.readouterr().out.splitlines()[-1]
     assert last.startswith("next: ")
     command = shlex.split(last.removeprefix("next: "))
-    assert command == ["kws", follows, str(out), "-o", "my model.tflite"]
+    assert command == ["kws", follows, str(out), "-o", str(tmp_path / "my model.tflite")]
 
 
 def test_there_is_nothing_to_resume_before_the_first_whole_epoch(
