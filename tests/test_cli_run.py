@@ -222,6 +222,25 @@ def test_a_reader_that_goes_away_ends_it_quietly(model: Path, files: list[str]) 
     assert b"Exception" not in err
 
 
+def test_what_the_terminal_cannot_show_is_shown_as_codes(tmp_path: Path) -> None:
+    env = {**os.environ, "PYTHONIOENCODING": "latin-1"}
+    command = [sys.executable, "-m", "kws", "new", "été", "-w", "при", "-l", "ru", "--yes"]
+    ended = subprocess.run(command, cwd=tmp_path, env=env, capture_output=True)
+    out, err = ended.stdout.decode("latin-1"), ended.stderr.decode("latin-1")
+    assert ended.returncode == 0, err
+    assert r"\u043f\u0440\u0438.tflite" in out and "wrote été/recipe.toml" in err
+
+
+def test_ctrl_c_while_the_command_line_is_imported_is_one_line() -> None:
+    code = (
+        "import sys\nclass Pressed:\n    def find_spec(self, name, *_):\n"
+        "        if name == 'typer':\n            raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Pressed())\nfrom kws.__main__ import main\nmain()"
+    )
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert (ended.returncode, ended.stderr) == (130, "kws: interrupted\n")
+
+
 # SIGTERM
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import signal
 import sys
@@ -81,6 +82,7 @@ def main(arguments: list[str] | None = None) -> None:
     SIGTERM interrupts like Ctrl-C, with status 143.
     """
     _open_closed_streams()
+    _escape_what_cannot_be_encoded()
     sys.exit(run(arguments))
 
 
@@ -174,6 +176,18 @@ def _open_closed_streams() -> None:
             stream = Path(os.devnull).open(mode)  # noqa: SIM115
             os.set_inheritable(stream.fileno(), True)
             setattr(sys, name, stream)
+
+
+def _escape_what_cannot_be_encoded() -> None:
+    """Let output never fail for a character that the terminal's encoding lacks: show its code.
+
+    Where names of files pass unchanged (UTF-8 in the locale C), they still do.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and (
+            stream.errors == "strict" or stream.encoding.lower() != "utf-8"
+        ):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _complain(message: str) -> None:
