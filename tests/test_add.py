@@ -14,6 +14,7 @@ from test_find_words import recording
 from kws.audio.files import read_audio, write_wav
 from kws.cli import run
 from kws.data.recording.lengths import word_lengths
+from kws.data.recording.record import judge_take
 from kws.data.recording.word_clips import WordFolder, cut_other_speech, cut_words
 from kws.data.scan import scan
 from kws.data.split import TRAINING, speaker_of, split_of
@@ -166,6 +167,37 @@ def test_the_picture_is_drawn_also_of_a_dry_run_and_of_what_was_refused(here, ca
     assert not (here / "words").exists()
     assert add("computer", "session.wav", "--plot", "cuts.txt") == 1
     assert "must end in .png" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("amplitude", "cut_as", "said"),
+    [
+        (90_000, [], "clipped: "),
+        (90_000, ["--whole"], "clipped: "),
+        (60, [], "too quiet (-5"),
+        (6000, [], ""),
+    ],
+)
+def test_a_word_that_record_would_refuse_for_its_level_is_added_and_said(
+    here, capsys, amplitude, cut_as, said
+):
+    pcm = recording((1.2, 0.6, amplitude), noise=2)
+    write_wav("a.wav", pcm)
+    assert add("computer", "a.wav", *cut_as) == 0
+    assert len(clips(here)) == 1
+    notes = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note: ")]
+    if not said:
+        assert not notes
+        return
+    (note,) = notes
+    assert re.match(r"note: a\.wav, \d\.\d\d-\d\.\d\d s, is ", note)
+    assert said in note and said.split("(")[0] in judge_take(pcm).faults[0]
+
+
+def test_other_speech_may_have_any_level(here, capsys):
+    write_wav("far.wav", recording((0.5, 1.2, 60), seconds=2, noise=2))
+    assert add("_unknown_", "far.wav") == 0
+    assert "note: " not in capsys.readouterr().err
 
 
 def test_running_speech_is_no_word_unless_it_is_allowed(here, capsys):

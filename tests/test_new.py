@@ -260,6 +260,31 @@ def test_a_word_of_which_no_recording_can_be_read_is_named_beside_others(here, m
     assert "left out, as their format is not read: b.m4a. Convert" in capsys.readouterr().err
 
 
+def test_a_word_that_is_too_quiet_is_taken_and_said(here, mute, capsys):
+    record("mine/good.wav")
+    write_wav("mine/low.wav", recording((1.2, 0.6, 60), noise=2))
+    assert run(["new", "--word", "lamp", "--recordings", "mine"]) == 0
+    (note,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("note: ")]
+    assert "mine/low.wav" in note and "too quiet" in note
+    assert len(list((here / "lamp/recordings/lamp").iterdir())) == 2
+
+
+def test_another_way_to_add_a_recording_is_a_command_that_does_it(here, mute, capsys):
+    record("my lamps/good.wav")
+    write_wav("my lamps/noise.wav", recording(noise=400))
+    write_wav("my lamps/two.wav", recording((0.5, 0.5, 6000), (1.8, 0.5, 5000)))
+    given = ["--recordings", "my lamps", "--speaker", "mia"]
+    assert run(["new", "my house", "--word", "lamp", *given]) == 0
+    err = capsys.readouterr().err
+    assert len(list((here / "my house/recordings/lamp").iterdir())) == 2
+    again = [line[line.index("kws data add") :] for line in err.splitlines() if "kws data" in line]
+    assert [line.split()[-1] for line in again] == ["--whole", "--several"]
+    for command in again:
+        assert run(shlex.split(command)[1:]) == 0
+    clips = sorted(clip.name for clip in (here / "my house/recordings/lamp").iterdir())
+    assert clips == [f"mia_nohash_{n}.wav" for n in range(4)]
+
+
 def test_recordings_of_one_person_are_all_hers_and_most_are_learnt_from(here, mute, capsys):
     # By the hash of that name they would all be kept for measuring, if there were many people.
     assert split_of("mia_nohash_0.wav") != TRAINING

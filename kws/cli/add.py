@@ -14,7 +14,7 @@ from kws.wording import counted
 
 if TYPE_CHECKING:
     from kws.data.recording.add import AddedRecording, Cutting
-    from kws.data.recording.word_clips import AddedClip, WordFolder
+    from kws.data.recording.word_clips import AddedClip, Cut, WordFolder
 
 
 def add_files(
@@ -70,16 +70,25 @@ def tell_recording(
     dry_run: bool = False,
     show: Callable[[str], object] = typer.echo,
 ) -> None:
-    """Print a line for each clip of a recording (by `show`), or why it was refused."""
+    """Print a line for each clip of a recording (by `show`), its faults, or why it was refused."""
     path = recording.path
     if recording.error is not None:
         text = " ".join(str(recording.error).split())
         typer.echo(f"refused: {text if str(path) in text else f'{path}: {text}'}", err=True)
     for clip in recording.clips:
         show(_line(clip, path, dry_run))
+        if clip.fault is not None:
+            typer.echo(
+                f"note: {path}, {_span(clip.cut)}, is {clip.fault}, and record it again if you can",
+                err=True,
+            )
     if recording.left_out:
         where = some([f"{one.start_s:.2f}-{one.end_s:.2f} s" for one in recording.left_out], 4)
-        hint = "they differ from the others" if several else "--several takes all similar ones"
+        hint = (
+            "they differ from the others"
+            if several
+            else f"to take all similar ones: {recording.again} --several"
+        )
         typer.echo(f"note: left out of {path}: {where}; {hint}", err=True)
 
 
@@ -118,6 +127,12 @@ def _hear(
         )
 
 
+def _span(cut: Cut) -> str:
+    from kws.audio.samples import SAMPLE_RATE_HZ
+
+    return f"{cut.start / SAMPLE_RATE_HZ:.2f}-{cut.end / SAMPLE_RATE_HZ:.2f} s"
+
+
 def _line(clip: AddedClip, source: Path, dry_run: bool) -> str:
     from kws.audio.samples import SAMPLE_RATE_HZ
 
@@ -125,15 +140,13 @@ def _line(clip: AddedClip, source: Path, dry_run: bool) -> str:
         what = "would add" if dry_run else "added"
     else:
         what = "already there" if clip.path == clip.before else f"was {clip.before.name}"
-    start_s, end_s = clip.cut.start / SAMPLE_RATE_HZ, clip.cut.end / SAMPLE_RATE_HZ
     word = (
-        f"word {clip.cut.word.length_s:.2f} s at"
+        f"word {clip.cut.word.length_s:.2f} s"
         if clip.cut.word
-        else f"{end_s - start_s:.2f} s at"
+        else f"{(clip.cut.end - clip.cut.start) / SAMPLE_RATE_HZ:.2f} s"
     )
     return (
-        f"{what}: {clip.path} ({start_s:.2f}-{end_s:.2f} s of {source}, {word} "
-        f"{clip.level_dbfs:.0f} dBFS)"
+        f"{what}: {clip.path} ({_span(clip.cut)} of {source}, {word} at {clip.level_dbfs:.0f} dBFS)"
     )
 
 

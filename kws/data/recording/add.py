@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +52,8 @@ class AddedRecording:
 
     path: Path
     """The recording."""
+    again: str
+    """A command that adds it in another way; options can be added at its end."""
     error: KwsError | None = None
     """Why it was refused."""
     pcm: Pcm | None = None
@@ -111,11 +114,13 @@ def add_recordings(
                     several=cutting.several,
                     times_s=times_s,
                     longest_s=cutting.longest_s,
+                    again=_again(path, clips, speaker),
                 )
         except KwsError as refusal:
             error = refusal
         return AddedRecording(
             path=path,
+            again=_again(path, clips, speaker),
             error=error,
             pcm=pcm,
             found=found,
@@ -129,9 +134,15 @@ def add_recordings(
         try:
             pcm = open_recording(path)
         except KwsError as error:
-            yield AddedRecording(path=path, error=error)
+            yield AddedRecording(path=path, again=_again(path, clips, speaker), error=error)
             continue
         yield add(path, pcm, times_s)
+
+
+def _again(path: Path, clips: WordFolder, speaker: str | None) -> str:
+    by = [] if speaker is None else ["--speaker", speaker]
+    to = ["--to", str(clips.path.parent)]
+    return shlex.join(["kws", "data", "add", clips.label, str(path), *by, *to])
 
 
 def _left_out(

@@ -8,7 +8,6 @@ the clips holds the session, level and time of each.
 from __future__ import annotations
 
 import dataclasses
-import math
 import os
 from collections.abc import Callable
 from datetime import datetime
@@ -21,6 +20,7 @@ from kws.audio.level import level_dbfs
 from kws.audio.microphone import find_device, open_microphone
 from kws.audio.samples import SAMPLE_RATE_HZ, Pcm
 from kws.data.recording.find_words import LONGEST_S, cut_around, find_utterances, strongest
+from kws.data.recording.levels import level_fault, measure_levels
 from kws.data.recording.word_clips import check_word
 from kws.errors import KwsError
 from kws.system.files import atomic_write
@@ -32,15 +32,10 @@ TABLE = "recordings.tsv"
 """Table of the clips of `record_word`, in the folder of the word."""
 _COLUMNS = ("clip", "speaker", "session", "level_dbfs", "noise_dbfs", "word_s", "recorded")
 
-# Levels are measured in steps of 10 ms.
-_FRAME = SAMPLE_RATE_HZ // 100
-# Loudest 30 ms of speech at arm's length: -35 to -15 dBFS. Below this the gain is too low.
-_QUIET_DBFS = -42.0
 # A word less than this above the noise is hard to understand for people, too.
 _SMALLEST_SNR_DB = 12.0
 # An utterance within this of the word's level is another word.
 _ALIKE_DB = 12.0
-_CLIPPED_SAMPLES = 8
 _EDGE_S = 0.03
 
 
@@ -81,29 +76,18 @@ def judge_take(pcm: Pcm) -> TakeReport:
     """
     if len(pcm) < 0.3 * SAMPLE_RATE_HZ:
         raise KwsError(f"A take lasts at least 0.3 s. Received: {len(pcm) / SAMPLE_RATE_HZ:.2f} s")
-    frames = len(pcm) // _FRAME
-    samples = pcm[: frames * _FRAME].astype(np.float64)
-    samples -= samples.mean()
-    power = (samples.reshape(frames, _FRAME) ** 2).mean(axis=1)
-    # Averaged over three frames: shorter than a syllable, longer than a click.
-    power = np.convolve(power, np.ones(3) / 3, mode="same")
-    loudest = float(power.max())
-    noise = float(np.quantile(power, 0.1))
-    level_db, noise_db = _dbfs(loudest), _dbfs(noise)
+    levels = measure_levels(pcm)
+    level_db, noise_db = levels.loudest_dbfs, levels.noise_dbfs
 
     def report(*faults: str, start: int = 0, end: int = 0) -> TakeReport:
         return TakeReport(
             faults=faults, level_dbfs=level_db, noise_dbfs=noise_db, start=start, end=end
         )
 
-    if loudest == 0:
+    if np.isneginf(level_db):
         return report("digital silence: the microphone is muted or lacks permission")
-    # A limiter's flat tops are as bad, but cannot be detected this simply.
-    clipped = int(np.count_nonzero((pcm >= 32766) | (pcm <= -32767)))
-    if clipped >= _CLIPPED_SAMPLES:
-        return report("clipped: speak more softly, move away or turn down the input level")
-    if level_db < _QUIET_DBFS:
-        return report(f"too quiet ({level_db:.0f} dBFS): come closer or turn up the input level")
+    if (fault := level_fault(pcm)) is not None:
+        return report(fault)
     if level_db - noise_db < _SMALLEST_SNR_DB:
         return report(
             f"no word stands out of the noise ({noise_db:.0f} dBFS): find a quieter place, or "
@@ -301,7 +285,3 @@ def _take(
         if microphone.overflows or microphone.lost_s:
             say("  some audio was lost in this take: close other programs and repeat it")
     return np.concatenate(blocks)
-
-
-def _dbfs(power: float) -> float:
-    return 10 * math.log10(power / 32768**2) if power > 0 else -math.inf

@@ -26,6 +26,7 @@ from kws.data.recording.find_words import (
     strongest,
     utterance_at,
 )
+from kws.data.recording.levels import level_fault
 from kws.data.split import hash_key, speaker_of, training_speaker
 from kws.errors import KwsError
 from kws.labels import UNKNOWN
@@ -76,6 +77,9 @@ class AddedClip:
     """Its part of the recording."""
     level_dbfs: float
     """RMS of its word's loudest syllable, or of the clip if no word was looked for."""
+    fault: str | None
+    """What is wrong with the level of the word, as from `level_fault`; other speech may have any
+    level."""
 
 
 class WordFolder:
@@ -226,6 +230,7 @@ def cut_words(
     several: bool = False,
     times_s: Sequence[float] | None = None,
     longest_s: float = LONGEST_S,
+    again: str = "kws data add WORD FILE",
 ) -> list[Cut]:
     """Cut the word from a recording: the utterance with the most energy.
 
@@ -237,6 +242,7 @@ def cut_words(
         times_s: cut the utterances at these times instead, each the end of the audio after which
             a model was surest of the word.
         longest_s: length of the longest word; in running speech at most this much is cut.
+        again: a command to which options can be added, for messages.
 
     Raises:
         KwsError: no word stands out, or the sound that does is too long for one.
@@ -254,15 +260,15 @@ def cut_words(
         raise KwsError(
             f"{path} contains no word that stands out of its background by 10 dB. Received: "
             f"{len(pcm) / SAMPLE_RATE_HZ:.1f} s at {level_dbfs(pcm):.0f} dBFS. Record it again in "
-            "a quieter place, or take the whole file with --whole"
+            f"a quieter place, or take the whole file: {again} --whole"
         )
     for word in words:
         if word.length_s > longest_s:
             raise KwsError(
                 f"{path} contains no single word, but {word.length_s:.1f} s of continuous speech "
                 f"from {word.start_s:.1f} s on. Received: {len(pcm) / SAMPLE_RATE_HZ:.1f} s. Say "
-                "the word with pauses around it, name a model that knows it (--model), or allow "
-                "longer words (--longest)"
+                f"the word with pauses around it, or use {again} with --model MODEL, which knows "
+                "it, or with --longest S, for longer words"
             )
     cuts = []
     for word in words:
@@ -356,7 +362,14 @@ def add_cuts(
             path = before
         level = cut.word.level_dbfs if cut.word else level_dbfs(samples)
         added.append(
-            AddedClip(path=path, speaker=speaker, before=before, cut=cut, level_dbfs=level)
+            AddedClip(
+                path=path,
+                speaker=speaker,
+                before=before,
+                cut=cut,
+                level_dbfs=level,
+                fault=None if clips.label == UNKNOWN else level_fault(samples),
+            )
         )
     return added
 
