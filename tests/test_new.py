@@ -243,11 +243,11 @@ def test_few_recordings_tell_little_about_how_long_others_take(here, mute, recor
 
 def test_recordings_in_a_format_that_is_not_read_are_named(here, mute, capsys):
     record("mine/1.wav", "mine/2.wav")
-    for name in ("memo.m4a", "Old.AIFF", "notes.txt", ".hidden.m4a"):
+    for name in ("memo.m4a", "Old.WMA", "notes.txt", ".hidden.m4a"):
         (here / "mine" / name).write_bytes(b"ftyp")
     assert run(["new", "--word", "lamp", "--recordings", "mine"]) == 0
     err = capsys.readouterr().err
-    assert "kws: left out, as their format is not read: Old.AIFF, memo.m4a. Convert each" in err
+    assert "kws: left out, as their format is not read: Old.WMA, memo.m4a. Convert each" in err
     assert "notes.txt" not in err and ".hidden" not in err
     assert len(list((here / "lamp/recordings/lamp").iterdir())) == 2
 
@@ -258,6 +258,28 @@ def test_a_word_of_which_no_recording_can_be_read_is_named_beside_others(here, m
     (here / "mine/light/b.m4a").write_bytes(b"ftyp")
     assert run(["new", "--word", "lamp", "--word", "light", "--recordings", "mine"]) == 0
     assert "left out, as their format is not read: b.m4a. Convert" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("place", ["mine", "mine/Lamp"])
+def test_where_no_recording_can_be_read_it_is_said_how_to_convert_them(here, mute, capsys, place):
+    (here / place).mkdir(parents=True)
+    for name in ("a.m4a", "b.AAC"):
+        (here / place / name).write_bytes(b"ftyp")
+    assert run(["new", "--word", "lamp", "--recordings", "mine"]) == 1
+    err = capsys.readouterr().err
+    assert "Received: a.m4a, b.AAC. Convert each to WAV, for example: ffmpeg -i" in err
+    assert "Leave recordings out" not in err and not Path("lamp").exists()
+
+
+def test_aiff_files_are_recordings(here, mute, capsys):
+    soundfile = pytest.importorskip("soundfile")
+    Path("mine").mkdir()
+    for name, amplitude in (("a.aif", 6000), ("b.AIFF", 5000)):
+        pcm = recording((1.2, 0.6, amplitude))
+        soundfile.write(Path("mine", name), pcm, 16000, format="AIFF")
+    assert run(["new", "--word", "lamp", "--recordings", "mine"]) == 0
+    assert len(list((here / "lamp/recordings/lamp").iterdir())) == 2
+    assert "left out" not in capsys.readouterr().err
 
 
 def test_a_word_that_is_too_quiet_is_taken_and_said(here, mute, capsys):
@@ -484,6 +506,29 @@ def test_the_synthesiser_refuses_what_it_cannot_say_before_anything_is_written(h
         assert "language" in capsys.readouterr().err
     assert not list(here.iterdir())
     assert run(["new", "--word", "свет", "-l", "ru"]) == 0
+
+
+@pytest.mark.parametrize("refused", [["日本", "-l", "ja"], ["привет"], ["go", "-w", "привет"]])
+def test_a_word_that_cannot_be_said_as_spelt_is_refused_with_the_option_to_use(
+    here, capsys, refused
+):
+    pytest.importorskip("espeakng_loader")
+    assert run(["new", "--word", *refused]) == 1
+    err = capsys.readouterr().err
+    word = next(word for word in refused if not word.isascii())
+    assert f"'{word}=TEXT'" in err and "--say" in err and "NAME=" not in err
+
+
+def test_who_is_asked_for_the_language_is_asked_how_to_say_the_word_in_it(monkeypatch, capsys):
+    pytest.importorskip("espeakng_loader")
+    typed = ("ja", "", "xx", "ja", "日本!", "[[n'ihoN]]", "pi")
+    monkeypatch.setattr("sys.stdin", Terminal("日本, さくら", "", *typed))
+    assert run(["new", "house"]) == 0
+    out, err = capsys.readouterr()
+    assert err.count("How should they say '日本'?") == 3
+    assert err.count("Language of the generated voices?") == 3
+    assert "No voice speaks this language" in err and "--say" not in err
+    assert "kws data synth '日本=[[n'\"'\"'ihoN]]' 'さくら' " in out
 
 
 def test_json_has_the_recipe_and_the_commands(mute, capsys):

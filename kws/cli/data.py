@@ -171,7 +171,7 @@ def add(
     files: list[Path] = typer.Argument(
         ...,
         metavar="FILE",
-        help="Recordings of it: WAV, FLAC, OGG, Opus or MP3, of any rate and length.",
+        help="Recordings of it: WAV, FLAC, OGG, Opus, MP3 or AIFF, of any rate and length.",
     ),
     folder: Path | None = OWN_WORDS,
     speaker: str | None = typer.Option(

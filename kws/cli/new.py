@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -92,7 +93,6 @@ def new(
         DEVICES,
         NewWords,
         check_device,
-        check_spoken,
         find_recordings,
         folder_of,
     )
@@ -109,7 +109,7 @@ def new(
         if device.casefold() not in DEVICES:
             raise typer.BadParameter(f"--device: unknown {device!r}. Use: {', '.join(DEVICES)}.")
         device = check_device(device)
-    spoken_in = check_spoken(chosen, texts, languages) if languages else None
+    spoken_in = _languages(languages, chosen, texts) if languages else None
     if speaker is not None:
         if not recordings and not asking:
             raise typer.BadParameter("--speaker needs recordings. Give them with --recordings.")
@@ -118,7 +118,10 @@ def new(
     if not recordings and asking and not _recorded(place, chosen):
         found, speaker = _ask_recordings(chosen, speaker)
     if spoken_in is None:
-        spoken_in = _ask_languages(chosen, texts) if asking else check_spoken(chosen, texts, ["en"])
+        if asking:
+            spoken_in, texts = _ask_languages(chosen, texts)
+        else:
+            spoken_in = _languages(["en"], chosen, texts)
     if device is None:
         device = _ask_device() if asking else next(iter(DEVICES))
 
@@ -228,14 +231,53 @@ def _speaker(answer: str) -> str | None:
     return None if answer.casefold() in _NONE else check_speaker(answer)
 
 
-def _ask_languages(words: Sequence[str], texts: dict[str, str]) -> tuple[str, ...]:
-    from kws.own_words.answers import check_spoken
+def _languages(
+    languages: Sequence[str], words: Sequence[str], texts: dict[str, str]
+) -> tuple[str, ...]:
+    """Check the languages that were given."""
+    from kws.own_words.answers import UnsayableError, check_languages, check_spoken
 
-    return _ask(
-        "Language of the generated voices? (en, de, fr, …; separate several with commas)",
-        "en",
-        lambda answer: check_spoken(words, texts, answer.split(",")),
-    )
+    codes = check_languages(languages)
+    try:
+        check_spoken(words, texts, codes)
+    except UnsayableError as error:
+        say = shlex.join(["--say", f"{error.word}=TEXT"])
+        raise KwsError(f"{error}. Another spelling or phonemes are given with {say}") from error
+    return codes
+
+
+def _ask_languages(
+    words: Sequence[str], texts: dict[str, str]
+) -> tuple[tuple[str, ...], dict[str, str]]:
+    """Ask for languages, and for another way to say each word that they cannot say as spelt."""
+    import unicodedata
+
+    from kws.own_words.answers import UnsayableError, check_languages, check_spoken
+
+    while True:
+        codes = _ask(
+            "Language of the generated voices? (en, de, fr, …; separate several with commas)",
+            "en",
+            lambda answer: check_languages(answer.split(",")),
+        )
+        said = dict(texts)
+        while True:
+            try:
+                check_spoken(words, said, codes)
+            except UnsayableError as error:
+                _tell_error(error)
+                word = error.word
+            else:
+                return codes, said
+            text = _ask(
+                f"How should they say {word!r}? (another spelling, or phonemes such as "
+                "[[h@l'oU]]; press Enter for another language)",
+                "",
+                str,
+            )
+            if not text:
+                break
+            said[word] = unicodedata.normalize("NFC", text)
 
 
 def _ask_device() -> str:
@@ -293,4 +335,8 @@ def _ask(question: str, default: str, read: Callable[[str], Answer]) -> Answer:
         try:
             return read(line.strip() or default)
         except KwsError as error:
-            sys.stderr.write(f"{' '.join(str(error).split())}\n")
+            _tell_error(error)
+
+
+def _tell_error(error: KwsError) -> None:
+    sys.stderr.write(f"{' '.join(str(error).split())}\n")

@@ -19,7 +19,7 @@ from kws.data.split import SPLITS, speaker_of
 from kws.errors import KwsError
 from kws.labels import folded
 
-AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3"})
+AUDIO_SUFFIXES = frozenset({".wav", ".flac", ".ogg", ".oga", ".opus", ".mp3", ".aif", ".aiff"})
 """Files with these suffixes (in any case) are clips; others are skipped."""
 
 NOISE_FOLDER = "_background_noise_"

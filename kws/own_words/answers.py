@@ -24,9 +24,8 @@ DEVICES = {
 RECIPE, RECORDINGS, GENERATED, SPEECH = "recipe.toml", "recordings", "generated", "generated_speech"
 """Contents of a word's folder."""
 # Formats that telephones and computers record in and the kit does not read.
-_OTHER_SUFFIXES = frozenset(
-    {".3gp", ".aac", ".aif", ".aiff", ".amr", ".caf", ".m4a", ".mp4", ".webm", ".wma"}
-)
+_OTHER_SUFFIXES = frozenset({".3gp", ".aac", ".amr", ".caf", ".m4a", ".mp4", ".webm", ".wma"})
+_CONVERT = "Convert each to WAV, for example: ffmpeg -i IN -ac 1 -ar 16000 OUT.wav"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,29 +103,63 @@ def check_device(device: str) -> str:
     return device.casefold()
 
 
-def check_spoken(
-    words: Sequence[str], texts: Mapping[str, str], languages: Sequence[str]
-) -> tuple[str, ...]:
-    """Return the languages without duplicates, if the synthesiser can say the words in them.
+class UnsayableError(KwsError):
+    """A word that the synthesiser cannot say, or make near-misses of, in the languages wanted."""
+
+    def __init__(self, message: str, word: str) -> None:
+        super().__init__(message)
+        self.word = word
+
+
+def check_languages(languages: Sequence[str]) -> tuple[str, ...]:
+    """Return the languages without duplicates.
 
     Without a synthesiser only the form of the codes is checked.
 
     Raises:
-        KwsError: unknown language, or a spelling or phonemes that the synthesiser cannot say or
-            make near-misses of.
+        KwsError: no language, or an unknown one.
     """
     codes = tuple(dict.fromkeys(language.strip() for language in languages))
     for code in codes or ("",):
         if not code or code.startswith("-"):
             raise KwsError(f"A language is a code such as en, de or fr. Received: {code!r}")
     if can_speak():
-        from kws.data.synthesis.spoken_clips import plan_words
-        from kws.data.synthesis.spoken_words import own_sounds
+        from kws.data.synthesis.voices import voices
 
-        spoken = {word: texts.get(word, word) for word in words}
-        plan_words(spoken, "", 2, languages=codes)
-        own_sounds(spoken.values(), codes)
+        voices(codes)
     return codes
+
+
+def check_spoken(words: Sequence[str], texts: Mapping[str, str], languages: Sequence[str]) -> None:
+    """Make sure that the synthesiser, if there is one, can say the words.
+
+    Args:
+        words: the words.
+        texts: what is said for words that are mispronounced as spelt.
+        languages: as `check_languages` returns them.
+
+    Raises:
+        UnsayableError: for the first word that it cannot say along with those before it.
+    """
+    if not can_speak():
+        return
+    from kws.data.synthesis.spoken_clips import plan_words
+    from kws.data.synthesis.spoken_words import own_sounds
+
+    def check(some_words: Sequence[str]) -> None:
+        spoken = {word: texts.get(word, word) for word in some_words}
+        plan_words(spoken, "", 2, languages=languages)
+        own_sounds(spoken.values(), languages)
+
+    try:
+        check(words)
+    except KwsError:
+        for number, word in enumerate(words, 1):
+            try:
+                check(words[:number])
+            except KwsError as error:
+                raise UnsayableError(str(error), word) from error
+        raise
 
 
 def can_speak() -> bool:
@@ -155,7 +188,8 @@ def _recordings_in(folder: Path, words: Sequence[str]) -> dict[str, list[Path]]:
         what = "a file" if folder.exists() else "nothing there"
         raise KwsError(
             f"Recordings must be a folder of sound files. Received: {folder}, {what}. Check "
-            "the path; to cut one long recording use `kws data add WORD FILE --several`"
+            "the path; to cut one long recording: kws data add WORD FILE --several --to "
+            f"DIR/{RECORDINGS}"
         )
     below = [path for path in sorted(folder.iterdir()) if path.is_dir()]
     of_words = {
@@ -171,21 +205,24 @@ def _recordings_in(folder: Path, words: Sequence[str]) -> dict[str, list[Path]]:
                 f"{', '.join(words)}. Put them into folders named after the words"
             )
         of_words = {(named or words)[0]: files}
+    named_after = [path for path in below if any(_named(path, word) for word in words)]
     if not any(of_words.values()):
-        has = some(sorted(path.name for path in folder.iterdir()), 4) or "an empty folder"
+        unread = _unread_in([folder, *named_after])
+        has = unread or sorted(path.name for path in folder.iterdir())
         raise KwsError(
             f"{folder} has no sound files ({', '.join(sorted(AUDIO_SUFFIXES))}) of "
-            f"{', '.join(words)}. Received: {has}. Leave recordings out if there are none"
+            f"{', '.join(words)}. Received: {some(has, 4) or 'an empty folder'}. "
+            + (_CONVERT if unread else "Leave recordings out if there are none")
         )
-    searched = [path for path in below if any(_named(path, word) for word in words)]
-    searched = searched if any(sounds_in(path) for path in searched) else [folder]
-    unread = [path.name for place in searched for path in _files(place, _OTHER_SUFFIXES)]
-    if unread:
-        tell(
-            f"left out, as their format is not read: {some(unread, 4)}. Convert each to WAV, for "
-            "example: ffmpeg -i IN -ac 1 -ar 16000 OUT.wav"
-        )
+    searched = named_after if any(sounds_in(path) for path in named_after) else [folder]
+    if unread := _unread_in(searched):
+        tell(f"left out, as their format is not read: {some(unread, 4)}. {_CONVERT}")
     return {word: paths for word, paths in of_words.items() if paths}
+
+
+def _unread_in(folders: Sequence[Path]) -> list[str]:
+    """Return the names of recordings in formats that the kit does not read."""
+    return [path.name for folder in folders for path in _files(folder, _OTHER_SUFFIXES)]
 
 
 def sounds_in(folder: Path) -> list[Path]:

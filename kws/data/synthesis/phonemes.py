@@ -92,7 +92,7 @@ def sounds_of(text: str, voice: Voice) -> list[Sounds]:
     if spoken_by_others(marked):
         raise KwsError(
             f"In {voice.language} this text is read by the rules of another language. Received: "
-            f"{text!r}. Choose its --language, or give its phonemes: NAME=[[…]]"
+            f"{text!r}. Choose another --language, another spelling, or phonemes: WORD=[[…]]"
         )
     types = phoneme_types(voice)
     words = [_sounds(word, types) for word in marked]
