@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -45,26 +46,46 @@ def poisson_interval(count: int, confidence: float = 0.95) -> tuple[float, float
         count: number of events.
         confidence: between 0 and 1.
     """
+    return weighted_interval([1.0] * count, 1.0, confidence)
+
+
+def weighted_interval(
+    weights: Sequence[float], largest: float, confidence: float = 0.95
+) -> tuple[float, float]:
+    """Return the confidence interval of an expected sum of weights, of which some were observed.
+
+    The gamma interval (M. P. Fay and E. J. Feuer, "Confidence intervals for directly standardized
+    rates", Statistics in Medicine 16, 1997): things with a weight occur independently. If all
+    weights are 1, it is Garwood's.
+
+    Args:
+        weights: of the things that occurred, all above 0.
+        largest: the largest weight that another one may have, above 0.
+        confidence: between 0 and 1.
+    """
     tail = (1.0 - confidence) / 2
-    factors = np.concatenate([[0.0], np.cumsum(np.log(np.arange(1, count + 1)))])
-    numbers = np.arange(count + 1)
+    low = _gamma_quantile(weights, tail) if weights else 0.0
+    return low, _gamma_quantile([*weights, max([largest, *weights])], 1.0 - tail)
 
-    def at_most(n: int, mean: float) -> float:
-        """Return the probability of at most n events if `mean` are expected."""
-        if n < 0:
-            return 0.0
-        logs = numbers[: n + 1] * math.log(mean) - mean - factors[: n + 1]
-        return float(np.exp(logs).sum())
 
-    def solve(n: int, wanted: float) -> float:
-        low, high = 1e-12, count + 10.0 * math.sqrt(count + 1.0) + 20.0
-        for _ in range(100):
-            middle = (low + high) / 2
-            if at_most(n, middle) > wanted:
-                low = middle
-            else:
-                high = middle
-        return (low + high) / 2
+def _gamma_quantile(weights: Sequence[float], probability: float) -> float:
+    """Return a quantile of the gamma distribution with the sum of the weights as its mean.
 
-    lowest = solve(count - 1, 1.0 - tail) if count else 0.0
-    return lowest, solve(count, tail)
+    Its variance is the sum of their squares.
+    """
+    total, squares = math.fsum(weights), math.fsum(w * w for w in weights)
+    shape = total * total / squares
+    highest = shape + 10.0 * math.sqrt(shape + 1.0) + 20.0
+    # The distribution function is the sum of x ** k * exp(-x) / gamma(k + 1) over k = shape,
+    # shape + 1 …
+    k = shape + np.arange(round(2 * highest) + 100)
+    logs_of_gamma = math.lgamma(shape + 1.0) + np.concatenate([[0.0], np.cumsum(np.log(k[1:]))])
+
+    low, high = 1e-12, highest
+    for _ in range(100):
+        x = (low + high) / 2
+        if np.exp(k * math.log(x) - x - logs_of_gamma).sum() < probability:
+            low = x
+        else:
+            high = x
+    return (low + high) / 2 * squares / total

@@ -197,6 +197,10 @@ def test_what_the_audio_cannot_show_is_said() -> None:
     assert none.notes[0].startswith("no audio is long enough to verify 0 false accepts")
     assert "with 0 false accepts in 1:00 h, the rate may be up to 3.7 per hour" in none.notes[0]
     assert calibrate(card_with(), [NEGATIVE], 4).notes == ()
+    # A repeated hour is not an hour, and a longer one would not help.
+    for rate in (0.1, 0):
+        notes = calibrate(card_with(), [NEGATIVE], rate, repeated=True).notes
+        assert not any("too short" in note or "long enough" in note for note in notes)
     never = calibrate(card_with(), [NEGATIVE], 4, positives=[(POSITIVE, SAID[:4])])
     assert never.notes == (
         "never spoken in the recordings with keywords: no; their thresholds give no false accept",

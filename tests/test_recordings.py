@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from sounds import with_tail
 
 from kws.audio.files import audio_seconds, write_wav
-from kws.confidence import poisson_interval
+from kws.confidence import poisson_interval, weighted_interval
 from kws.data.label_file import SpokenWord
 from kws.decide import Decider, DecisionConfig, Event
 from kws.errors import KwsError
@@ -380,6 +380,19 @@ def test_shifted_thresholds_stay_thresholds_in_their_order(
 )
 def test_limits_of_a_count_are_the_exact_ones(count: int, low: float, high: float) -> None:
     assert poisson_interval(count) == pytest.approx((low, high), abs=0.006)
+
+
+def test_limits_of_a_sum_of_weights_follow_the_weights_and_hold_most_sums() -> None:
+    assert weighted_interval([1.0] * 5, 1.0) == poisson_interval(5)
+    assert weighted_interval([], 7.0) == pytest.approx((0, 7 * poisson_interval(0)[1]))
+    assert weighted_interval([3.0, 3.0], 3.0) == pytest.approx(
+        tuple(3 * bound for bound in poisson_interval(2))
+    )
+    # Four things of weight 1 to 5 are expected: 12 in all.
+    rng = np.random.default_rng(1)
+    drawn = [rng.integers(1, 6, rng.poisson(4)).astype(float).tolist() for _ in range(300)]
+    within = [low <= 12 <= high for low, high in (weighted_interval(x, 5.0) for x in drawn)]
+    assert np.mean(within) >= 0.93
 
 
 @settings(deadline=None)

@@ -104,6 +104,7 @@ def calibrate(
     positives: Sequence[tuple[RecordingPosteriors, Sequence[SpokenWord]]] = (),
     decision: DecisionConfig | None = None,
     lowest: float = LOWEST,
+    repeated: bool = False,
 ) -> Calibration:
     """Choose a threshold for each keyword.
 
@@ -116,6 +117,8 @@ def calibrate(
             threshold is set below the card's.
         decision: settings other than the thresholds, in place of the card's.
         lowest: the lowest threshold allowed.
+        repeated: whether the audio has recordings more than once. No note is then about what its
+            length can show, since that depends on how many there are.
 
     Raises:
         KwsError: no audio, or invalid numbers.
@@ -146,13 +149,16 @@ def calibrate(
         if len(result.false_accepts) <= allowed or raised == chosen:
             break
         chosen = raised
+    notes = _notes(
+        result, per_hour, allowed, spoken, card, only_raised=only_raised, repeated=repeated
+    )
     return Calibration(
         wanted_per_hour=per_hour,
         before=dict(before),
         decision=replace(settings, thresholds=thresholds),
         negatives=result,
         positives=match_all(spoken, thresholds) if spoken else None,
-        notes=tuple(_notes(result, per_hour, allowed, spoken, card, only_raised=only_raised)),
+        notes=tuple(notes),
     )
 
 
@@ -290,6 +296,7 @@ def _notes(
     card: ModelCard,
     *,
     only_raised: bool,
+    repeated: bool,
 ) -> list[str]:
     notes = []
     n, hours = len(result.false_accepts), result.hours
@@ -300,13 +307,13 @@ def _notes(
         )
     length, most = duration(result.duration_s), two_digits(poisson_interval(n)[1] / hours)
     enough = duration(3600 * _ENOUGH / per_hour) if per_hour else ""
-    if not per_hour:
+    if not per_hour and not repeated:
         notes.append(
             "no audio is long enough to verify 0 false accepts per hour: with "
             f"{counted(n, 'false accept')} in {length}, the rate may be up to {most} per hour "
             "(95 %); longer audio lowers this limit"
         )
-    elif per_hour * hours < _ENOUGH:
+    elif per_hour * hours < _ENOUGH and not repeated:
         notes.append(
             f"{length} is too short to verify {per_hour:g} false accepts per hour: a single one is "
             f"{two_digits(1 / hours)} per hour, and with {n:,} the rate may be up to {most} "
