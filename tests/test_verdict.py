@@ -21,6 +21,7 @@ import tiny_model
 
 from kws.audio.files import write_wav
 from kws.cli import run as kws
+from kws.confidence import poisson_interval
 from kws.data.label_file import read_truth
 from kws.data.scan import scan
 from kws.data.split import split_of
@@ -32,7 +33,13 @@ from kws.recipe import load_recipe
 from kws.recordings.matching import Matches, match_events
 from kws.recordings.posteriors import RecordingPosteriors
 from kws.recordings.replay import Replay
-from kws.verdict.advice import KeywordMeasurements, Rates, advise, advise_word
+from kws.verdict.advice import (
+    KeywordMeasurements,
+    Rates,
+    SpeechMeasurements,
+    advise,
+    advise_word,
+)
 
 pytest.importorskip("keras")
 pytest.importorskip("tensorflow")
@@ -50,6 +57,7 @@ from kws.verdict.judge import (
     near_miss_share,
     what_enlarges,
 )
+from kws.verdict.other_speech import OtherSpeech, count_speech
 from kws.verdict.streams import Sources, plan_streams
 
 RATE = 16000
@@ -66,6 +74,9 @@ FINE = KeywordMeasurements(
     missed_trained=0.0,
     near_misses=0.02,
 )
+
+
+UNLEARNT = {"recordings": 0, "held_out": 0, "missed": 0.9, "more_generated": "kws data synth …"}
 
 
 def advice(**changes: Any) -> str:
@@ -120,6 +131,22 @@ def test_a_word_that_does_well_needs_no_advice() -> None:
         ),
         ("10 % of the near-misses", {"near_misses": 0.1}, {"near_misses": 0.09}),
         ("near-misses", {"near_misses": 0.1}, {"near_misses": None}),
+        (
+            "missed in 10 % of generated clips, too: train longer",
+            {"recordings": 0, "held_out": 0, "missed": 0.1},
+            {"recordings": 0, "held_out": 0, "missed": 0.09},
+        ),
+        # New voices are the greater lack, and known ones tell more.
+        (
+            "of generated clips",
+            {"recordings": 0, "held_out": 0, "missed": 0.9},
+            {"recordings": 20, "held_out": 0, "missed": 0.9},
+        ),
+        (
+            "([training] epochs, now 3), and on more than 999 clips: kws data synth",
+            {**UNLEARNT, "epochs": 3, "generated": 999},
+            {**UNLEARNT, "epochs": 3, "generated": 1000},
+        ),
     ],
 )
 def test_each_advice_appears_where_it_should_and_nowhere_else(
@@ -137,6 +164,11 @@ def test_what_was_measured_on_generated_voices_is_not_held_against_recordings() 
     assert len(said) == 1
     assert said[0].startswith("record 'computer' some more, by other people: its 20 recordings")
     assert "its 1 recording was" in advice(recordings=1, held_out=0)
+
+
+def test_what_was_not_learnt_from_generated_clips_is_said_before_recordings_are_asked_for() -> None:
+    said = advise_word(dataclasses.replace(FINE, recordings=0, held_out=0, missed=0.97))
+    assert ["train longer" in said[0], "record 'computer'" in said[1]] == [True, True]
 
 
 def test_a_larger_network_is_advised_only_where_training_starts_from_none() -> None:
@@ -173,6 +205,31 @@ def test_advice_on_rates_appears_where_it_should(changes: dict[str, Any], what: 
     said = advise([FINE], rates)
     assert len(said) == (what is not None)
     assert what is None or what in said[0]
+
+
+REPEATED = SpeechMeasurements(
+    seconds=60, times=2, generated=True, fetch="kws data fetch words", more="kws data synth words"
+)
+
+
+@pytest.mark.parametrize(
+    ("changes", "there", "not_there"),
+    [
+        ({}, ["only 1:00 min of different speech, all of it generated", "fetch", "synth"], []),
+        ({"generated": False}, ["only 1:00 min"], ["all of it"]),
+        ({"fetch": "", "more": ""}, ["recordings of people"], ["fetch", "generated speech"]),
+        ({"language_known": False}, ["speech (with -l and its language, if not English): kws"], []),
+        ({"times": 1.9}, [], ["false accepts"]),
+    ],
+)
+def test_speech_that_was_repeated_calls_for_more_of_it_and_not_for_longer_streams(
+    changes: dict[str, Any], there: list[str], not_there: list[str]
+) -> None:
+    speech = dataclasses.replace(REPEATED, **changes)
+    rates = Rates(wanted_per_hour=0.5, least_per_hour=0, missed=0, speech=speech)
+    said = "\n".join(advise([FINE], rates))
+    assert all(what in said for what in there)
+    assert not any(what in said for what in [*not_there, "--hours"])
 
 
 def test_what_was_not_even_learnt_is_said_before_more_recordings_are_asked_for() -> None:
@@ -306,6 +363,63 @@ def test_near_misses_count_for_the_word_that_they_set_off() -> None:
     assert near_miss_share("yes", stream([], [])[1]) is None
 
 
+# ---- how much other speech there is
+
+TALK = {
+    "talk/anna/1.wav": (0, 10, 20),
+    "talk/anna/2.wav": (30, 40, 50),
+    "talk/espeak-zac/1.wav": (5, 15, 25),
+}
+"""Sentences of half a second, and when they come."""
+
+
+def laid(times: dict[str, tuple[int, ...]], kind: str = "sentence") -> list[LaidItem]:
+    return [item("", at, path, kind) for path, starts in times.items() for at in starts]
+
+
+def talk_in(items: list[LaidItem]) -> OtherSpeech:
+    sources = Sources(
+        keywords=("yes",), recorded=(), generated=(), speech=(Path("talk"),), more_to=Path("mine")
+    )
+    return count_speech(Built(seconds=60.0, words={}, items=tuple(items)), sources.speaker)
+
+
+def test_other_speech_is_counted_once_however_often_it_was_laid() -> None:
+    words = {"data/dog/ada_nohash_0.wav": (35,), "data/cat/ada_nohash_1.wav": (36,)}
+    found = talk_in([*laid(TALK), *laid(words, "other"), item("", 45, "", "noise")])
+    assert (found.seconds, found.times, found.repeated) == (2.5, 3.0, True)
+    assert found.sentences.speakers == {"anna", "espeak-zac"}
+    assert found.describe(21600) == (
+        "the 6:00 h repeat only 2 s of different speech, at other levels and in other noise: "
+        "3 sentences by 1 speaker and 1 generated voice, each laid about 3 times, "
+        "2 single words by 1 speaker, each laid once"
+    )
+    assert talk_in(laid(words, "other")).describe(60).startswith("1 s of that is speech: 2 single")
+    sentences = found.to_json()["sentences"]
+    assert (sentences["recordings"], sentences["laid"], sentences["seconds"]) == (3, 9, 1.5)
+    assert (sentences["people"], sentences["generated_voices"]) == (1, 1)
+
+
+def test_speech_is_generated_if_no_person_speaks_in_any_of_it() -> None:
+    made = {"talk/espeak-zac/1.wav": (1,)}
+    assert talk_in(laid(made)).generated
+    assert not talk_in([*laid(made), *laid({"data/dog/ada.wav": (5,)}, "other")]).generated
+    assert not talk_in([]).generated
+
+
+def test_false_accepts_in_one_recording_count_as_one_and_repeats_do_not_narrow_the_interval() -> (
+    None
+):
+    once = talk_in(laid({f"talk/anna/{n}.wav": (n,) for n in range(50)}))
+    often = talk_in(laid({"talk/anna/1.wav": tuple(range(50))}))
+    assert once.interval(["a", "b", "c"], 6.0) == tuple(n / 6 for n in poisson_interval(3))
+    # None in 50 times the same: as if its length were all.
+    assert often.interval([], 6.0) == pytest.approx((0, poisson_interval(0)[1] * 50 / 6))
+    (low, high), (lower, higher) = (often.interval(x, 6.0) for x in (["a", "b"], ["a", "a"]))
+    assert lower < low < 2 / 6 < high < higher
+    assert lower == pytest.approx(2 * poisson_interval(1)[0] / 6)
+
+
 @pytest.fixture
 def spoken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sources:
     """Two French words of which generated clips and near-misses are there."""
@@ -355,6 +469,36 @@ def test_the_advised_command_adds_near_misses_and_changes_nothing_that_is_there(
     counts = scan(made, cached=False).counts()
     assert counts == {"hey computer": 1, "lumière": 2, "not_hey computer": 6, "not_lumière": 6}
     assert len({p.stat().st_size for p in made.rglob("*.wav")}) == 1
+
+
+def test_the_advised_command_adds_clips_of_a_word_as_long_as_those_there(
+    spoken: Sources, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "FEW_GENERATED", 3)
+    command, known = spoken.more_clips("hey computer")
+    assert known
+    assert kws(shlex.split(command)[1:]) == 0
+    counts = scan("words/made", cached=False).counts()
+    assert (counts["hey computer"], counts["lumière"]) == (4, 2)
+    assert len({p.stat().st_size for p in Path("words/made").rglob("*.wav")}) == 1
+    assert spoken.more_clips("sheep") == ("", True)
+
+
+def test_the_advised_command_adds_speech_to_the_generated_speech_that_is_there(
+    spoken: Sources, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(streams, "LEAST_SPEECH_MIN", 1)
+    assert spoken.more_speech() == ("", True)
+    avoided = ["hey computer=ordinateur", "lumière"]
+    made = ["data", "synth", *avoided, "--speech", "0.1", "--to", "talk", "-l", "fr", "--seed", "5"]
+    assert kws(made) == 0
+    before = {path: path.read_bytes() for path in Path("talk").rglob("*.wav")}
+    command, known = dataclasses.replace(spoken, speech=(Path("talk"),)).more_speech()
+    assert known
+    assert shlex.split(command) == ["kws", *made[:5], "1", *made[6:]]
+    assert kws(shlex.split(command)[1:]) == 0
+    after = {path: path.read_bytes() for path in Path("talk").rglob("*.wav")}
+    assert after.items() > before.items()
 
 
 def test_a_language_that_nobody_noted_is_left_to_the_user(spoken: Sources) -> None:
@@ -437,6 +581,16 @@ def planned(sources: Sources, folder: Path, **options: Any) -> dict[str, streams
     folder.mkdir(exist_ok=True)
     arguments = {"hours": 0.1, "seed": 1, "say": lambda _: None, **options}
     return plan_streams(sources, folder, **arguments)
+
+
+def test_known_data_sets_that_the_recipe_names_and_lacks_can_be_fetched(tmp_path: Path) -> None:
+    write_wav(tmp_path / "mine" / "yes" / "ada_nohash_0.wav", noise(1), RATE)
+    recipe = tmp_path / "r.toml"
+    recipe.write_text(
+        '[data]\nwords = ["yes"]\nclips = ["mine", "speech_commands_v0.02", "unknown_set"]\n'
+    )
+    found = Sources.find(load_recipe(recipe), tmp_path, lambda _: None)
+    assert found.to_fetch == ("speech_commands_v0.02",)
 
 
 def test_only_clips_that_were_not_trained_on_are_measured_and_each_part_has_its_stream(
@@ -714,6 +868,7 @@ def test_lines_say_what_was_measured_on_what(case: Case) -> None:
         "for comparison, in training recordings: ",
         "in 3:00 min of other speech",
         "thresholds were chosen on 3:00 min of other speakers (",
+        "min of that is speech: ",
         "training had 12 recordings by ",
     ):
         assert what in lines
@@ -723,6 +878,7 @@ def test_lines_say_what_was_measured_on_what(case: Case) -> None:
     assert "from 1 clip that was not trained on" in lines
     assert "few recordings, so a rough figure" in lines
     assert "thresholds were chosen on this same speech" in lines
+    assert "generated" not in lines
     generated, unmeasured = (
         dataclasses.replace(one, held_out=0, missed=missed)
         for one, missed in zip(case.found.per_keyword, (0.5, None), strict=True)
@@ -730,6 +886,70 @@ def test_lines_say_what_was_measured_on_what(case: Case) -> None:
     lines = "\n".join(dataclasses.replace(of_one, per_keyword=(generated, unmeasured)).lines())
     assert "generated voices, for lack of recordings: yes;" in lines
     assert "not measured: no;" in lines
+
+
+def test_speech_that_was_repeated_is_said_and_widens_the_interval_in_text_and_json(
+    case: Case,
+) -> None:
+    few = talk_in(laid({"talk/espeak-zac/1.wav": tuple(range(50))}))
+    repeated = dataclasses.replace(case.found, other_speech=few, chosen_on=few)
+    lines = "\n".join(repeated.lines())
+    for what in (
+        ", counting each recording once); allowed",
+        "the 3:00 min repeat only 0 s of different speech, at other levels and in other noise: "
+        "1 sentence by 1 generated voice, each laid about 50 times",
+        "all of this speech was generated; real speech may give quite different results",
+        ", 0 s of it different) and on the words above",
+    ):
+        assert what in lines
+    before, after = case.found.to_json(), repeated.to_json()
+    assert after["different_other_speech"]["generated"]
+    for of in (lambda x: x["other_speech"], lambda x: x["calibration"]["negatives"]):
+        low, high = of(before)["false_accepts_per_hour_interval_95"]
+        _, higher = of(after)["false_accepts_per_hour_interval_95"]
+        assert low < high < higher
+
+
+@pytest.mark.parametrize(("hours", "repeats"), [("0.01", False), ("0.3", True)])
+def test_longer_audio_is_asked_for_only_where_it_would_not_repeat_the_same_speech(
+    hours: str, repeats: bool, case: Case, quick: Path, tmp_path: Path, capsys: Any
+) -> None:
+    command = ["verdict", str(case.run), "-o", str(tmp_path / "m.tflite")]
+    assert kws([*command, "--hours", hours, "--false-accepts-per-hour", "5"]) == 0
+    printed = capsys.readouterr().out
+    assert ("repeat only" in printed, "too short to verify" in printed) == (repeats, not repeats)
+    assert ("false accepts were counted in only" in printed) is repeats
+
+
+def test_a_training_that_was_stopped_is_said_and_the_first_advice_finishes_it(
+    case: Case, quick: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any
+) -> None:
+    from kws.train import loop
+
+    say, run = loop._say, tmp_path / "run"
+
+    def stop(message: str) -> None:
+        say(message)
+        if message.startswith("epoch 1/"):
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "_say", stop)
+        train = ["train", str(case.data / "tiny.toml"), "--out", str(run), "--epochs", "2"]
+        assert kws(train) == 130
+    command = ["verdict", str(run), "-o", str(tmp_path / "m.tflite"), "--hours", "0.01"]
+    capsys.readouterr()
+    assert kws(command) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[1].startswith("training was stopped after 1 of 2 epochs")
+    (first,) = [line for line in lines if line.startswith("  1. ")]
+    assert first.startswith("  1. finish the training, which was stopped after 1 of 2 epochs")
+    assert kws(shlex.split(first[first.index("kws train") :])[1:]) == 0
+    capsys.readouterr()
+    assert kws([*command, "--json"]) == 0
+    printed = json.loads(capsys.readouterr().out)
+    assert printed["unfinished"] is None
+    assert "finish the training" not in "\n".join(printed["advice"])
 
 
 def test_the_command_prints_json_draws_and_says_the_same_with_the_same_seed(
@@ -741,8 +961,9 @@ def test_the_command_prints_json_draws_and_says_the_same_with_the_same_seed(
     printed = json.loads(capsys.readouterr().out)
     expected = json.loads(json.dumps(case.found.to_json()))
     assert list(printed) == [
-        *("model", "thresholds", "calibration", "words", "trained_words", "other_speech"),
-        *("other_speech_chose_thresholds", "generated", "unmeasured", "curve", "clips"),
+        *("model", "thresholds", "unfinished", "calibration", "words", "trained_words"),
+        *("other_speech", "different_other_speech", "other_speech_chose_thresholds"),
+        *("generated", "unmeasured", "curve", "clips"),
         *("false_accepts", "facts", "advice"),
     ]
     assert {**printed, "model": ""} == {**expected, "model": ""}

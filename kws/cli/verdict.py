@@ -37,8 +37,8 @@ def verdict(
         None,
         "--hours",
         metavar="N",
-        help="Length of each of two streams of other speech. [default: enough for three false "
-        "accepts, from 1 to 6]",
+        help="Length of each of two streams of other speech, repeated as needed. [default: enough "
+        "for three false accepts, from 1 to 6]",
     ),
     worst: int = typer.Option(
         5, "--worst", metavar="N", min=0, help="List up to N of the worst clips."

@@ -6,12 +6,19 @@ import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kws.wording import counted, percent
+from kws.wording import counted, duration, percent
 
 GOOD_MISSES = 0.05
 """Missing fewer than this share of a word is fine; openWakeWord's goal is the same."""
 FEW_RECORDINGS = 50
 """With fewer recordings of a word than this, more are likely to help."""
+MANY_GENERATED_MISSES = 0.1
+"""Training on a word's generated clips has not worked if so many others of them are missed."""
+FEW_GENERATED = 1000
+"""With fewer generated clips of a word than this, more are likely to help; `kws new` has so many
+made."""
+REPEATED_OFTEN = 2.0
+"""Other speech is too little if its recordings were laid this often to fill the stream."""
 MANY_NEAR_MISSES = 0.1
 """No more than this share of the near-misses should be taken for the word."""
 CLOSE_TO_THRESHOLD = 0.75
@@ -57,6 +64,10 @@ class KeywordMeasurements:
     """The command that generates more of them."""
     language_known: bool = True
     """Whether that command includes the language; otherwise it means English."""
+    more_generated: str = ""
+    """The command that generates more clips of the word."""
+    epochs: int = 0
+    """Epochs of the recipe; 0 if not known."""
     larger: str = ""
     """The setting of [model] that makes the network larger; empty where training starts from
     another network, whose sizes are fixed."""
@@ -76,21 +87,83 @@ class Rates:
     """Share of all words that are missed with the chosen thresholds."""
     missed_at: Sequence[tuple[float, float]] = ()
     """Pairs of a higher rate and the share missed with the thresholds for it, by rising rate."""
+    speech: SpeechMeasurements | None = None
+    """The other speech that they were counted in; None if not known."""
 
 
-def advise(measured: Sequence[KeywordMeasurements], rates: Rates) -> list[str]:
+@dataclass(frozen=True, kw_only=True)
+class SpeechMeasurements:
+    """The speech that false accepts were counted in."""
+
+    seconds: float
+    """Length of its different recordings."""
+    times: float
+    """How often each was laid to fill the stream."""
+    generated: bool
+    """Whether all of it was generated."""
+    fetch: str = ""
+    """The command that fetches other words for the recipe; empty if it has them, or names none."""
+    more: str = ""
+    """The command that generates more running speech; empty if the recipe has none."""
+    language_known: bool = True
+    """Whether that command includes the language; otherwise it means English."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Unfinished:
+    """A training that was stopped before its last epoch."""
+
+    done: int
+    """Epochs that were trained."""
+    epochs: int
+    """Epochs of the recipe."""
+    resume: str
+    """The command that continues it."""
+
+
+def advise(
+    measured: Sequence[KeywordMeasurements], rates: Rates, unfinished: Unfinished | None = None
+) -> list[str]:
     """Return what would help, one line each, the most helpful first; none if all is well.
 
-    Keywords that could not be measured come first, then those missed most; advice about all
-    keywords comes last.
+    An unfinished training comes first, then keywords that could not be measured, then those missed
+    most; advice about all keywords comes last.
     """
+    first = []
+    if unfinished is not None:
+        first.append(
+            f"finish the training, which was stopped after {unfinished.done} of "
+            f"{counted(unfinished.epochs, 'epoch')}, then judge it again before you follow other "
+            f"advice: {unfinished.resume}"
+        )
     by_misses = sorted(measured, key=lambda one: -1.0 if one.missed is None else -one.missed)
-    return [line for one in by_misses for line in advise_word(one)] + _on_rates(rates)
+    words = [line for one in by_misses for line in advise_word(one)]
+    return first + words + _on_rates(rates) + _on_speech(rates)
 
 
 def advise_word(word: KeywordMeasurements) -> list[str]:
     """Return what would help one keyword, the most helpful first."""
-    return [*_on_training(word), *_on_recordings(word), *_on_conditions(word)]
+    return [
+        *_on_generated(word),
+        *_on_training(word),
+        *_on_recordings(word),
+        *_on_conditions(word),
+    ]
+
+
+def _on_generated(word: KeywordMeasurements) -> list[str]:
+    """Advise on misses of generated clips where there are no recordings."""
+    missed = word.missed or 0.0
+    if word.recordings or word.held_out or missed < MANY_GENERATED_MISSES:
+        return []
+    longer = f"train longer ([training] epochs{f', now {word.epochs}' if word.epochs else ''})"
+    lacking = f"{word.keyword!r} is missed in {_percent(missed)} of generated clips, too"
+    if word.generated >= FEW_GENERATED or not word.more_generated:
+        return [f"{lacking}: {longer}"]
+    return [
+        f"{lacking}: {longer}, and on more than {counted(word.generated, 'clip')}"
+        f"{_unless_english(word.language_known)}: {word.more_generated}"
+    ]
 
 
 def _on_training(word: KeywordMeasurements) -> list[str]:
@@ -160,10 +233,10 @@ def _on_conditions(word: KeywordMeasurements) -> list[str]:
             "be used, and put it into _background_noise_"
         )
     if word.near_misses is not None and word.near_misses >= MANY_NEAR_MISSES:
-        language = "" if word.language_known else " (with -l and its language, if not English)"
         advice.append(
             f"{_percent(word.near_misses)} of the near-misses of {word.keyword!r} were taken for "
-            f"it: generate more to train on{language}: {word.more_near_misses}"
+            f"it: generate more to train on{_unless_english(word.language_known)}: "
+            f"{word.more_near_misses}"
         )
     return advice
 
@@ -189,6 +262,27 @@ def _on_rates(rates: Rates) -> list[str]:
                 f"{_percent(rates.missed)}: --false-accepts-per-hour {rate:g}"
             )
     return advice
+
+
+def _on_speech(rates: Rates) -> list[str]:
+    """Advise on more other speech: one line at most."""
+    speech = rates.speech
+    if speech is None or speech.times < REPEATED_OFTEN:
+        return []
+    ways = ["recordings of people who do not say the words ([data] speech)"]
+    if speech.fetch:
+        ways.append(f"other words by thousands of people ({speech.fetch})")
+    if speech.more:
+        ways.append(f"more generated speech{_unless_english(speech.language_known)}: {speech.more}")
+    return [
+        f"false accepts were counted in only {duration(speech.seconds)} of different speech"
+        f"{', all of it generated' if speech.generated else ''}, and a longer stream would just "
+        f"repeat it. Add {', or '.join(ways)}"
+    ]
+
+
+def _unless_english(language_known: bool) -> str:
+    return "" if language_known else " (with -l and its language, if not English)"
 
 
 def _clearly(more: float, less: float) -> bool:

@@ -14,6 +14,7 @@ The network runs on up to five streams, each with noise and pauses (`kws.verdict
 
 from __future__ import annotations
 
+import shlex
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -37,9 +38,15 @@ from kws.recordings.replay import Replay
 from kws.system.files import atomic_write, check_output
 from kws.system.native import heed_interrupts
 from kws.system.processes import usable_cores
-from kws.train.run_folder import trained_on
+from kws.train.run_folder import RunFolder, read_json, trained_on
 from kws.train.trained import load_run
-from kws.verdict.advice import CLOSE_TO_THRESHOLD, KeywordMeasurements
+from kws.verdict.advice import (
+    CLOSE_TO_THRESHOLD,
+    KeywordMeasurements,
+    SpeechMeasurements,
+    Unfinished,
+)
+from kws.verdict.other_speech import count_speech
 from kws.verdict.result import ClipScore, FalseAccept, Verdict
 from kws.verdict.streams import (
     CHECK,
@@ -49,6 +56,7 @@ from kws.verdict.streams import (
     TRAINED,
     WORDS,
     Sources,
+    as_typed,
     build_streams,
     plan_streams,
 )
@@ -59,6 +67,8 @@ SHORTEST_H, LONGEST_H = 1.0, 6.0
 
 def enough_hours(per_hour: float) -> float:
     """Return the length of other speech that shows a rate of false accepts, within limits.
+
+    If it must be repeated for that, it shows less (`kws.verdict.other_speech`).
 
     About three are needed to tell a rate from its half or its double. If not a single one is
     allowed in the audio, one false alarm decides the threshold and too many words are missed.
@@ -128,6 +138,7 @@ def judge(
         [posteriors[CHOOSE]],
         per_hour,
         positives=[(posteriors[WORDS], streams[WORDS].truth)],
+        repeated=count_speech(streams[CHOOSE], sources.speaker).repeated,
     )
     card = replace(
         report.card,
@@ -135,7 +146,9 @@ def judge(
         provenance={**report.card.provenance, "calibration": calibration.provenance()},
     )
     runs = {name: _run_on(streams[name], Replay(card, posteriors[name])) for name in streams}
-    verdict = _verdict(output, calibration, runs, sources, what_enlarges(recipe))
+    verdict = _verdict(
+        output, calibration, runs, sources, recipe, unfinished(run_dir, recipe, data_dir)
+    )
     with atomic_write(output) as file:
         file.write(write_card(content, card))
     return verdict
@@ -174,11 +187,14 @@ def _verdict(
     calibration: Calibration,
     runs: Mapping[str, StreamRun],
     sources: Sources,
-    larger: str,
+    recipe: TrainingRecipe,
+    stopped: Unfinished | None,
 ) -> Verdict:
     thresholds = calibration.decision.thresholds
     other = CHECK if CHECK in runs else CHOOSE
     words = runs[WORDS]
+    other_speech = count_speech(runs[other].built, sources.speaker)
+    more_speech, language_known = sources.more_speech()
     curve_runs = [runs[name] for name in dict.fromkeys((WORDS, CHOOSE, other))]
     return Verdict(
         model=output,
@@ -187,13 +203,27 @@ def _verdict(
         trained=runs[TRAINED].matches if TRAINED in runs else None,
         curves=trace_curves([(run.replay, run.built.truth) for run in curve_runs], thresholds),
         other=runs[other].matches,
+        other_speech=other_speech,
+        chosen_on=count_speech(runs[CHOOSE].built, sources.speaker),
         same_speech=other == CHOOSE,
         clips=clip_scores(words.built, words.matches, words.replay),
         false_accepts=false_accepts(runs[other].built, runs[other].matches),
+        chosen_false_accepts=false_accepts(runs[CHOOSE].built, runs[CHOOSE].matches),
         per_keyword=tuple(
-            _measure(word, sources, runs, threshold, larger)
+            _measure(word, sources, runs, threshold, recipe)
             for word, threshold in thresholds.items()
         ),
+        more_speech=SpeechMeasurements(
+            seconds=other_speech.seconds,
+            times=other_speech.times,
+            generated=other_speech.generated,
+            fetch=shlex.join(["kws", "data", "fetch", *sources.to_fetch[:1]])
+            if sources.to_fetch
+            else "",
+            more=more_speech,
+            language_known=language_known,
+        ),
+        unfinished=stopped,
     )
 
 
@@ -306,6 +336,27 @@ def _missed(built: Built, matches: Matches) -> list[bool]:
     return [(item.start_s, item.end_s) not in detected for item in _laid(built)]
 
 
+def unfinished(
+    run_dir: str | Path, recipe: TrainingRecipe, data_dir: Path | None
+) -> Unfinished | None:
+    """Return how far a run's training came; None if it was finished, or if that is not known.
+
+    Args:
+        run_dir: folder made by `kws train`.
+        recipe: its recipe.
+        data_dir: where the recipe's folders are, if not where they were in training.
+    """
+    run, epochs = RunFolder(Path(run_dir)), recipe.training.epochs
+    history = read_json(run.history) if run.history.is_file() else None
+    if not isinstance(history, dict) or not 0 < len(history.get("loss", ())) < epochs:
+        return None
+    data = data_dir or trained_on(run_dir)
+    # The run's own recipe includes the options that were given.
+    command = ["kws", "train", str(run.recipe), *(["--data", str(as_typed(data))] if data else [])]
+    resume = shlex.join([*command, "--out", str(run.path), "--resume"])
+    return Unfinished(done=len(history["loss"]), epochs=epochs, resume=resume)
+
+
 def what_enlarges(recipe: TrainingRecipe) -> str:
     """Return the setting of [model] that makes a recipe's network larger; "" if it is fixed."""
     if recipe.training.start:
@@ -318,12 +369,13 @@ def _measure(
     sources: Sources,
     runs: Mapping[str, StreamRun],
     threshold: float,
-    larger: str,
+    recipe: TrainingRecipe,
 ) -> KeywordMeasurements:
     recordings = sources.clips(word, [TRAINING], generated=False)
     trained, near = runs.get(TRAINED), runs.get(NEAR)
     shares = missed_shares(word, runs[WORDS].built, runs[WORDS].matches)
     more, language_known = sources.more_near_misses(word) if near else ("", True)
+    more_clips, clips_known = sources.more_clips(word)
     return KeywordMeasurements(
         keyword=word,
         recordings=len(recordings),
@@ -337,8 +389,10 @@ def _measure(
         close_trained=close_share(word, trained, threshold) if trained else 0.0,
         near_misses=near_miss_share(word, near.matches) if near else None,
         more_near_misses=more,
-        language_known=language_known,
-        larger=larger,
+        language_known=language_known and clips_known,
+        more_generated=more_clips,
+        epochs=recipe.training.epochs,
+        larger=what_enlarges(recipe),
         more_to=str(sources.more_to),
         **shares,
     )

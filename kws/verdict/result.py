@@ -8,12 +8,18 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from kws.confidence import poisson_interval
 from kws.errors import some
 from kws.recordings.calibrate import Calibration
 from kws.recordings.curve import Curve
 from kws.recordings.matching import Matches
-from kws.verdict.advice import KeywordMeasurements, Rates, advise
+from kws.verdict.advice import (
+    KeywordMeasurements,
+    Rates,
+    SpeechMeasurements,
+    Unfinished,
+    advise,
+)
+from kws.verdict.other_speech import OtherSpeech
 from kws.wording import counted, duration, percent, two_digits
 
 _TRADES = (0.2, 0.5, 1.0, 2.0, 5.0)
@@ -66,14 +72,24 @@ class Verdict:
     """Misses over false accepts, in the stream of words and both streams without words."""
     other: Matches
     """Speech without the words, by speakers of the testing part."""
+    other_speech: OtherSpeech
+    """Its different recordings."""
+    chosen_on: OtherSpeech
+    """Those of the speech that thresholds were chosen on."""
     same_speech: bool
     """Whether thresholds were chosen on `other` itself, as no second part has other speech."""
     clips: tuple[ClipScore, ...]
     """Each clip that was not trained on, the worst first."""
     false_accepts: tuple[FalseAccept, ...]
     """The false accepts in `other`, the highest score first."""
+    chosen_false_accepts: tuple[FalseAccept, ...]
+    """Those in the speech that thresholds were chosen on."""
     per_keyword: tuple[KeywordMeasurements, ...]
     """The measurements of each keyword, which the advice is based on."""
+    more_speech: SpeechMeasurements | None = None
+    """What the advice on other speech is based on."""
+    unfinished: Unfinished | None = None
+    """The training, if it was stopped before its last epoch."""
 
     @property
     def thresholds(self) -> Mapping[str, float]:
@@ -96,20 +112,22 @@ class Verdict:
     def advice(self) -> list[str]:
         """What would help, the most helpful first."""
         wanted = self.calibration.wanted_per_hour
-        low, _ = _interval(self.other)
+        low, _ = self._interval()
         rates = Rates(
             wanted_per_hour=wanted,
             least_per_hour=low,
             missed=self.words.false_reject_rate or 0.0,
             missed_at=[(rate, missed) for rate, missed in self._trades() if rate > wanted],
+            speech=self.more_speech,
         )
-        return advise(self.per_keyword, rates)
+        return advise(self.per_keyword, rates, self.unfinished)
 
     def lines(self, *, worst: int = 5) -> list[str]:
         """Return the verdict as text, with up to `worst` clips and as many false accepts."""
         lines = [
             f"{self.model}: thresholds "
             + ", ".join(f"{word} {t:.3g}" for word, t in self.thresholds.items()),
+            *self._lines_on_training(),
             *self._lines_on_misses(),
             *self._lines_on_false_accepts(),
             *self._lines_on_latency_and_trades(),
@@ -129,6 +147,15 @@ class Verdict:
             ]
         lines += ["", "what would help:" if self.advice else "nothing in particular to improve"]
         return lines + [f"  {i}. {line}" for i, line in enumerate(self.advice, 1)]
+
+    def _lines_on_training(self) -> list[str]:
+        stopped = self.unfinished
+        if stopped is None:
+            return []
+        return [
+            f"training was stopped after {stopped.done} of {counted(stopped.epochs, 'epoch')}: "
+            "these figures are not those of the finished network"
+        ]
 
     def _lines_on_misses(self) -> list[str]:
         lines = [
@@ -158,17 +185,31 @@ class Verdict:
 
     def _lines_on_false_accepts(self) -> list[str]:
         other, chosen = self.other, self.calibration.negatives
-        low, high = _interval(other)
-        return [
+        low, high = self._interval()
+        each = ", counting each recording once" if self.other_speech.repeated else ""
+        lines = [
             f"false accepts: {len(other.false_accepts):,} in {duration(other.duration_s)} of other "
             f"speech, {two_digits(other.false_accepts_per_hour)} per hour (95 % interval "
-            f"{two_digits(low)} to {two_digits(high)}); allowed "
+            f"{two_digits(low)} to {two_digits(high)}{each}); allowed "
             f"{self.calibration.wanted_per_hour:g}",
-            "  thresholds were chosen on this same speech, for lack of speakers: expect more in "
-            "new speech"
-            if self.same_speech
-            else f"  thresholds were chosen on {duration(chosen.duration_s)} of other speakers "
-            f"({counted(len(chosen.false_accepts), 'false accept')}) and on the words above",
+            f"  {self.other_speech.describe(other.duration_s)}",
+        ]
+        if self.other_speech.generated:
+            lines.append(
+                "  all of this speech was generated; real speech may give quite different results"
+            )
+        if self.same_speech:
+            return [
+                *lines,
+                "  thresholds were chosen on this same speech, for lack of speakers: expect more "
+                "in new speech",
+            ]
+        of = f", {duration(self.chosen_on.seconds)} of it different"
+        return [
+            *lines,
+            f"  thresholds were chosen on {duration(chosen.duration_s)} of other speakers "
+            f"({counted(len(chosen.false_accepts), 'false accept')}"
+            f"{of if self.chosen_on.repeated else ''}) and on the words above",
         ]
 
     def _lines_on_latency_and_trades(self) -> list[str]:
@@ -186,13 +227,21 @@ class Verdict:
 
     def to_json(self) -> dict[str, Any]:
         """Return everything as a dictionary that `json` can write."""
+        calibration, other = self.calibration.to_json(), self.other.to_json()
+        # Those intervals take all audio for different audio.
+        name = "false_accepts_per_hour_interval_95"
+        calibration["negatives"][name] = list(self._interval(chosen=True))
+        other[name] = list(self._interval())
+        stopped = self.unfinished
         return {
             "model": str(self.model),
             "thresholds": dict(self.thresholds),
-            "calibration": self.calibration.to_json(),
+            "unfinished": None if stopped is None else vars(stopped),
+            "calibration": calibration,
             "words": self.words.to_json(),
             "trained_words": None if self.trained is None else self.trained.to_json(),
-            "other_speech": self.other.to_json(),
+            "other_speech": other,
+            "different_other_speech": self.other_speech.to_json(),
             "other_speech_chose_thresholds": self.same_speech,
             "generated": list(self.generated),
             "unmeasured": list(self.unmeasured),
@@ -203,6 +252,19 @@ class Verdict:
             "advice": self.advice,
         }
 
+    def _interval(self, *, chosen: bool = False) -> tuple[float, float]:
+        """Return the 95 % interval of false accepts per hour (`OtherSpeech.interval`).
+
+        Args:
+            chosen: in the speech that thresholds were chosen on instead.
+        """
+        speech, found, matches = (
+            (self.chosen_on, self.chosen_false_accepts, self.calibration.negatives)
+            if chosen
+            else (self.other_speech, self.false_accepts, self.other)
+        )
+        return speech.interval([one.during for one in found], matches.hours)
+
     def _misses(self, words: Matches) -> str:
         return f"{percent(words.false_reject_rate or 0.0)} of {words.words:,} words"
 
@@ -211,12 +273,6 @@ class Verdict:
         curve = self.curves["all"]
         found = [(rate, curve.best(rate)) for rate in _TRADES if rate >= curve.resolution()]
         return [(rate, point.false_reject_rate or 0.0) for rate, point in found if point]
-
-
-def _interval(matches: Matches) -> tuple[float, float]:
-    """Return the 95 % interval of false accepts per hour."""
-    low, high = poisson_interval(len(matches.false_accepts))
-    return low / matches.hours, high / matches.hours
 
 
 def _were(n: int) -> str:

@@ -4,27 +4,37 @@ from __future__ import annotations
 
 import shlex
 import shutil
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
-from kws.audio.files import write_wav
+from kws.audio.files import audio_seconds, write_wav
 from kws.audio.samples import SAMPLE_RATE_HZ, Pcm
-from kws.data.clips import ClipIndex
+from kws.data.clips import ClipIndex, audio_in
+from kws.data.fetch.catalog import dataset_names
 from kws.data.noise import coloured_noise
 from kws.data.noise_recordings import read_noise, split_noise
 from kws.data.scan import scan
-from kws.data.split import SPLITS, TESTING, TRAINING, VALIDATION
+from kws.data.split import (
+    SPLITS,
+    SYNTHESISER,
+    TESTING,
+    TRAINING,
+    VALIDATION,
+    recording_speaker,
+    speaker_of,
+)
 from kws.data.streams.long_stream import Built, StreamPlan, build_stream
 from kws.data.streams.material import Material, find_sentences, gather, other_clips
-from kws.data.synthesis.spoken_record import read_spoken
+from kws.data.synthesis.spoken_record import Spoken, read_spoken
 from kws.data.transcripts import TRANSCRIPTS
 from kws.errors import KwsError
 from kws.labels import SILENCE, folded
 from kws.recipe import TrainingRecipe
 from kws.train.folders import find_clips, find_folder, first_folder
+from kws.verdict.advice import FEW_GENERATED
 
 WORDS, TRAINED, CHOOSE, CHECK, NEAR = "words", "trained", "choose", "check", "near"
 STREAMS = {
@@ -48,6 +58,8 @@ MOST_WORDS = 1200
 MOST_NEAR_MISSES = 200
 FEWEST_NEAR_MISSES = 1000
 """Advice is to generate twice as many near-misses as there are, and at least this many."""
+LEAST_SPEECH_MIN, MOST_SPEECH_MIN = 240, 6000
+"""Limits of the running speech that advice is to generate; a tenth of it is measured on."""
 PINK_NOISE_S = 60.0
 """Length of the noise that is generated if the data has none."""
 _BYTES = 2
@@ -68,6 +80,8 @@ class Sources:
     """Folders of running speech with transcripts."""
     more_to: Path
     """The folder for more recordings."""
+    to_fetch: tuple[str, ...] = ()
+    """Known data sets that the recipe names and that are not there."""
 
     @classmethod
     def find(
@@ -89,7 +103,12 @@ class Sources:
             recorded=tuple(scan(folder) for folder in recorded),
             generated=tuple(scan(folder) for folder in generated),
             speech=tuple(folder for folder in speech if (folder / TRANSCRIPTS).is_file()),
-            more_to=_as_typed(first_folder(recipe, data_dir)),
+            more_to=as_typed(first_folder(recipe, data_dir)),
+            to_fetch=tuple(
+                name
+                for name in (*recipe.data.folders, *recipe.data.speech)
+                if name in dataset_names() and find_folder(name, data_dir) is None
+            ),
         )
 
     def clips(self, word: str, parts: Collection[str], *, generated: bool) -> tuple[Path, ...]:
@@ -148,20 +167,50 @@ class Sources:
         if how is not None:
             alike = {w for w, other in notes.items() if replace(other, text=how.text) == how}
             words += [w for w in self.keywords if w != word and w in alike]
-        said = [f"{w}={notes[w].text}" if w in notes and notes[w].text != w else w for w in words]
         counts = index.counts()
         most = max(counts.get(f"not_{w}", 0) for w in words)
-        options = [
+        options = (
             *("--count", "0"),  # no clips of the words themselves, and no deleted ones again
             *("--near-misses", str(max(FEWEST_NEAR_MISSES, 2 * most))),
-            *("--to", str(_as_typed(index.root))),
-        ]
-        if how is not None:
-            options += [part for code in how.languages for part in ("-l", code)]
-            # As long as the words, or clips could be told apart by their length.
-            options += ["--seconds", f"{how.seconds:g}"]
-            options += ["--seed", str(how.seed)] if how.seed else []
-        return shlex.join(["kws", "data", "synth", *said, *options]), how is not None
+        )
+        return _synth(index.root, words, notes, options)
+
+    def more_clips(self, word: str) -> tuple[str, bool]:
+        """Return the command that generates twice as many clips of a word as there are.
+
+        Returns:
+            As `more_near_misses`; nothing if no clip of it was generated.
+        """
+        index = next((one for one in self.generated if word in one.labels), None)
+        if index is None:
+            return "", True
+        count = max(FEW_GENERATED, 2 * index.counts()[word])
+        return _synth(index.root, [word], read_spoken(index.root), ("--count", str(count)))
+
+    def more_speech(self) -> tuple[str, bool]:
+        """Return the command that generates four times as much running speech as there is.
+
+        Returns:
+            As `more_near_misses`; nothing if the recipe's folders have no generated speech.
+        """
+        for folder in self.speech:
+            paths = audio_in(folder)
+            if not paths or not self.speaker(paths[0]).startswith(SYNTHESISER):
+                continue
+            minutes = sum(audio_seconds(path) or 0.0 for path in paths) / 60
+            much = min(max(LEAST_SPEECH_MIN, round(4 * minutes)), MOST_SPEECH_MIN)
+            notes = {
+                word: how for one in self.generated for word, how in read_spoken(one.root).items()
+            }
+            return _synth(folder, self.keywords, notes, ("--speech", str(much)))
+        return "", True
+
+    def speaker(self, path: Path) -> str:
+        """Return the speaker of a recording: by its folder in running speech, else by its name."""
+        for folder in self.speech:
+            if path.is_relative_to(folder):
+                return recording_speaker(path.relative_to(folder).as_posix())
+        return speaker_of(path.name)
 
     def other_speech(self, part: str, noise: Path | None) -> Material:
         """Return all speech of one part without the keywords, and noise.
@@ -212,7 +261,7 @@ def plan_streams(
     Args:
         sources: the recordings.
         folder: for generated noise, if there is none.
-        hours: length of each of the streams without words.
+        hours: length of each of the streams without words; recordings are repeated as needed.
         seed: of the streams.
         say: called with remarks for the user.
 
@@ -327,7 +376,30 @@ def _pink_noise(seed: int) -> Pcm:
     return (16000 * coloured_noise(n, 0.5, rng, lowest_hz=1 / PINK_NOISE_S)).astype(np.int16)
 
 
-def _as_typed(path: Path) -> Path:
+def _synth(
+    root: Path, words: Sequence[str], notes: Mapping[str, Spoken], options: Sequence[str]
+) -> tuple[str, bool]:
+    """Return a command that speaks as before, and whether it includes the language.
+
+    Args:
+        root: the folder to add to.
+        words: what to say, or with --speech to avoid; the first one's languages are used.
+        notes: how words were spoken before.
+        options: what to make.
+    """
+    said = [f"{w}={notes[w].text}" if w in notes and notes[w].text != w else w for w in words]
+    command = ["kws", "data", "synth", *said, *options, "--to", str(as_typed(root))]
+    how = notes.get(words[0])
+    if how is not None:
+        command += [part for code in how.languages for part in ("-l", code)]
+        if "--speech" not in options:
+            # As long as the words, or clips could be told apart by their length.
+            command += ["--seconds", f"{how.seconds:g}"]
+        command += ["--seed", str(how.seed)] if how.seed else []
+    return shlex.join(command), how is not None
+
+
+def as_typed(path: Path) -> Path:
     """Return a path as a user would type it here."""
     here = Path.cwd()
     return path.relative_to(here) if path.is_relative_to(here) else path
