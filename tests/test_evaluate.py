@@ -762,3 +762,13 @@ def test_a_recording_is_never_whole_in_memory(eager: Path, tmp_path: Path) -> No
 
     # Three minutes of audio more are 5.8 MB; their posteriors and what is made of them 0.5 MB.
     assert peak(4) - peak(1) < 2e6
+
+
+def test_the_mean_over_the_labels_shows_a_model_that_never_answers_with_the_word() -> None:
+    answers = LabelSet.wake_word("hey")
+    result = evaluate_posteriors(np.full((10, 1), 0.1), ["hey", *["other"] * 9], answers)
+    assert result.accuracy == pytest.approx(0.9)
+    assert result.balanced_accuracy == pytest.approx(0.5)
+    assert result.to_json()["balanced_accuracy"] == pytest.approx(0.5)
+    only_one = evaluate_posteriors(np.full((4, 1), 0.9), ["hey"] * 4, answers)
+    assert only_one.balanced_accuracy == 1.0

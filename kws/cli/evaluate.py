@@ -350,7 +350,8 @@ def clip_report(result: Evaluation) -> str:
     lines = [
         f"{result.model} on {result.runtime}: {counted(result.clips, 'clip')} in "
         f"{result.seconds:.1f} s",
-        f"accuracy {percent(result.accuracy)} (95 % interval {percent(low)} to {percent(high)})",
+        f"accuracy {percent(result.accuracy)} (95 % interval {percent(low)} to {percent(high)}), "
+        f"mean over the labels {percent(result.balanced_accuracy)}",
         "",
     ]
     width = max(len("label"), *(len(label) for label in result.labels))

@@ -112,6 +112,12 @@ class Evaluation:
         """95 % confidence interval of the accuracy (`wilson_interval`)."""
         return wilson_interval(self.correct, self.clips)
 
+    @property
+    def balanced_accuracy(self) -> float:
+        """Mean over the labels (those with clips) of the share of right answers, 0 to 1."""
+        recalls = [row[i] / sum(row) for i, row in enumerate(self.confusion) if any(row)]
+        return sum(recalls) / len(recalls)
+
     def per_label(self) -> dict[str, dict[str, Any]]:
         """Return for each label its clips, correct ones, recall and precision.
 
@@ -140,6 +146,7 @@ class Evaluation:
             "correct": self.correct,
             "accuracy": self.accuracy,
             "accuracy_interval_95": list(self.interval),
+            "balanced_accuracy": self.balanced_accuracy,
             "labels": list(self.labels),
             "per_label": self.per_label(),
             "confusion": [list(row) for row in self.confusion],

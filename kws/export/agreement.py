@@ -74,6 +74,8 @@ class Agreement:
     form."""
     changes: dict[str, int]
     """Answers of the last form that differ from Keras: ``"up → off"``: how often."""
+    balanced: bool = False
+    """Whether accuracy is the mean over the word and all others, as for a wake word."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain dictionaries, lists, numbers and strings, as JSON gives them back."""
@@ -93,7 +95,8 @@ class Agreement:
         """Return the figures as a table."""
         width = max(len(f.form) for f in self.forms)
         head = f"{'':{width}}  accuracy  largest and mean difference  answers changed"
-        lines = [f"on {self.clips:,} validation clips, {self.steps:,} steps", head]
+        mean = "; accuracy is the mean of the word's clips and all others" if self.balanced else ""
+        lines = [f"on {self.clips:,} validation clips, {self.steps:,} steps{mean}", head]
         for i, f in enumerate(self.forms):
             figures = f"{f.form:{width}}  {100 * f.accuracy:6.2f} %"
             if i:
@@ -120,8 +123,12 @@ class Agreement:
         return lines
 
 
+def _is_wake_word(labels: NDArray[np.int64]) -> bool:
+    return bool((labels < 0).any())
+
+
 def _accuracy(answers: NDArray[np.int64], labels: NDArray[np.int64]) -> float:
-    if (labels < 0).any():  # a wake word
+    if _is_wake_word(labels):
         return balanced_accuracy(answers, labels)
     return float((answers == labels).mean())
 
@@ -199,6 +206,7 @@ def measure_agreement(
         stream_clip_difference=None if lsb is None else lsb * scale,
         stream=long_figures,
         changes=dict(changes),
+        balanced=_is_wake_word(labels),
     )
 
 
