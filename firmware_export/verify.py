@@ -139,8 +139,8 @@ def verify(
     """
     reference = model if isinstance(model, ReferenceModel) else ReferenceModel(Network(model))
     rate = reference.card.front_end.sample_rate_hz
-    audio = read_audio_to_compare(clips, stream, limit=limit, sample_rate_hz=rate)
     results = cores_to_compare(cores)
+    audio = read_audio_to_compare(clips, stream, limit=limit, sample_rate_hz=rate)
     listed, pcm = audio.clips, audio.stream
     with tempfile.TemporaryDirectory(prefix="kws-verify-") as room, thread_pool() as pool:
         bench = _Bench(results, library, Path(room), pool, optimise=optimise, flags=flags)

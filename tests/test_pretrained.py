@@ -60,8 +60,11 @@ def test_words_laid_into_a_stream_are_heard(heard: tuple[np.ndarray, list[str]])
     assert len(matches.hits) / matches.words > 0.8
 
 
+@pytest.mark.parametrize(
+    ("wake_word", "commands"), [("computer", "commands_en"), ("computer_s", "commands_en_s")]
+)
 def test_the_wake_word_is_heard_and_lets_the_command_after_it_count(
-    real_speech: Path, heard: tuple[np.ndarray, list[str]]
+    wake_word: str, commands: str, real_speech: Path, heard: tuple[np.ndarray, list[str]]
 ) -> None:
     recordings = [
         path
@@ -70,20 +73,25 @@ def test_the_wake_word_is_heard_and_lets_the_command_after_it_count(
     ]
     assert len(recordings) == len(NOT_TRAINED_ON)
     pcm, words = heard
-    commands = [clip for word, clip in zip(words, pcm, strict=True) if word in ("left", "stop")]
+    said = [clip for word, clip in zip(words, pcm, strict=True) if word in ("left", "stop")]
     woken, counted = [], []
-    for recording, command in zip(recordings, commands, strict=False):
+    for recording, command in zip(recordings, said, strict=False):
         wake = read_audio(recording)
-        events = AfterWake("computer", "commands_en").feed(
-            np.concatenate([wake, command, 0 * wake])
-        )
+        events = AfterWake(wake_word, commands).feed(np.concatenate([wake, command, 0 * wake]))
         woken.append([event.keyword for event in events[:1]])
         counted.append([event.keyword for event in events[1:]])
-        assert AfterWake("computer", "commands_en").feed(np.tile(command, 2)) == []
+        assert AfterWake(wake_word, commands).feed(np.tile(command, 2)) == []
     assert woken.count(["computer"]) >= 5
     assert sum(words in (["left"], ["stop"]) for words in counted) >= 5
     for recording in sorted((real_speech / "wake_words" / "snowboy").glob("*.wav")):
-        assert Spotter("computer").feed(read_audio(recording)) == []
+        assert Spotter(wake_word).feed(read_audio(recording)) == []
+
+
+def test_a_wake_word_and_its_commands_fit_into_100_kb_together() -> None:
+    sizes = [resolve_model(name).stat().st_size for name in ("computer_s", "commands_en_s")]
+    assert sum(sizes) < 100_000 and Network("computer_s").quantised
+    assert load_model("computer_s").keywords == load_model("computer").keywords == ("computer",)
+    assert load_recipe("computer_s").labels == load_recipe("computer").labels
 
 
 def test_words_of_ones_own_carry_the_licence_of_the_weights_they_start_from() -> None:

@@ -141,9 +141,9 @@ def _check_comparable(
     from firmware_export.verify import cores_to_compare, read_audio_to_compare
     from kws.model_file import load_model
 
+    cores_to_compare(cores)
     rate = load_model(model).front_end.sample_rate_hz
     read_audio_to_compare(clips, stream, limit=most, sample_rate_hz=rate)
-    cores_to_compare(cores)
 
 
 def _library(model: str, out: Path, thresholds: Thresholds, prefix: str) -> Report:
