@@ -52,12 +52,6 @@ class Library:
         return identifiers(self.card.labels, f"{self.prefix.upper()}_LABEL_")
 
     @property
-    def after_wake(self) -> bool:
-        """Whether its thresholds are the model's for after a wake word, and not those for alone."""
-        decided = self.card.decision
-        return bool(decided.after_wake) and decided.after_wake_word() == decided
-
-    @property
     def variables(self) -> list[tuple[str, Variable]]:
         """The network's state with its names in C, the strictest alignment first."""
         named = []

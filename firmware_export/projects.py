@@ -86,7 +86,9 @@ def _model_words(card: ModelCard) -> dict[str, str]:
 def _name_words(library: Library) -> dict[str, str]:
     card, prefix = library.card, library.prefix
     name = library_name(card.name) if prefix == PREFIX else prefix
-    is_wake = prefix == "kws_wake" or card.head == "sigmoid"
+    # A single word is taken for the wake word, unless its names or thresholds say otherwise.
+    commands_names = prefix == "kws_commands" or card.decision.is_after_wake_word
+    is_wake = prefix == "kws_wake" or (card.head == "sigmoid" and not commands_names)
     another = "kws_commands" if is_wake else "kws_wake"
     wake, commands = (prefix, another) if is_wake else (another, prefix)
     first_keyword = min(card.labels.index(keyword) for keyword in card.keywords)
@@ -108,7 +110,7 @@ def _name_words(library: Library) -> dict[str, str]:
         "URL": URL,
         "EXAMPLE_LABEL": library.label_names[first_keyword],
         "LABEL_ROWS": _labels(card, library.label_names),
-        "AFTER_WAKE": _AFTER_WAKE if library.after_wake else "",
+        "AFTER_WAKE": _AFTER_WAKE if card.decision.is_after_wake_word else "",
         **_wake_window(card),
     }
 

@@ -148,6 +148,8 @@ def write_tflm(
     if card.form == "stream" and (check := _state_check(name, content)):
         texts[f"{name}_state_check.h"] = check
         parts.add("state")
+    if card.decision.is_after_wake_word:
+        parts.add("after_wake")
     size = f"{arena:,} bytes, measured with TFLM's interpreter on a 64-bit computer"
     source = graph.tensors[graph.inputs[0]]
     texts["README.md"] = _readme(

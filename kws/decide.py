@@ -108,6 +108,11 @@ class DecisionConfig:
             ) from error
         return replace(self, thresholds={**self.thresholds, **changed})
 
+    @property
+    def is_after_wake_word(self) -> bool:
+        """Whether the thresholds are those for after a wake word, and not for keywords alone."""
+        return bool(self.after_wake) and self.after_wake_word() == self
+
     def after_wake_word(self, threshold: float | None = None) -> DecisionConfig:
         """Return the settings for keywords that count only just after a wake word.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import shutil
@@ -14,7 +15,9 @@ from tiny_model import write_tiny
 
 from kws.audio.files import write_wav
 from kws.cli import run as kws
+from kws.frontend import FrontEndConfig
 from kws.model_file import load_model
+from kws.model_file.card import write_card
 
 
 @pytest.fixture(scope="module")
@@ -279,3 +282,59 @@ def test_the_form_for_tflm_may_have_the_thresholds_for_after_a_wake_word(
         fire = re.findall(r"kFire\[kLabelCount\] = \{([^}]*)\}", text)[0].split(",")
         yes = load_model(both).labels.index("yes")
         assert float(fire[yes].strip().rstrip("f")) == pytest.approx(threshold * window, rel=1e-5)
+
+
+def test_wrong_input_leaves_the_figures_of_a_library_that_is_there(
+    model: str, clips: Path, tmp_path: Path
+) -> None:
+    if shutil.which("gcc") is None:
+        pytest.skip("needs gcc")
+    command = ["firmware", model, "-o", str(tmp_path / "library")]
+    assert kws([*command, "--verify", str(clips), "--cores", "host"]) == 0
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    assert kws([*command, "--threshold", "0.4", "--verify", str(tmp_path / "nope")]) == 1
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+@pytest.mark.parametrize(
+    ("prefix", "options", "wake", "commands"),
+    [
+        ("kws", [], "kws", "kws_commands"),
+        ("kws_lights", [], "kws_lights", "kws_commands"),
+        ("kws_wake", [], "kws_wake", "kws_commands"),
+        ("kws_commands", [], "kws_wake", "kws_commands"),
+        ("kws", ["--after-wake"], "kws_wake", "kws"),
+    ],
+)
+def test_a_model_of_one_word_is_the_wake_word_in_its_readme_unless_it_is_the_command(
+    prefix: str, options: list[str], wake: str, commands: str, tmp_path: Path
+) -> None:
+    from test_firmware_emit import little_model
+
+    front_end = FrontEndConfig()
+    one = little_model(tmp_path / "one.tflite", frames=9, stride=2, front_end=front_end)
+    card = load_model(one)
+    assert card.head == "sigmoid"
+    decision = replace(card.decision, after_wake=dict.fromkeys(card.keywords, 0.2))
+    one.write_bytes(write_card(one.read_bytes(), replace(card, decision=decision)))
+    out = tmp_path / "library"
+    assert kws(["firmware", str(one), "-o", str(out), "--prefix", prefix, *options]) == 0
+    readme = (out / "README.md").read_text()
+    assert f"static {wake}_state wake;\nstatic {commands}_state commands;" in readme
+    other = commands if prefix == wake else wake
+    assert f"kws firmware MODEL -o {other} --prefix {other}" in readme
+
+
+def test_a_folder_that_cannot_be_exchanged_is_one_line_that_says_what_to_do(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def busy(self: Path, target: Path) -> Path:
+        raise OSError(errno.EBUSY, "Device or resource busy")
+
+    (out := tmp_path / "mounted").mkdir()
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "rename", busy)
+        assert kws(["firmware", model, "-o", str(out)]) == 1
+    message = capsys.readouterr().err
+    assert f"Give a new folder inside it, such as {out / 'library'}" in message
+    assert message.count("\n") == 1 and list(tmp_path.iterdir()) == [out]

@@ -163,7 +163,7 @@ def test_a_wake_word_has_one_sigmoid_output(tmp_path: Path) -> None:
         ("[augment]\ngain_db = [-10, 900]", "gain_db must lie between -60 and 60. Received: [-10"),
         ("[augment]\nsnr_db = [-900, 40]", "snr_db must lie between -100 and 100. Received: [-900"),
         ("[augment]\nroom_db = [0, 3000]", "room_db must lie between -40 and 60. Received: [0"),
-        ("[augment]\nroom_ms = [0, 300]", "room_ms must lie between 20 and 10000. Received: [0"),
+        ("[augment]\nroom_ms = [0, 300]", "room_ms must lie between 1 and 10000. Received: [0"),
         (
             "base = 'conv_lstm_s'\n[data]\nwords = ['Seven', 'cat']",
             "unheard must not name keywords",

@@ -330,7 +330,7 @@ def test_resuming_on_another_backend_is_refused_and_says_which_one_it_was_starte
 
 
 @pytest.mark.parametrize("environment", ['{"device": "jax on CPU (2 cores)"}', None])
-def test_an_older_run_that_does_not_record_its_backend_can_be_resumed(
+def test_a_run_begun_with_an_older_version_is_not_resumed(
     environment: str | None, recipe: TrainingRecipe, finished: Path, tmp_path: Path
 ) -> None:
     run = RunFolder(Path(shutil.copytree(finished, tmp_path / "run")))
@@ -338,7 +338,8 @@ def test_an_older_run_that_does_not_record_its_backend_can_be_resumed(
     if environment is not None:
         run.environment.write_text(environment)
     for backend in BACKENDS:
-        check_resumable(run, to_toml(recipe), backend)
+        with pytest.raises(KwsError, match="begun with an older version of kws"):
+            check_resumable(run, to_toml(recipe), backend)
 
 
 @pytest.mark.parametrize(("others", "follows"), [(True, "verdict"), (False, "export")])

@@ -15,6 +15,7 @@ from kws.data.split import split_of
 from kws.recipe import DataConfig, TrainingConfig, TrainingRecipe
 from kws.train.dataset import TrainingData, load_training_data
 from kws.train.validation import balanced_accuracy
+from kws.verdict.streams import Sources
 
 RATE = 16000
 SPEAKERS = [f"speaker{i}" for i in range(60)]
@@ -77,9 +78,16 @@ def test_running_speech_without_a_speaker_of_the_training_part_is_reported_and_l
 
 def test_a_folder_of_running_speech_beside_the_words_is_not_a_word(tmp_path: Path) -> None:
     write_words(tmp_path, cat=400, seven=500, bed=600, talk=1000)
-    data = load(tmp_path, speech=("talk",))
+    write_wav(tmp_path / "noise" / "a.wav", tone(50))
+    data = load(tmp_path, speech=("talk", "noise"))
     assert set(data.training.words) == {"cat", "seven", "bed", "_speech_", "_silence_"}
     assert set(data.validation.words) == {"cat", "seven", "bed", "_silence_"}
+    recipe = TrainingRecipe(
+        name="r", data=DataConfig(words=("cat", "seven"), clips=(".",), speech=("talk",))
+    )
+    sources = Sources.find(recipe, tmp_path, lambda _: None)
+    others = sources.other_speech("testing", tmp_path / "noise").others
+    assert others and {path.parent.name for path in others} == {"bed"}
 
 
 def test_the_folders_that_were_found_are_named_and_no_others(tmp_path: Path) -> None:

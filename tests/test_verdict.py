@@ -387,7 +387,7 @@ def talk_in(items: list[LaidItem]) -> OtherSpeech:
 def test_other_speech_is_counted_once_however_often_it_was_laid() -> None:
     words = {"data/dog/ada_nohash_0.wav": (35,), "data/cat/ada_nohash_1.wav": (36,)}
     found = talk_in([*laid(TALK), *laid(words, "other"), item("", 45, "", "noise")])
-    assert (found.seconds, found.times, found.repeated) == (2.5, 3.0, True)
+    assert (found.seconds, found.times, found.repeated) == (2.5, 11 / 5, True)
     assert found.sentences.speakers == {"anna", "espeak-zac"}
     assert found.describe(21600) == (
         "the 6:00 h repeat only 2 s of different speech, at other levels and in other noise: "
@@ -418,6 +418,17 @@ def test_false_accepts_in_one_recording_count_as_one_and_repeats_do_not_narrow_t
     (low, high), (lower, higher) = (often.interval(x, 6.0) for x in (["a", "b"], ["a", "a"]))
     assert lower < low < 2 / 6 < high < higher
     assert lower == pytest.approx(2 * poisson_interval(1)[0] / 6)
+    # Without repeats every one counts, those in noise alone as well.
+    assert once.interval(["", "", "", "a", "a"], 6.0) == tuple(n / 6 for n in poisson_interval(5))
+
+
+def test_a_few_words_that_are_repeated_do_not_make_many_sentences_little_speech() -> None:
+    sentences = laid({f"talk/anna/{n}.wav": (n,) for n in range(400)})
+    few = laid({"data/dog/ada_nohash_0.wav": tuple(range(500, 600))}, "other")
+    found = talk_in([*sentences, *few])
+    assert not found.repeated
+    narrow, wide = (talk.interval(["a"], 6.0)[1] for talk in (talk_in(sentences), found))
+    assert narrow < wide < 1.5 * narrow
 
 
 @pytest.fixture

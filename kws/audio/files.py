@@ -207,9 +207,9 @@ def _looks_like(head: bytes) -> str:
         return f"WebM or Matroska. {convert}"
     if head[:4] == b"RIFF":
         return f"a RIFF file of type {readable(head[8:12])}. {convert}"
+    formats = "Give a WAV, FLAC, OGG, Opus, MP3 or AIFF file"
     if all(32 <= byte < 127 or byte in b"\t\r\n" for byte in head):
-        return f"text that begins with {readable(head)}. Give a WAV, FLAC, OGG, Opus or MP3 file"
+        return f"text that begins with {readable(head)}. {formats}"
     return (
-        f"bytes that begin with {head[:8].hex(' ')}. Give a WAV, FLAC, OGG, Opus or MP3 file; "
-        "raw samples can be piped to stdin"
+        f"bytes that begin with {head[:8].hex(' ')}. {formats}; raw samples can be piped to stdin"
     )

@@ -157,7 +157,7 @@ class AugmentConfig:
     room_share: float = 0.0
     """Share of the sequences with reverberation."""
     room_ms: tuple[float, float] = (150.0, 700.0)
-    """Range of the reverberation time (a decay of 60 dB), within 20 to 10,000."""
+    """Range of the reverberation time (a decay of 60 dB), within 1 to 10,000."""
     room_db: tuple[float, float] = (0.0, 15.0)
     """Range of the ratio of direct to reverberant sound, within -40 to 60."""
     time_masks: int = 0
@@ -191,7 +191,7 @@ class AugmentConfig:
             "augment",
             gain_db=(-60, 60),
             snr_db=(-100, 100),
-            room_ms=(20, 10_000),
+            room_ms=(1, 10_000),
             room_db=(-40, 60),
         )
 

@@ -119,17 +119,23 @@ def _read_with_base(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
     return merged
 
 
+_MOST_OTHERS = 0.7
+"""The share of other words is not raised above this; silence and the words need the rest."""
+
+
 def _raise_share_of_others(below: dict[str, Any], above: object) -> None:
     """Raise the inherited share of other words if a recipe has fewer keywords than its base."""
     if (
         not isinstance(above, dict)
         or "words" not in above
         or "unknown_share" in above
-        or not isinstance(below.get("unknown_share"), float)
+        or not isinstance(below.get("unknown_share"), (int, float))
     ):
         return
+    share = below["unknown_share"]
     fewer = _missing_to_five(above["words"]) - _missing_to_five(below.get("words"))
-    below["unknown_share"] = round(below["unknown_share"] + 0.1 * max(0, fewer), 1)
+    if fewer > 0:
+        below["unknown_share"] = max(share, min(_MOST_OTHERS, round(share + 0.1 * fewer, 2)))
 
 
 def _missing_to_five(words: object) -> int:

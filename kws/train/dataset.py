@@ -19,11 +19,18 @@ from kws.data.nonwords import backwards, cut_out, spliced
 from kws.data.scan import scan
 from kws.data.spans import word_spans
 from kws.data.speech_windows import SpeechWindows, cut_speech
+from kws.data.streams.material import without_labels
 from kws.data.transcripts import TRANSCRIPTS, read_transcripts, utterance_of
 from kws.labels import SILENCE, UNKNOWN, folded
 from kws.recipe import TrainingRecipe
 from kws.system.progress import tell
-from kws.train.folders import find_clips, find_folder, first_folder, folders_found
+from kws.train.folders import (
+    find_clips,
+    find_folder,
+    first_folder,
+    folders_found,
+    folders_of_other_kinds,
+)
 
 # Training includes quieter background than validation, and digital silence.
 EXTRA_QUIET_DB = 15.0
@@ -192,14 +199,13 @@ def _words(
 ) -> list[ClipSet]:
     """Load clips of the keywords, and of other words if the network has an output for them."""
     words = None if _takes_others(recipe) else recipe.labels.keywords
-    left_out = _folders_of_other_kinds(recipe)
+    left_out = folders_of_other_kinds(recipe)
     if split == "training":
         left_out |= set(map(folded, recipe.data.unheard))
     sets = []
     for index, generated in sources:
         chosen = index.select(split=split, words=words)
-        if left_out & set(map(folded, chosen.labels)):
-            chosen = chosen.select(words=[w for w in chosen.labels if folded(w) not in left_out])
+        chosen = without_labels(chosen, left_out)
         if len(chosen):
             pcm, kept, starts = load_good_clips(index.root, chosen.paths, recipe.clip_samples)
             good = chosen.take(kept)
@@ -211,12 +217,6 @@ def _words(
                 phonemes = _phones(recipe, index.root, said, places)
             sets.append(_clip_set(recipe, pcm, good.words, generated=generated, phonemes=phonemes))
     return sets
-
-
-def _folders_of_other_kinds(recipe: TrainingRecipe) -> set[str]:
-    """Return names of folders, beside those of the words, that hold no clips of a word, folded."""
-    others = {*recipe.data.speech, *recipe.data.generated}
-    return set(map(folded, others)) - set(map(folded, recipe.labels.keywords))
 
 
 def _speech(recipe: TrainingRecipe, data_dir: Path | None) -> list[ClipSet]:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from kws.data.fetch.home import data_home
 from kws.errors import KwsError, some
+from kws.labels import folded
 from kws.recipe import TrainingRecipe
 from kws.system.progress import tell
 
@@ -42,6 +43,12 @@ def named_folders(recipe: TrainingRecipe, data_dir: Path | None) -> dict[str, Pa
     if data_dir and only and not any((data_dir / name).is_dir() for name in names):
         found[only] = data_dir
     return found
+
+
+def folders_of_other_kinds(recipe: TrainingRecipe) -> set[str]:
+    """Return names of folders, beside those of the words, that hold no clips of a word, folded."""
+    others = {*recipe.data.speech, *recipe.data.generated}
+    return set(map(folded, others)) - set(map(folded, recipe.labels.keywords))
 
 
 def folders_found(recipe: TrainingRecipe, data_dir: Path | None) -> tuple[str, ...]:

@@ -52,7 +52,7 @@ class Result:
     """What a finished run achieved."""
 
     val_accuracy: float
-    """Accuracy of the best epoch on the validation clips, see `Validation.measure`, 0 to 1."""
+    """Balanced accuracy of the best epoch on the validation clips, see `Validation.measure`."""
     best_epoch: int
     """The epoch, counted from 1, whose weights were kept."""
     epochs: int

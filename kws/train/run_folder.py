@@ -55,6 +55,11 @@ class RunFolder:
         """What the run was made with: versions, backend, machine, folder of the recordings."""
         return self.path / "environment.json"
 
+    def made_with(self) -> dict[str, Any]:
+        """Read `environment`; empty if it is missing or no object."""
+        content = read_json(self.environment) if self.environment.is_file() else None
+        return content if isinstance(content, dict) else {}
+
     @property
     def metrics(self) -> Path:
         """Figures of the finished run; present only if the run is finished."""
@@ -86,8 +91,8 @@ def check_resumable(run: RunFolder, recipe: str, backend: str) -> None:
         backend: the backend of Keras to continue on.
 
     Raises:
-        KwsError: the run has no whole epoch yet, or was made with another recipe or, unless it is
-            an older run that does not record it, on another backend.
+        KwsError: the run has no whole epoch yet, or was made with another recipe, on another
+            backend or by an older version.
     """
     if not run.last.is_file() or not run.recipe.is_file():
         raise KwsError(
@@ -101,9 +106,13 @@ def check_resumable(run: RunFolder, recipe: str, backend: str) -> None:
                 f"{run.path} was not made with this recipe, but with: {made_with}. Received: "
                 f"{received}. Give the same recipe, --epochs and --seed, or another --out"
             )
-    content = read_json(run.environment) if run.environment.is_file() else None
-    started = content.get("backend") if isinstance(content, dict) else None
-    if started is not None and started != backend:
+    started = run.made_with().get("backend")
+    if started is None:
+        raise KwsError(
+            f"{run.path} was begun with an older version of kws, which chose clips and the best "
+            "epoch in another way. Train without --resume, or give another --out"
+        )
+    if started != backend:
         raise KwsError(
             f"{run.path} was started with the backend {started}. Received: {backend}. "
             f"Continue with --resume --backend {started}, or give another --out"

@@ -86,7 +86,7 @@ def load_run(folder: str | Path) -> TrainedRun:
 
 
 def _folders(run: RunFolder, recipe: TrainingRecipe) -> tuple[str, ...]:
-    said = read_json(run.environment).get("folders") if run.environment.is_file() else None
+    said = run.made_with().get("folders")
     if isinstance(said, list) and said and all(isinstance(name, str) for name in said):
         return tuple(said)
     return recipe.data.folders

@@ -38,6 +38,7 @@ from kws.recordings.replay import Replay
 from kws.system.files import atomic_write, check_output
 from kws.system.native import heed_interrupts
 from kws.system.processes import usable_cores
+from kws.train.backend import BACKENDS
 from kws.train.run_folder import RunFolder, read_json, trained_on
 from kws.train.trained import load_run
 from kws.verdict.advice import (
@@ -353,7 +354,9 @@ def unfinished(
     data = data_dir or trained_on(run_dir)
     # The run's own recipe includes the options that were given.
     command = ["kws", "train", str(run.recipe), *(["--data", str(as_typed(data))] if data else [])]
-    resume = shlex.join([*command, "--out", str(run.path), "--resume"])
+    backend = run.made_with().get("backend", BACKENDS[0])
+    on = ["--backend", backend] if backend != BACKENDS[0] else []
+    resume = shlex.join([*command, "--out", str(run.path), "--resume", *on])
     return Unfinished(done=len(history["loss"]), epochs=epochs, resume=resume)
 
 

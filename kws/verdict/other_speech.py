@@ -73,8 +73,9 @@ class OtherSpeech:
 
     @property
     def times(self) -> float:
-        """How often each recording was laid, on average, of the kind that was laid more often."""
-        return max(self.sentences.times, self.words.times)
+        """How often each recording was laid, on average; 0 without any."""
+        recordings = self.sentences.recordings + self.words.recordings
+        return (self.sentences.laid + self.words.laid) / recordings if recordings else 0.0
 
     @property
     def repeated(self) -> bool:
@@ -90,16 +91,17 @@ class OtherSpeech:
     def interval(self, set_off: Sequence[str], hours: float) -> tuple[float, float]:
         """Return the 95 % interval of false accepts per hour.
 
-        All false accepts during one recording count as one observation, weighted by their number.
-        Another recording might give one each time that it is laid, so little different speech
-        leaves a wide interval. If every recording was laid once, it is that of independent events.
+        If recordings were repeated, all false accepts during one of them count as one observation,
+        weighted by their number. Another recording might give one each time that it is laid, so
+        little different speech leaves a wide interval. Otherwise it is that of independent events.
 
         Args:
             set_off: for each false accept the recording there; ``""`` for noise alone, which is
                 repeated like a recording.
             hours: length of the stream.
         """
-        low, high = weighted_interval([*Counter(set_off).values()], max(1.0, self.times))
+        weights = [*Counter(set_off).values()] if self.repeated else [1.0] * len(set_off)
+        low, high = weighted_interval(weights, max(1.0, self.times))
         return low / hours, high / hours
 
     def describe(self, seconds: float) -> str:

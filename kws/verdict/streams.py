@@ -27,13 +27,24 @@ from kws.data.split import (
     speaker_of,
 )
 from kws.data.streams.long_stream import Built, StreamPlan, build_stream
-from kws.data.streams.material import Material, find_sentences, gather, other_clips
+from kws.data.streams.material import (
+    Material,
+    find_sentences,
+    gather,
+    other_clips,
+    without_labels,
+)
 from kws.data.synthesis.spoken_record import Spoken, read_spoken
 from kws.data.transcripts import TRANSCRIPTS
 from kws.errors import KwsError
 from kws.labels import SILENCE, folded
 from kws.recipe import TrainingRecipe
-from kws.train.folders import find_clips, find_folder, first_folder
+from kws.train.folders import (
+    find_clips,
+    find_folder,
+    first_folder,
+    folders_of_other_kinds,
+)
 from kws.verdict.advice import FEW_GENERATED
 
 WORDS, TRAINED, CHOOSE, CHECK, NEAR = "words", "trained", "choose", "check", "near"
@@ -82,6 +93,8 @@ class Sources:
     """The folder for more recordings."""
     to_fetch: tuple[str, ...] = ()
     """Known data sets that the recipe names and that are not there."""
+    not_words: frozenset[str] = frozenset()
+    """Labels in the folders of clips, folded, that are no words (`folders_of_other_kinds`)."""
 
     @classmethod
     def find(
@@ -98,10 +111,12 @@ class Sources:
         for folder in speech:
             if not (folder / TRANSCRIPTS).is_file():
                 say(f"{folder} is left out: without {TRANSCRIPTS}, it may contain keywords")
+        not_words = frozenset(folders_of_other_kinds(recipe))
         return cls(
             keywords=recipe.labels.keywords,
-            recorded=tuple(scan(folder) for folder in recorded),
+            recorded=tuple(without_labels(scan(folder), not_words) for folder in recorded),
             generated=tuple(scan(folder) for folder in generated),
+            not_words=not_words,
             speech=tuple(folder for folder in speech if (folder / TRANSCRIPTS).is_file()),
             more_to=as_typed(first_folder(recipe, data_dir)),
             to_fetch=tuple(
@@ -225,6 +240,7 @@ class Sources:
             commands=False,
             parts=[part],
             noise=noise,
+            without=self.not_words,
         )
         return replace(material, sentences=self.sentences([part]))
 

@@ -114,13 +114,13 @@ def add_recordings(
                     several=cutting.several,
                     times_s=times_s,
                     longest_s=cutting.longest_s,
-                    again=_again(path, clips, speaker),
+                    again=_again(path, clips, speaker, cutting),
                 )
         except KwsError as refusal:
             error = refusal
         return AddedRecording(
             path=path,
-            again=_again(path, clips, speaker),
+            again=_again(path, clips, speaker, cutting),
             error=error,
             pcm=pcm,
             found=found,
@@ -134,15 +134,21 @@ def add_recordings(
         try:
             pcm = open_recording(path)
         except KwsError as error:
-            yield AddedRecording(path=path, again=_again(path, clips, speaker), error=error)
+            yield AddedRecording(
+                path=path, again=_again(path, clips, speaker, cutting), error=error
+            )
             continue
         yield add(path, pcm, times_s)
 
 
-def _again(path: Path, clips: WordFolder, speaker: str | None) -> str:
-    by = [] if speaker is None else ["--speaker", speaker]
+def _again(path: Path, clips: WordFolder, speaker: str | None, cutting: Cutting) -> str:
+    options = [] if speaker is None else ["--speaker", speaker]
+    if cutting.longest_s != LONGEST_S:
+        options += ["--longest", f"{cutting.longest_s:g}"]
+    if cutting.pause_s != LONGEST_GAP_S:
+        options += ["--pause", f"{cutting.pause_s:g}"]
     to = ["--to", str(clips.path.parent)]
-    return shlex.join(["kws", "data", "add", clips.label, str(path), *by, *to])
+    return shlex.join(["kws", "data", "add", clips.label, str(path), *options, *to])
 
 
 def _left_out(

@@ -64,6 +64,7 @@ def gather(
     speakers: Collection[str] | None = None,
     noise: str | Path | None = None,
     wake: str | Path | None = None,
+    without: Collection[str] = (),
 ) -> Material:
     """Find recordings to build streams from.
 
@@ -82,6 +83,7 @@ def gather(
             the end of each, which is never trained on, or the rest if `parts` is training alone.
         wake: a folder of clips of a wake word, used whole; its name is the word. Neither other
             words nor sentences contain it.
+        without: labels, folded, that are not clips of a word.
 
     Raises:
         KwsError: a missing folder, part or speaker, nothing that matches, or a wake word that is a
@@ -94,7 +96,7 @@ def gather(
         raise KwsError("Speakers of sentences were chosen, but no folder. Add --sentences DIR")
     wake_word, wakes = ("", ()) if wake is None else _wakes(Path(wake), keywords)
     barred = (*keywords, *([wake_word] if wake_word else []))
-    indexes = [scan(folder) for folder in _each(clips)]
+    indexes = [without_labels(scan(folder), without) for folder in _each(clips)]
     words, others = _clips_by_word(indexes, keywords, commands, parts, barred)
     return Material(
         words=words,
@@ -108,6 +110,12 @@ def gather(
         wake_word=wake_word,
         wakes=wakes,
     )
+
+
+def without_labels(index: ClipIndex, left_out: Collection[str]) -> ClipIndex:
+    """Return an index without the clips of some labels, which are given folded."""
+    kept = [label for label in index.labels if folded(label) not in left_out]
+    return index if len(kept) == len(index.labels) else index.select(words=kept)
 
 
 def _wakes(folder: Path, keywords: Sequence[str]) -> tuple[str, tuple[Path, ...]]:
