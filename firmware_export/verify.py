@@ -63,8 +63,8 @@ class AudioToCompare:
 
     clips: list[tuple[str, Path, str]]
     """Name, path and word of each clip."""
-    stream: NDArray[np.int16] | None
-    """A long recording [samples]; None without one."""
+    stream: Clip | None
+    """A long recording; None without one."""
 
 
 def read_audio_to_compare(
@@ -85,7 +85,9 @@ def read_audio_to_compare(
         raise KwsError("There is nothing to compare on. Received: neither clips nor a stream")
     return AudioToCompare(
         clips=_listed(clips, limit) if clips is not None else [],
-        stream=read_audio(stream, sample_rate_hz) if stream is not None else None,
+        stream=None
+        if stream is None
+        else Clip(name=str(stream), pcm=read_audio(stream, sample_rate_hz)),
     )
 
 
@@ -116,7 +118,7 @@ def verify(
     content: bytes | None = None,
     progress: bool = False,
 ) -> Verification:
-    """Run a generated library on real audio and compare it with Python.
+    """Read audio, run a generated library on it and compare it with Python.
 
     Args:
         model: the model that the library was made from, or its reference model, which may have
@@ -125,6 +127,43 @@ def verify(
         clips: a folder of ``<label>/<clip>``.
         stream: a long recording, processed from beginning to end.
         limit: at most this many clips, evenly spread over the folder.
+        cores, optimise, flags, content, progress: as for `verify_on`.
+
+    Raises:
+        KwsError: no clips, an unreadable clip or stream, no library, or no core to run it on.
+    """
+    reference = model if isinstance(model, ReferenceModel) else ReferenceModel(Network(model))
+    cores_to_compare(cores)  # raises before anything is read
+    rate = reference.card.front_end.sample_rate_hz
+    return verify_on(
+        read_audio_to_compare(clips, stream, limit=limit, sample_rate_hz=rate),
+        reference,
+        library,
+        cores=cores,
+        optimise=optimise,
+        flags=flags,
+        content=content,
+        progress=progress,
+    )
+
+
+def verify_on(
+    audio: AudioToCompare,
+    reference: ReferenceModel,
+    library: Path,
+    *,
+    cores: Sequence[str] | None = None,
+    optimise: str = "-O2",
+    flags: Sequence[str] = (),
+    content: bytes | None = None,
+    progress: bool = False,
+) -> Verification:
+    """Run a generated library on real audio and compare it with Python.
+
+    Args:
+        audio: what to compare on.
+        reference: the reference model of the library.
+        library: the generated folder.
         cores: names from `boards.cores.CORES`; all by default. A core whose tools are missing or
             whose board is too small is skipped, and the result says so.
         optimise: optimisation level of the library.
@@ -135,19 +174,15 @@ def verify(
         progress: report on stderr.
 
     Raises:
-        KwsError: no clips, an unreadable clip, no library, or no core to run it on.
+        KwsError: an unreadable clip, no library, or no core to run it on.
     """
-    reference = model if isinstance(model, ReferenceModel) else ReferenceModel(Network(model))
-    rate = reference.card.front_end.sample_rate_hz
-    results = cores_to_compare(cores)
-    audio = read_audio_to_compare(clips, stream, limit=limit, sample_rate_hz=rate)
-    listed, pcm = audio.clips, audio.stream
+    results, stream = cores_to_compare(cores), audio.stream
     with tempfile.TemporaryDirectory(prefix="kws-verify-") as room, thread_pool() as pool:
         bench = _Bench(results, library, Path(room), pool, optimise=optimise, flags=flags)
-        total = (len(listed) + (pcm is not None)) * len(bench.programs)
+        total = (len(audio.clips) + (stream is not None)) * len(bench.programs)
         with Progress(total, "comparing", unit="clips", shown=progress) as bar:
-            answers = _compare_clips(bench, reference, listed, bar)
-            events = _compare_stream(bench, reference, str(stream), pcm, bar)
+            answers = _compare_clips(bench, reference, audio.clips, bar)
+            events = _compare_stream(bench, reference, stream, bar)
     for core, posteriors in answers.library.items():
         results[core].accuracy = _accuracy(reference.card, answers.words, posteriors)
     complete = (a for a in answers.library.values() if len(a) == len(answers.words))
@@ -156,7 +191,9 @@ def verify(
         runtime=which_runtime(),
         cores=tuple(results.values()),
         clips=len(answers.words),
-        stream_s=len(pcm) / rate if pcm is not None else 0.0,
+        stream_s=0.0
+        if stream is None
+        else len(stream.pcm) / reference.card.front_end.sample_rate_hz,
         runner_accuracy=_accuracy(reference.card, answers.words, answers.runner),
         answers_changed=_changed(reference.card, next(complete, []), answers.runner),
         runner_events=len(events.runner),
@@ -288,15 +325,14 @@ class _Events:
 def _compare_stream(
     bench: _Bench,
     reference: ReferenceModel,
-    name: str,
-    pcm: NDArray[np.int16] | None,
+    stream: Clip | None,
     bar: Progress,
 ) -> _Events:
-    if pcm is None:
+    if stream is None:
         return _Events(runner=[], library=(), traces=[])
     card = reference.card
-    expected, computed = bench.compare(reference, [Clip(name=name, pcm=pcm)], bar)
-    detected = Spotter(reference.network, thresholds=card.decision.thresholds).feed(pcm)
+    expected, computed = bench.compare(reference, [stream], bar)
+    detected = Spotter(reference.network, thresholds=card.decision.thresholds).feed(stream.pcm)
     return _Events(
         runner=[(e.keyword, round(e.time_s * card.front_end.sample_rate_hz)) for e in detected],
         library=next((traces[0].events for traces in reversed(computed.values())), ()),

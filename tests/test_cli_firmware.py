@@ -215,7 +215,7 @@ def test_an_unknown_core_is_refused_before_anything_is_written(
 
 
 @pytest.mark.parametrize("wrong", [["--verify", "nope"], ["--stream", "nope.wav"]])
-def test_wrong_input_for_the_comparison_leaves_a_library_and_its_figures_alone(
+def test_wrong_input_for_the_comparison_writes_no_library(
     model: str,
     tmp_path: Path,
     wrong: list[str],

@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
 from kws.cli.options import JSON, MODEL, THRESHOLD
 from kws.errors import KwsError
+
+if TYPE_CHECKING:
+    from firmware_export.verify import AudioToCompare
 
 FORMS = ("library", "tflm")
 
@@ -93,19 +96,19 @@ def firmware(
     if not verifying and (most is not None or cores is not None):
         raise typer.BadParameter("--clips and --cores go with --verify or --stream.")
     names = None if cores is None else [name.strip() for name in cores.split(",")]
-    if verifying:
-        _check_comparable(model, clips, stream, most, names)
+    # Before anything is written, so that wrong input leaves an earlier library as it is.
+    audio = _audio(model, clips, stream, most, names) if verifying else None
     thresholds = _after_wake(model) if after_wake else threshold
     if form == "tflm":
         facts, lines = _tflm(model, out, thresholds)
     else:
         facts, lines = _library(model, out, thresholds, prefix)
-    if not verifying:
+    if audio is None:
         typer.echo(json.dumps(facts) if as_json else "\n".join(lines))
         return
     if not as_json:
         typer.echo("\n".join(lines) + "\n")
-    equal, more, lines = _verify(model, out, thresholds, clips, stream, most, names)
+    equal, more, lines = _verify(model, out, thresholds, audio, names)
     typer.echo(json.dumps(facts | more) if as_json else "\n".join(lines))
     if not equal:
         raise KwsError(
@@ -134,16 +137,16 @@ def _after_wake(model: str) -> Mapping[str, float]:
     return thresholds
 
 
-def _check_comparable(
+def _audio(
     model: str, clips: Path | None, stream: Path | None, most: int | None, cores: list[str] | None
-) -> None:
-    """Raise what `verify` would raise for its inputs, before anything is written."""
+) -> AudioToCompare:
+    """Return what to compare on, if there is a core to do so."""
     from firmware_export.verify import cores_to_compare, read_audio_to_compare
     from kws.model_file import load_model
 
     cores_to_compare(cores)
     rate = load_model(model).front_end.sample_rate_hz
-    read_audio_to_compare(clips, stream, limit=most, sample_rate_hz=rate)
+    return read_audio_to_compare(clips, stream, limit=most, sample_rate_hz=rate)
 
 
 def _library(model: str, out: Path, thresholds: Thresholds, prefix: str) -> Report:
@@ -174,9 +177,7 @@ def _verify(
     model: str,
     out: Path,
     thresholds: Thresholds,
-    clips: Path | None,
-    stream: Path | None,
-    most: int | None,
+    audio: AudioToCompare,
     cores: list[str] | None,
 ) -> tuple[bool, dict[str, Any], list[str]]:
     """Compare and measure, and put the results into the library's README.
@@ -187,16 +188,14 @@ def _verify(
     from firmware_export.emit import add_measurements, open_reference_model
     from firmware_export.measure import measure
     from firmware_export.self_test_signal import signal
-    from firmware_export.verify import verify
+    from firmware_export.verify import verify_on
     from kws.model_file import resolve_model
 
     reference = open_reference_model(model, thresholds)
-    compared = verify(
+    compared = verify_on(
+        audio,
         reference,
         out,
-        clips,
-        stream=stream,
-        limit=most,
         cores=cores,
         content=resolve_model(model).read_bytes(),
         progress=True,

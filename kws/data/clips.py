@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -119,6 +119,11 @@ class ClipIndex:
             ids = [i for i, label in enumerate(self.labels) if folded(label) in wanted]
             chosen &= np.isin(self.label_ids, ids)
         return self.take(np.flatnonzero(chosen))
+
+    def without(self, labels: Collection[str]) -> ClipIndex:
+        """Return the clips of all labels but these, which are given folded."""
+        kept = [label for label in self.labels if folded(label) not in labels]
+        return self if len(kept) == len(self.labels) else self.select(words=kept)
 
     def take(self, which: npt.ArrayLike) -> ClipIndex:
         """Return the clips at these positions, in this order."""

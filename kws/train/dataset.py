@@ -19,7 +19,6 @@ from kws.data.nonwords import backwards, cut_out, spliced
 from kws.data.scan import scan
 from kws.data.spans import word_spans
 from kws.data.speech_windows import SpeechWindows, cut_speech
-from kws.data.streams.material import without_labels
 from kws.data.transcripts import TRANSCRIPTS, read_transcripts, utterance_of
 from kws.labels import SILENCE, UNKNOWN, folded
 from kws.recipe import TrainingRecipe
@@ -204,8 +203,7 @@ def _words(
         left_out |= set(map(folded, recipe.data.unheard))
     sets = []
     for index, generated in sources:
-        chosen = index.select(split=split, words=words)
-        chosen = without_labels(chosen, left_out)
+        chosen = index.select(split=split, words=words).without(left_out)
         if len(chosen):
             pcm, kept, starts = load_good_clips(index.root, chosen.paths, recipe.clip_samples)
             good = chosen.take(kept)

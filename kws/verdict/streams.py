@@ -32,7 +32,6 @@ from kws.data.streams.material import (
     find_sentences,
     gather,
     other_clips,
-    without_labels,
 )
 from kws.data.synthesis.spoken_record import Spoken, read_spoken
 from kws.data.transcripts import TRANSCRIPTS
@@ -93,8 +92,6 @@ class Sources:
     """The folder for more recordings."""
     to_fetch: tuple[str, ...] = ()
     """Known data sets that the recipe names and that are not there."""
-    not_words: frozenset[str] = frozenset()
-    """Labels in the folders of clips, folded, that are no words (`folders_of_other_kinds`)."""
 
     @classmethod
     def find(
@@ -111,12 +108,11 @@ class Sources:
         for folder in speech:
             if not (folder / TRANSCRIPTS).is_file():
                 say(f"{folder} is left out: without {TRANSCRIPTS}, it may contain keywords")
-        not_words = frozenset(folders_of_other_kinds(recipe))
+        no_words = folders_of_other_kinds(recipe)
         return cls(
             keywords=recipe.labels.keywords,
-            recorded=tuple(without_labels(scan(folder), not_words) for folder in recorded),
+            recorded=tuple(scan(folder).without(no_words) for folder in recorded),
             generated=tuple(scan(folder) for folder in generated),
-            not_words=not_words,
             speech=tuple(folder for folder in speech if (folder / TRANSCRIPTS).is_file()),
             more_to=as_typed(first_folder(recipe, data_dir)),
             to_fetch=tuple(
@@ -235,12 +231,11 @@ class Sources:
             noise: a folder of noise to use instead of that beside the clips.
         """
         material = gather(
-            [index.root for index in self.recorded],
+            self.recorded,
             self.keywords,
             commands=False,
             parts=[part],
             noise=noise,
-            without=self.not_words,
         )
         return replace(material, sentences=self.sentences([part]))
 

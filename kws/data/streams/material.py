@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -49,12 +50,13 @@ class Material:
         )
 
 
+_Place = TypeVar("_Place")
 Folders = str | Path | Sequence[str | Path]
 """One folder or several."""
 
 
 def gather(
-    clips: Folders,
+    clips: Folders | Sequence[ClipIndex],
     keywords: Sequence[str],
     *,
     commands: bool = True,
@@ -64,13 +66,12 @@ def gather(
     speakers: Collection[str] | None = None,
     noise: str | Path | None = None,
     wake: str | Path | None = None,
-    without: Collection[str] = (),
 ) -> Material:
     """Find recordings to build streams from.
 
     Args:
-        clips: folders of <label>/<clip>. Labels that contain no keyword (nor a form of one) are the
-            other words.
+        clips: folders of <label>/<clip>, or what `scan` found in them. Labels that contain no
+            keyword (nor a form of one) are the other words.
         keywords: the words that a model listens for.
         commands: whether the stream needs clips of the keywords; other words and sentences never
             contain them in any case.
@@ -83,7 +84,6 @@ def gather(
             the end of each, which is never trained on, or the rest if `parts` is training alone.
         wake: a folder of clips of a wake word, used whole; its name is the word. Neither other
             words nor sentences contain it.
-        without: labels, folded, that are not clips of a word.
 
     Raises:
         KwsError: a missing folder, part or speaker, nothing that matches, or a wake word that is a
@@ -96,7 +96,7 @@ def gather(
         raise KwsError("Speakers of sentences were chosen, but no folder. Add --sentences DIR")
     wake_word, wakes = ("", ()) if wake is None else _wakes(Path(wake), keywords)
     barred = (*keywords, *([wake_word] if wake_word else []))
-    indexes = [without_labels(scan(folder), without) for folder in _each(clips)]
+    indexes = [one if isinstance(one, ClipIndex) else scan(one) for one in _each(clips)]
     words, others = _clips_by_word(indexes, keywords, commands, parts, barred)
     return Material(
         words=words,
@@ -112,12 +112,6 @@ def gather(
     )
 
 
-def without_labels(index: ClipIndex, left_out: Collection[str]) -> ClipIndex:
-    """Return an index without the clips of some labels, which are given folded."""
-    kept = [label for label in index.labels if folded(label) not in left_out]
-    return index if len(kept) == len(index.labels) else index.select(words=kept)
-
-
 def _wakes(folder: Path, keywords: Sequence[str]) -> tuple[str, tuple[Path, ...]]:
     """Return a wake word and its clips, from the folder that is named after it."""
     word = folder.absolute().name
@@ -129,7 +123,7 @@ def _wakes(folder: Path, keywords: Sequence[str]) -> tuple[str, tuple[Path, ...]
     return word, tuple(audio_in(folder))
 
 
-def _each(folders: Folders) -> list[str | Path]:
+def _each(folders: str | Path | Sequence[_Place]) -> list[str | Path | _Place]:
     return [folders] if isinstance(folders, (str, Path)) else list(folders)
 
 
