@@ -79,6 +79,15 @@ def identifiers(labels: Sequence[str], prefix: str) -> list[str]:
     return names
 
 
+def enumerators(names: Sequence[str], labels: Sequence[str]) -> str:
+    """Return the lines of an enum that counts labels from 0, each with its label as a comment."""
+    return "\n".join(
+        # C++98 has no comma after the last.
+        f"    {name} = {i}{',' * (i + 1 < len(names))} {c_comment(c_string(label)[1:-1])}"
+        for i, (name, label) in enumerate(zip(names, labels, strict=True))
+    )
+
+
 def macros(values: Mapping[str, int | str], comments: Mapping[str, str]) -> str:
     """Return ``#define`` lines, each with its comment from `comments` if there is one."""
     lines = [f"#define {name} {value}" for name, value in values.items()]
@@ -89,12 +98,37 @@ def macros(values: Mapping[str, int | str], comments: Mapping[str, str]) -> str:
     )
 
 
-def header(guard: str, body: str) -> str:
-    """Return the text of a header with an include guard, for C and C++."""
+def struct_bytes(fields: Sequence[tuple[int, int]]) -> int:
+    """Return the size of a structure from the size and the alignment of each field, in order.
+
+    Example:
+        >>> struct_bytes([(8, 8), (1, 1), (4, 4)])
+        16
+    """
+    size, strictest = 0, 1
+    for n_bytes, alignment in fields:
+        size = -(-size // alignment) * alignment + n_bytes
+        strictest = max(strictest, alignment)
+    return -(-size // strictest) * strictest
+
+
+def header(guard: str, body: str, includes: Sequence[str] = ("<stdint.h>",)) -> str:
+    """Return the text of a header with an include guard, for C and C++.
+
+    Example:
+        >>> print(header("A_H", "int a;", ["<stdint.h>", '"b.h"']).partition("\\n#ifdef")[0])
+        #ifndef A_H
+        #define A_H
+        <BLANKLINE>
+        #include <stdint.h>
+        #include "b.h"
+        <BLANKLINE>
+    """
+    included = "\n".join(f"#include {name}" for name in includes)
     return f"""#ifndef {guard}
 #define {guard}
 
-#include <stdint.h>
+{included}
 
 #ifdef __cplusplus
 extern "C" {{

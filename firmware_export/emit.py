@@ -5,20 +5,21 @@ from __future__ import annotations
 import hashlib
 import shlex
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from firmware_export.files import library_files
 from firmware_export.folder import MANIFEST, facts_of, replace_file, same_files, write_folder
-from firmware_export.library import plan_library
+from firmware_export.library import Library, plan_library, plan_library_of_two
 from firmware_export.names import PREFIX, check_prefix
 from firmware_export.projects import CODE_KB, measurements_in, readme_with_measurements
-from firmware_export.reader import read_graph
-from firmware_export.reference_model import ReferenceModel
+from firmware_export.reader import Graph, read_graph
+from firmware_export.reference_model import CommandsAfterWake, ReferenceModel
 from firmware_export.tflm import TflmForm, write_tflm
 from kws import __version__
+from kws.after_wake import WINDOW_S, WakeGate, check_apart
 from kws.errors import KwsError, some
 from kws.model_file import resolve_model
 from kws.network import Network
@@ -40,9 +41,13 @@ class Firmware:
     prefix: str
     """Prefix of the names in C."""
     model: str
-    """Name of the model."""
+    """Name of the model; of the commands' one, if there are two."""
     model_sha256: str
     """Of the .tflite that it was made from."""
+    wake: str
+    """Name of the wake word's model; empty without one."""
+    wake_sha256: str
+    """Of its .tflite."""
     weights_bytes: int
     """Flash: constants of the network."""
     tables_bytes: int
@@ -53,10 +58,8 @@ class Firmware:
     """RAM of one stream: `KWS_STATE_BYTES`."""
     state_parts: Mapping[str, int]
     """The same by use."""
-    macs_per_step: int
-    """Multiply-accumulates of the network in one step."""
-    steps_per_second: float
-    """Steps for a second of audio."""
+    macs_per_second: float
+    """Multiply-accumulates of the network for a second of audio."""
     max_feed_samples: int
     """`KWS_MAX_FEED_SAMPLES`."""
     golden_events: int
@@ -68,19 +71,19 @@ class Firmware:
 
     def lines(self) -> list[str]:
         """Return the summary as text."""
+        of = f"{self.model!r} after {self.wake!r}" if self.wake else repr(self.model)
         parts = ", ".join(f"{name} {size:,}" for name, size in self.state_parts.items())
-        mmacs = self.macs_per_step * self.steps_per_second / 1e6
         kept = [f"kept    {some(self.kept)}, as you edited it"] if self.kept else []
         if self.kept and self.kept_prefix != self.prefix:
             names = f"{self.kept_prefix}_ is now {self.prefix}_"
             kept.append(f"edit    the names in these files: {names}")
         return [
-            f"{self.folder}: {self.files} files, a C99 library of {self.model!r} for CMake, "
-            "Arduino, PlatformIO, ESP-IDF and Zephyr",
+            f"{self.folder}: {self.files} files, a C99 library of {of} for CMake, Arduino, "
+            "PlatformIO, ESP-IDF and Zephyr",
             f"flash   {byte_size(self.weights_bytes)} weights, {byte_size(self.tables_bytes)} "
             f"tables, and about {CODE_KB} kB of code",
             f"RAM     {self.state_bytes:,} bytes per stream ({parts})",
-            f"work    {mmacs:.2f} million multiply-accumulates per second in the network",
+            f"work    {self.macs_per_second / 1e6:.2f} million multiply-accumulates per second",
             *kept,
             f"check   cmake -S {shlex.quote(self.folder)} -B build && cmake --build build && "
             "ctest --test-dir build",
@@ -117,41 +120,83 @@ def generate(
             libraries clash, or a folder with files of someone else.
     """
     check_prefix(prefix)
-    path = resolve_model(model)
-    reference = open_reference_model(path, thresholds)
-    content = path.read_bytes()
-    library = plan_library(reference, read_graph(content), prefix)
+    reference = open_reference_model(model, thresholds)
+    return _write(plan_library(reference, _graph(model), prefix), [model], Path(out))
+
+
+def generate_after_wake(
+    commands: str | Path,
+    wake: str | Path,
+    out: str | Path,
+    *,
+    thresholds: float | Mapping[str, float] | None = None,
+    window_s: float = WINDOW_S,
+) -> Firmware:
+    """Write one C library of a wake word and of commands that count only just after it.
+
+    Args:
+        commands: the model of the commands, as for `generate`.
+        wake: that of the wake word, likewise.
+        out: as for `generate`.
+        thresholds: for the commands, in place of their model's own for after a wake word.
+        window_s: how long after the wake word a command counts, in seconds.
+
+    Raises:
+        KwsError: as for `generate`; models that share a keyword or have other front ends.
+    """
+    reference = open_commands_after_wake(commands, wake, thresholds, window_s)
+    library = plan_library_of_two(reference, [_graph(wake), _graph(commands)])
+    return _write(library, [wake, commands], Path(out))
+
+
+def _graph(model: str | Path) -> Graph:
+    return read_graph(resolve_model(model).read_bytes())
+
+
+def _write(library: Library, models: Sequence[str | Path], out: Path) -> Firmware:
+    """Write a library, made from these models, under the rules of `generate`."""
+    sums = [hashlib.sha256(resolve_model(model).read_bytes()).hexdigest() for model in models]
+    two = len(library.detectors) > 1
+    wake = library.detectors[0].card
     files = library_files(library)
-    if measured := _measured_before(Path(out), files):
+    if measured := _measured_before(out, files):
         files["README.md"] = readme_with_measurements(files["README.md"], measured)
     facts: dict[str, Any] = {
         "generator": "kws firmware",
         "kws_version": __version__,
         "form": "library",
-        "prefix": prefix,
-        "model": reference.card.name,
-        "model_sha256": hashlib.sha256(content).hexdigest(),
-        "thresholds": dict(reference.card.decision.thresholds),
+        "prefix": library.prefix,
+        "model": library.card.name,
+        "model_sha256": sums[-1],
+        "thresholds": dict(library.card.decision.thresholds),
     }
-    kept_prefix = facts_of(Path(out)).get("prefix", PREFIX)
-    kept = write_folder(Path(out), files, facts, yours=_is_yours)
+    if two:
+        facts["wake"] = {
+            "model": wake.name,
+            "model_sha256": sums[0],
+            "thresholds": dict(wake.decision.thresholds),
+            "window_samples": library.window_samples,
+        }
+    kept_prefix = facts_of(out).get("prefix", PREFIX)
+    kept = write_folder(out, files, facts, yours=_is_yours)
     return Firmware(
         folder=str(out),
         files=len(files) + 1,
         kept=tuple(kept),
         kept_prefix=kept_prefix,
-        prefix=prefix,
-        model=reference.card.name,
-        model_sha256=facts["model_sha256"],
+        prefix=library.prefix,
+        model=library.card.name,
+        model_sha256=sums[-1],
+        wake=wake.name if two else "",
+        wake_sha256=sums[0] if two else "",
         weights_bytes=library.weights_bytes,
         tables_bytes=library.tables_bytes,
         golden_bytes=library.golden_bytes,
         state_bytes=library.state_bytes,
         state_parts=library.state_parts,
-        macs_per_step=library.macs_per_step,
-        steps_per_second=1000 / reference.card.step_ms,
+        macs_per_second=library.macs_per_second,
         max_feed_samples=library.max_feed_samples,
-        golden_events=len(library.self_test.events),
+        golden_events=len(library.test.events),
     )
 
 
@@ -215,6 +260,38 @@ def open_reference_model(
     network = Network(model)
     decision = network.card.decision.with_thresholds(thresholds)
     reference = ReferenceModel(network, replace(network.card, decision=decision))
+    _check_output(network)
+    return reference
+
+
+def open_commands_after_wake(
+    commands: str | Path,
+    wake: str | Path,
+    thresholds: float | Mapping[str, float] | None = None,
+    window_s: float = WINDOW_S,
+) -> CommandsAfterWake:
+    """Return the reference of the library that `generate_after_wake` writes with these arguments.
+
+    Raises:
+        KwsError: as for `open_reference_model`; models that share a keyword, or a window of no use.
+    """
+    window_s = WakeGate(window_s).window_s  # raises
+    network = Network(commands)
+    decision = network.card.decision
+    decision = decision.with_thresholds(decision.after_wake if thresholds is None else thresholds)
+    waking = open_reference_model(wake)
+    check_apart(waking.card, network.card)
+    reference = CommandsAfterWake(
+        network,
+        replace(network.card, decision=decision),
+        waking,
+        round(window_s * network.card.front_end.sample_rate_hz),
+    )
+    _check_output(network)
+    return reference
+
+
+def _check_output(network: Network) -> None:
     output = network.output_tensor
     if (output["scale"], output["zero_point"]) != (1 / 256, -128):
         raise KwsError(
@@ -222,4 +299,3 @@ def open_reference_model(
             f"and logistic. Received: scale {output['scale']:g}, zero point "
             f"{output['zero_point']}. Export the model with kws export"
         )
-    return reference

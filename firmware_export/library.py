@@ -1,21 +1,24 @@
-"""The C library of one model before it is written: its parts, and how large they are."""
+"""A C library before it is written: its parts, and how large they are.
+
+It has one front end and one model; or two models, a wake word's and one whose keywords count only
+just after it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 
-from firmware_export.c_source import identifiers
-from firmware_export.decision import Decision, decision
-from firmware_export.fixed_front_end.quantiser import InputQuantiser
+from firmware_export.c_source import identifiers, struct_bytes
+from firmware_export.detector import Detector, plan_detector
 from firmware_export.fixed_front_end.tables import FixedTables, tables
-from firmware_export.lower.calls import Call, ConstArray, Variable
-from firmware_export.lower.graph import lower, root
-from firmware_export.names import PREFIX
-from firmware_export.plan import Buffer, Plan, plan
+from firmware_export.names import PREFIX, Naming, shared_names
 from firmware_export.reader import Graph
-from firmware_export.reference_model import ReferenceModel
-from firmware_export.self_test_vectors import SelfTestVectors, self_test_vectors
+from firmware_export.reference_model import CommandsAfterWake, ReferenceModel, events_of_both
+from firmware_export.self_test_signal import signal
+from firmware_export.self_test_vectors import SignalVectors, signal_vectors
+from kws.errors import KwsError
+from kws.frontend import FrontEndConfig
 from kws.model_file import ModelCard
 
 
@@ -23,107 +26,100 @@ from kws.model_file import ModelCard
 class Library:
     """The parts of one library, from which all of its files follow."""
 
-    card: ModelCard
-    """Of the model, with the library's thresholds."""
     prefix: str
     """Of names in C and of C files (`names.check_prefix`)."""
-    calls: tuple[Call, ...]
-    """Kernel calls of the network, in order."""
-    call_names: tuple[str, ...]
-    """For each call the name of its parameters: ``conv_0``, ``conv_1``, ``lstm_0`` …"""
-    input: int
-    """Number of the tensor that the network reads."""
-    output: int
-    """Number of the tensor that the network writes."""
-    plan: Plan
-    """Places of the other activations."""
-    decision: Decision
-    """Decision settings."""
+    detectors: tuple[Detector, ...]
+    """The model; or the wake word's and the commands' model."""
+    window_samples: int
+    """How long a command counts after a wake word; 0 if there is one model."""
     tables: FixedTables
     """The front end's constants."""
-    quantiser: InputQuantiser
-    """Constants from features to the network's input."""
-    self_test: SelfTestVectors
-    """What the self-test expects."""
+    test: SignalVectors
+    """What the self-test expects of the library as a whole."""
+
+    @property
+    def card(self) -> ModelCard:
+        """Of the only model, or of the commands'."""
+        return self.detectors[-1].card
+
+    @property
+    def front_end(self) -> FrontEndConfig:
+        """The front end, that of all models."""
+        return self.card.front_end
+
+    @property
+    def labels(self) -> list[str]:
+        """Labels of all models, in the order of `kws_labels`."""
+        return [label for detector in self.detectors for label in detector.card.labels]
 
     @property
     def label_names(self) -> list[str]:
         """Names of the labels in C."""
-        return identifiers(self.card.labels, f"{self.prefix.upper()}_LABEL_")
+        return identifiers(self.labels, f"{self.prefix.upper()}_LABEL_")
 
     @property
-    def variables(self) -> list[tuple[str, Variable]]:
-        """The network's state with its names in C, the strictest alignment first."""
-        named = []
-        for name, call in zip(self.call_names, self.calls, strict=True):
-            for i, variable in enumerate(call.variables):
-                what = {"int8_t": "hidden", "int16_t": "cell"}[variable.ctype]
-                what = what if call.kernel == "lstm" else f"state{i}"
-                named.append((f"{name}_{what}", variable))
-        return sorted(named, key=lambda pair: -pair[1].n_bytes // pair[1].count)
-
-    @property
-    def macs_per_step(self) -> int:
-        """Multiply-accumulates of the network in one step."""
-        return sum(call.macs for call in self.calls)
+    def macs_per_second(self) -> float:
+        """Multiply-accumulates of the networks for a second of audio."""
+        return sum(d.macs_per_step * 1000 / d.card.step_ms for d in self.detectors)
 
     @property
     def max_feed_samples(self) -> int:
-        """Samples that one call of ``kws_feed`` takes at most: `KWS_MAX_FEED_SAMPLES`."""
-        step_samples = self.card.stride_frames * self.card.front_end.hop_length
-        return (self.decision.refractory_steps + 1) * step_samples
+        """Samples that one call of ``kws_feed`` takes at most: `KWS_MAX_FEED_SAMPLES`.
 
-    @property
-    def work_words(self) -> int:
-        """Words of scratch memory for the activations: `KWS_WORK_WORDS`."""
-        return max(1, self.plan.size // 4)
+        With one model they hold at most one event. With two, there is at most one of each in two
+        calls in a row, so that none has to wait for longer than one call.
+        """
+        return min(d.samples_between_events for d in self.detectors) // len(self.detectors)
 
     @property
     def weights_bytes(self) -> int:
-        """Flash: constants of the network."""
-        fields = [value for call in self.calls for value in call.fields.values()]
-        arrays = sum(f.values.nbytes for f in fields if isinstance(f, ConstArray))
-        return arrays + 4 * len(fields)  # a pointer takes as much as a number
+        """Flash: constants of the networks."""
+        return sum(detector.weights_bytes for detector in self.detectors)
 
     @property
     def tables_bytes(self) -> int:
         """Flash: constants of front end and decisions."""
-        arrays = [values for _, _, values in (*self.tables.arrays, *self.quantiser.arrays)]
-        labels = sum(len(label.encode()) + 1 + 4 for label in self.card.labels)
-        return sum(a.nbytes for a in arrays) + 10 * len(self.decision.labels) + labels
+        front_end = sum(values.nbytes for _, _, values in self.tables.arrays)
+        return front_end + sum(detector.tables_bytes for detector in self.detectors)
 
     @property
     def golden_bytes(self) -> int:
         """Flash: golden vectors of the self-test."""
-        vectors = self.self_test
-        arrays = vectors.frames.nbytes + vectors.posteriors.nbytes
-        events = len(vectors.events) + len(vectors.decisions) + 2
-        return 32 * len(vectors.sounds) + arrays + 8 * events
-
-    @property
-    def state_parts(self) -> dict[str, int]:
-        """Bytes of `kws_state` by use; padding counts towards the counters."""
-        card, front_end = self.card, self.card.front_end
-        keywords, window = len(self.decision.labels), self.decision.window_steps
-        parts = {
-            "samples": 2 * front_end.frame_length,
-            "features": card.receptive_field_frames * front_end.n_mfcc + 4 * front_end.n_mfcc,
-            "scratch": 4 * max(front_end.frame_length, self.work_words),
-            "network": max(1, sum(variable.n_bytes for _, variable in self.variables)),
-            "decisions": _aligned(3 * 4 * keywords + 8 + keywords + window * keywords, 4),
-        }
-        # In the order of the fields: those that need alignment come before those that do not.
-        bytes_ = 2 * 8 + 3 * 4 + parts["decisions"] + 4 * front_end.n_mfcc + parts["scratch"]
-        # The network's state may need two bytes of alignment before and after it.
-        bytes_ = _aligned(bytes_ + _aligned(parts["network"], 2), 2)
-        bytes_ += parts["samples"] + card.receptive_field_frames * front_end.n_mfcc
-        bytes_ = _aligned(bytes_ + len(card.labels), 8)
-        return parts | {"counters": bytes_ - sum(parts.values())}
+        return self.test.n_bytes + sum(detector.golden_bytes for detector in self.detectors)
 
     @property
     def state_bytes(self) -> int:
         """RAM of one stream: `KWS_STATE_BYTES`."""
-        return sum(self.state_parts.values())
+        audio = struct_bytes(
+            [(8, 8), (4, 4), (4 * self.front_end.n_mfcc, 4), (2 * self.front_end.frame_length, 2)]
+        )
+        parts = [(audio, 8), *((detector.bytes, 8) for detector in self.detectors)]
+        if len(self.detectors) > 1:
+            parts += [(_GATE_BYTES, 8), (2 * _EVENT_BYTES, 8), (4, 4)]
+        return struct_bytes([*parts, (4, 4), (4 * self._scratch_words, 4)])
+
+    @property
+    def state_parts(self) -> dict[str, int]:
+        """Bytes of `kws_state` by use; padding counts towards the counters."""
+        detectors, n_mfcc = self.detectors, self.front_end.n_mfcc
+        parts = {
+            "samples": 2 * self.front_end.frame_length,
+            "features": 4 * n_mfcc + sum(detector.features_bytes for detector in detectors),
+            "scratch": 4 * self._scratch_words,
+            "network": sum(detector.network_bytes for detector in detectors),
+            "decisions": sum(detector.decisions_bytes for detector in detectors),
+        }
+        return parts | {"counters": self.state_bytes - sum(parts.values())}
+
+    @property
+    def _scratch_words(self) -> int:
+        return max(self.front_end.frame_length, *(d.work_words for d in self.detectors))
+
+
+_GATE_BYTES = 16
+"""`kws_gate`."""
+_EVENT_BYTES = 16
+"""`kws_event`."""
 
 
 def plan_library(reference: ReferenceModel, graph: Graph, prefix: str = PREFIX) -> Library:
@@ -135,51 +131,66 @@ def plan_library(reference: ReferenceModel, graph: Graph, prefix: str = PREFIX) 
         prefix: of names in C and of C files (`names.check_prefix`).
 
     Raises:
-        KwsError: a network or decision settings that the library does not support.
+        KwsError: a network, front end or decision settings that the library does not support.
     """
-    card = reference.card
-    calls = lower(graph)
-    decided = decision(card)
-    source, result = root(graph, graph.inputs[0]), root(graph, graph.outputs[0])
+    detector = plan_detector(reference, graph, Naming(prefix=prefix))
+    rate = reference.card.front_end.sample_rate_hz
+    trace = reference.trace(signal(rate))
     return Library(
-        card=card,
         prefix=prefix,
-        calls=tuple(calls),
-        call_names=_call_names(calls),
-        input=source,
-        output=result,
-        plan=plan(_activations(calls, graph, {source, result})),
-        decision=decided,
-        tables=tables(card.front_end),
-        quantiser=reference.quantiser,
-        self_test=self_test_vectors(reference, decided),
+        detectors=(detector,),
+        window_samples=0,
+        tables=tables(reference.card.front_end),
+        test=signal_vectors(rate, trace.mfcc_q16, trace.events),
     )
 
 
-def _activations(calls: Sequence[Call], graph: Graph, external: set[int]) -> list[Buffer]:
-    """Return the buffers of the activations, but for those that the caller provides."""
-    first: dict[int, int] = {}
-    last: dict[int, int] = {}
-    for number, call in enumerate(calls):
-        for tensor in call.outputs:
-            first.setdefault(tensor, number)
-            last[tensor] = number
-        for tensor in call.inputs:
-            last[tensor] = number
-    return [
-        Buffer(key=t, size=graph.tensors[t].size, first=first[t], last=last[t])
-        for t in first.keys() - external
-    ]
+def plan_library_of_two(commands: CommandsAfterWake, graphs: Sequence[Graph]) -> Library:
+    """Return the parts of the library of a wake word's model and one of commands.
+
+    Args:
+        commands: what the library computes, in Python.
+        graphs: the wake word's network, and the commands'.
+
+    Raises:
+        KwsError: models that do not go together, or that the library does not support.
+    """
+    wake, card = commands.wake, commands.card
+    if wake.card.front_end != card.front_end:
+        raise KwsError(
+            "A library of two models has one front end. Received: that of "
+            f"{wake.card.name!r}, {_differences(wake.card.front_end, card.front_end)} in that of "
+            f"{card.name!r}. Train both with the same [front_end], or write a library for each, "
+            "with --prefix"
+        )
+    detectors = tuple(
+        plan_detector(reference, graph, Naming(prefix=prefix, shared=shared_names()))
+        for reference, graph, prefix in zip(
+            (wake, commands), graphs, ("kws_wake", "kws_commands"), strict=True
+        )
+    )
+    pcm = signal(card.front_end.sample_rate_hz)
+    library = Library(
+        prefix=PREFIX,
+        detectors=detectors,
+        window_samples=commands.window_samples,
+        tables=tables(card.front_end),
+        test=signal_vectors(
+            card.front_end.sample_rate_hz, wake.trace(pcm).mfcc_q16, events_of_both(commands, pcm)
+        ),
+    )
+    if library.max_feed_samples < card.front_end.hop_length:
+        least_ms = 2000 * card.front_end.hop_length / card.front_end.sample_rate_hz
+        raise KwsError(
+            "In a library of two models, each must report events at least "
+            f"{least_ms:g} ms apart. Received: refractory_ms "
+            f"{wake.card.decision.refractory_ms:g} and {card.decision.refractory_ms:g}. "
+            "Set a longer one in [decision] of the recipe, and export again"
+        )
+    return library
 
 
-def _call_names(calls: Sequence[Call]) -> tuple[str, ...]:
-    counts: dict[str, int] = {}
-    names = []
-    for call in calls:
-        names.append(f"{call.kernel}_{counts.get(call.kernel, 0)}")
-        counts[call.kernel] = counts.get(call.kernel, 0) + 1
-    return tuple(names)
-
-
-def _aligned(size: int, to: int) -> int:
-    return -(-size // to) * to
+def _differences(ours: FrontEndConfig, theirs: FrontEndConfig) -> str:
+    """Return how two front ends differ, as "n_mels 40 for 20"."""
+    mine, other = asdict(ours), asdict(theirs)
+    return ", ".join(f"{k} {mine[k]} for {other[k]}" for k in mine if mine[k] != other[k])

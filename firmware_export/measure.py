@@ -228,11 +228,13 @@ def _measured(
 def parts_of(program: Program) -> dict[str, str]:
     """Return the functions that are timed, with the part that each counts towards.
 
-    They are those of the front end and the kernels that ``kws_model.c`` calls.
+    They are those of the front end, and the kernels that the models call.
     """
-    front_end = ("kws_frontend_frame", "kws_frontend_quantise")
+    front_end = ["kws_frontend_frame"]
+    front_end += [f"{name}_quantise" for name in program.objects if name.endswith("_input")]
     wrap = {renamed(name, program.prefix): "FRONT_END" for name in front_end}
-    for name in _names(program.objects["kws_model"], "-u"):
+    models = [path for name, path in program.objects.items() if name.endswith("_model")]
+    for name in (name for path in models for name in _names(path, "-u")):
         if "lstm" in name:
             wrap[name] = "LSTM"
         elif any(what in name for what in ("conv", "depthwise", "pool")):

@@ -1,4 +1,4 @@
-"""The generated C of one model: `kws_model.h`, `kws_model.c` and `kws_tables.c`.
+"""The generated C of one model: `kws_model.h`, `kws_model.c` and `kws_input_tables.c`.
 
 C is written here with the prefix ``kws`` and renamed as a whole; text from the model's card is
 filled in afterwards, in place of ``@WORD@``, so that no label is renamed.
@@ -7,26 +7,24 @@ filled in afterwards, in place of ``@WORD@``, so that no label is renamed.
 from __future__ import annotations
 
 import textwrap
-import zlib
 
 from firmware_export.c_source import (
     GENERATED,
     c_array,
     c_comment,
-    c_number,
     c_string,
+    enumerators,
     header,
     macros,
 )
 from firmware_export.decision import decision_arrays
-from firmware_export.library import Library
+from firmware_export.detector import Detector
+from firmware_export.fixed_front_end.quantiser import INPUT_COMMENTS
 from firmware_export.lower.calls import Call, ConstArray
-from firmware_export.names import filled, renamed
+from firmware_export.names import filled
 from firmware_export.projects import spdx_license
-from kws import __version__
 
 _COMMENTS = {
-    "KWS_SAMPLE_RATE_HZ": "of the audio, 16 bits, one channel",
     "KWS_RECEPTIVE_FRAMES": "R: frames that one step of the network takes",
     "KWS_STRIDE_FRAMES": "S: new frames for each step",
     "KWS_N_LABELS": "outputs",
@@ -35,36 +33,26 @@ _COMMENTS = {
     "KWS_WINDOW_STEPS": "posteriors in the moving mean",
     "KWS_REFRACTORY_STEPS": "steps after an event in which nothing fires",
     "KWS_RELEASE_Q15": "share of a threshold below which a keyword may fire again, Q15",
-    "KWS_STATE_BYTES": "kws_state is no larger; checked when kws.c is compiled",
-    "KWS_STATE_MARK": "marks an initialised state; differs for each prefix",
 }
 _INVOKE = """\
 void kws_model_invoke(kws_model_state *state, int32_t *work, const int8_t *features,
                       int8_t *posteriors)"""
 
 
-def model_header(library: Library) -> str:
+def model_header(model: Detector) -> str:
     """Return `kws_model.h`."""
-    card = library.card
-    names = library.label_names
-    labels = "\n".join(
-        # C++98 has no comma after the last.
-        f"    {name} = {i}{',' * (i + 1 < len(names))} {c_comment(c_string(label)[1:-1])}"
-        for i, (name, label) in enumerate(zip(names, card.labels, strict=True))
-    )
+    card = model.card
+    labels = enumerators(model.label_names, card.labels)
     body = [
-        "/* The model that this library was made from. */\n"
-        "#define KWS_MODEL_NAME @NAME@\n"
-        "#define KWS_MODEL_LICENSE @LICENSE@\n"
-        f"#define KWS_VERSION {c_string(__version__)}",
-        *_sizes(library),
+        "/* The model. */\n#define KWS_MODEL_NAME @NAME@\n#define KWS_MODEL_LICENSE @LICENSE@",
+        *_sizes(model),
         "/* What the outputs mean. */\nenum kws_label {\n@LABELS@\n};",
         "/* Names of the labels, UTF-8. */\nextern const char *const kws_labels[KWS_N_LABELS];",
         "/* Keywords in the order of their labels; limits are sums over the window, 1/256. */\n"
         "extern const uint16_t kws_keyword_label[KWS_N_KEYWORDS];\n"
         "extern const uint32_t kws_fire_from[KWS_N_KEYWORDS];\n"
         "extern const uint32_t kws_release_below[KWS_N_KEYWORDS];",
-        "/* What the network carries from step to step. */\n" + _state_struct(library),
+        "/* What the network carries from step to step. */\n" + _state_struct(model),
         "/* Set the network's state to that before the first step. */\n"
         "void kws_model_reset(kws_model_state *state);",
         "/*\n"
@@ -72,65 +60,61 @@ def model_header(library: Library) -> str:
         " *\n"
         " * state       carried from step to step\n"
         " * work        int32 [KWS_WORK_WORDS], overwritten\n"
-        " * features    int8 [KWS_RECEPTIVE_FRAMES, KWS_N_MFCC], from kws_frontend_quantise\n"
+        " * features    int8 [KWS_RECEPTIVE_FRAMES, KWS_N_MFCC], from kws_input_quantise\n"
         " * posteriors  int8 [KWS_N_LABELS], written: probability = (value + 128) / 256\n"
         f" */\n{_INVOKE};",
     ]
     words = {"NAME": c_string(card.name), "LICENSE": c_string(card.license), "LABELS": labels}
-    text = renamed(header("KWS_MODEL_H", "\n\n".join(body)), library.prefix)
-    head = _head(library, "Sizes, labels and the network of this model.")
+    includes = ("<stdint.h>", '"kws_tables.h"')
+    text = model.naming.renamed(header("KWS_MODEL_H", "\n\n".join(body), includes))
+    head = _head(model, "Sizes, labels and the network of this model.")
     return f"{head}\n" + filled(text, words)
 
 
-def model_source(library: Library) -> str:
+def model_source(model: Detector) -> str:
     """Return `kws_model.c`."""
-    card = library.card
+    card = model.card
     labels = "\n".join(f"    {c_string(label)}," for label in card.labels)
     head = _head(
-        library,
+        model,
         "The network of this model: its constants and its kernel calls.",
         spdx_license(card.license),
     )
     blocks = [
         '#include "kws_model.h"\n\n#include <string.h>\n\n#include "kws_kernels.h"',
         "const char *const kws_labels[KWS_N_LABELS] = {\n@LABELS@\n};",
-        decision_arrays(library.decision),
+        decision_arrays(model.decision),
     ]
-    for name, call in zip(library.call_names, library.calls, strict=True):
+    for name, call in zip(model.call_names, model.calls, strict=True):
         blocks += _constants(name, call)
-    blocks += [_reset(library), _invoke(library), ""]
-    text = renamed("\n\n".join(blocks), library.prefix)
+    blocks += [_reset(model), _invoke(model), ""]
+    text = model.naming.renamed("\n\n".join(blocks))
     return f"{head}\n\n" + filled(text, {"LABELS": labels})
 
 
-def tables_source(library: Library) -> str:
-    """Return `kws_tables.c`: the front end's constants."""
-    tables = library.tables
+def input_tables_source(model: Detector) -> str:
+    """Return `kws_input_tables.c`: the constants from features to the network's input."""
     blocks = [
         c_comment(GENERATED),
-        "/* Constants of the front end, explained in kws_frontend.h and kws_fft.h.\n"
+        "/* Constants of the network's input, explained in kws_input.h.\n"
         " *\n * SPDX-License-Identifier: Apache-2.0\n */",
-        '#include "kws_fft.h"\n#include "kws_frontend.h"',
+        '#include "kws_input.h"',
+        *(
+            c_array(name, values, static=False, comment=INPUT_COMMENTS[name])
+            for name, _, values in model.quantiser.arrays
+        ),
     ]
-    for name, ctype, values in (*tables.arrays, *library.quantiser.arrays):
-        if f"{values.dtype.name}_t" != ctype:
-            raise AssertionError(f"{name} is {values.dtype}, not {ctype}")
-        blocks.append(c_array(name, values, static=False, comment=tables.comments.get(name)))
-    return renamed("\n\n".join(blocks) + "\n", library.prefix)
+    return model.naming.renamed("\n\n".join(blocks) + "\n")
 
 
-def _sizes(library: Library) -> list[str]:
-    """Return the macros of the header, a block for each part of the library."""
-    card, decided = library.card, library.decision
-    front_end: dict[str, int | str] = {
-        "KWS_SAMPLE_RATE_HZ": card.front_end.sample_rate_hz,
-        **{name: c_number(value) for name, value in library.tables.macros.items()},
-    }
+def _sizes(model: Detector) -> list[str]:
+    """Return the macros of the header, a block for each part of the model."""
+    card, decided = model.card, model.decision
     network: dict[str, int | str] = {
         "KWS_RECEPTIVE_FRAMES": card.receptive_field_frames,
         "KWS_STRIDE_FRAMES": card.stride_frames,
         "KWS_N_LABELS": len(card.labels),
-        "KWS_WORK_WORDS": library.work_words,
+        "KWS_WORK_WORDS": model.work_words,
     }
     decisions: dict[str, int | str] = {
         "KWS_N_KEYWORDS": len(decided.labels),
@@ -138,39 +122,32 @@ def _sizes(library: Library) -> list[str]:
         "KWS_REFRACTORY_STEPS": decided.refractory_steps,
         "KWS_RELEASE_Q15": round(32768 * card.decision.release),
     }
-    memory: dict[str, int | str] = {
-        "KWS_STATE_BYTES": library.state_bytes,
-        "KWS_STATE_MARK": f"{zlib.crc32(library.prefix.encode())}u",
-    }
     times = (
         f"Decisions: a mean over {card.decision.smoothing_ms:g} ms, no event for "
         f"{card.decision.refractory_ms:g} ms after one"
     )
-    comments = {**library.tables.comments, **_COMMENTS}
     return [
-        f"{c_comment(title)}\n{macros(values, comments)}"
+        f"{c_comment(title)}\n{macros(values, _COMMENTS)}"
         for title, values in (
-            ("Front end", front_end),
             ("Network", network),
             (times, decisions),
-            ("Memory", memory),
-            ("Self-test", library.self_test.macros),
+            ("Self-test", model.test.macros),
         )
     ]
 
 
-def _head(library: Library, what: str, license: str = "Apache-2.0") -> str:
-    card = library.card
+def _head(model: Detector, what: str, license: str = "Apache-2.0") -> str:
+    card = model.card
     text = f"{what} {GENERATED} Model: {card.name}, licence {card.license}."
     lines = textwrap.wrap(text.replace("*/", "* /"), 97)
     lines += ["", f"SPDX-License-Identifier: {license}"]
     return "\n".join(["/*", *(f" * {line}".rstrip() for line in lines), " */"])
 
 
-def _state_struct(library: Library) -> str:
+def _state_struct(model: Detector) -> str:
     fields = [
         f"    {v.ctype} {name}[{v.count}]; {c_comment(f'[unit], {v.initial} after a reset')}"
-        for name, v in library.variables
+        for name, v in model.variables
     ] or ["    int8_t nothing; /* this network has no state */"]
     return "typedef struct kws_model_state {\n" + "\n".join(fields) + "\n} kws_model_state;"
 
@@ -189,9 +166,9 @@ def _constants(name: str, call: Call) -> list[str]:
     return [*blocks, f"static const {call.struct} {name} = {{\n{body}\n}};"]
 
 
-def _reset(library: Library) -> str:
+def _reset(model: Detector) -> str:
     lines = ["    memset(state, 0, sizeof *state);"]
-    for name, variable in library.variables:
+    for name, variable in model.variables:
         if variable.initial and variable.ctype != "int8_t":
             raise AssertionError(f"{name} begins at {variable.initial} in 16 bits")
         if variable.initial:
@@ -200,17 +177,17 @@ def _reset(library: Library) -> str:
     return f"void kws_model_reset(kws_model_state *state)\n{{\n{body}\n}}"
 
 
-def _invoke(library: Library) -> str:
-    state = {v.tensor: name for name, v in library.variables}
+def _invoke(model: Detector) -> str:
+    state = {v.tensor: name for name, v in model.variables}
     lines = []
-    for name, call in zip(library.call_names, library.calls, strict=True):
+    for name, call in zip(model.call_names, model.calls, strict=True):
         if call.label:
             lines.append(f"    {c_comment(call.label)}")
         arguments = [
             f"&{name}",
-            _place(library, call.inputs[0]),
-            _place(library, call.outputs[0]),
-            *(_place(library, tensor) for tensor in call.inputs[1:]),
+            _place(model, call.inputs[0]),
+            _place(model, call.outputs[0]),
+            *(_place(model, tensor) for tensor in call.inputs[1:]),
             *(f"state->{state[v.tensor]}" for v in call.variables),
         ]
         text = f"{call.function}({', '.join(arguments)});"
@@ -224,9 +201,9 @@ def _invoke(library: Library) -> str:
     return f"{_INVOKE}\n{{\n" + "\n".join(unused) + f"\n{body}\n}}"
 
 
-def _place(library: Library, tensor: int) -> str:
-    if tensor == library.output:
+def _place(model: Detector, tensor: int) -> str:
+    if tensor == model.output:
         return "posteriors"
-    if tensor == library.input:
+    if tensor == model.input:
         return "features"
-    return f"arena + {library.plan.offsets[tensor]}"
+    return f"arena + {model.plan.offsets[tensor]}"

@@ -13,11 +13,12 @@ from pathlib import Path
 from firmware_export.library import Library
 from firmware_export.names import PREFIX, filled, renamed
 from kws import __version__
-from kws.after_wake import WINDOW_S
 from kws.errors import some
 from kws.model_file import ModelCard
 
 PROJECT = Path(__file__).resolve().parent / "project"
+README = PROJECT.with_name("readme")
+"""Sections of the README that differ between libraries of one and of two models."""
 AUTHOR = "kws firmware"
 URL = "https://example.org/kws"
 """Arduino requires a web address; a generated library has none, so this is a placeholder."""
@@ -25,7 +26,6 @@ URL = "https://example.org/kws"
 CODE_KB = 6
 """Machine code of the library without self-test: 5.9 kB on a Cortex-M4 at -Os."""
 
-_LONGEST_WINDOW_S = 3600.0
 _BEGIN, _END = "<!-- measured: begin -->", "<!-- measured: end -->"
 _NOT_MEASURED = (
     "Not measured yet. `kws firmware MODEL -o DIR --verify CLIPS` measures on emulated Cortex-M "
@@ -41,82 +41,104 @@ def project_files(library: Library, sources: Sequence[str]) -> dict[str, str]:
         sources: names of the C files in ``src/``.
     """
     words = {
-        **_model_words(library.card),
+        **_card_words([detector.card for detector in library.detectors]),
         **_name_words(library),
         **_size_words(library),
         "SOURCES": "\n".join(f"  src/{name}" for name in sources),
         "ZEPHYR_SOURCES": "\n".join(f"    ../src/{name}" for name in sources),
         "MEASURED": f"{_BEGIN}\n{_NOT_MEASURED}\n{_END}",
     }
+
+    def text_of(path: Path) -> str:
+        return filled(renamed(path.read_text(encoding="utf-8"), library.prefix), words)
+
+    sections = README / ("one" if len(library.detectors) == 1 else "two")
+    words |= {
+        "USE": text_of(sections / "use.md").rstrip(),
+        "SEVERAL": text_of(sections / "several.md").rstrip(),
+    }
     return {
-        path.relative_to(PROJECT).as_posix(): filled(
-            renamed(path.read_text(encoding="utf-8"), library.prefix), words
-        )
+        path.relative_to(PROJECT).as_posix(): text_of(path)
         for path in sorted(PROJECT.rglob("*"))
         if path.is_file()
     }
 
 
-def _model_words(card: ModelCard) -> dict[str, str]:
+def _card_words(cards: Sequence[ModelCard]) -> dict[str, str]:
+    """Return what the files say of the model; or of the wake word's and of the commands' model."""
+    card = cards[-1]
     rate = card.front_end.sample_rate_hz
-    keywords = [label for label in card.labels if label in card.keywords]
+    keywords = [[label for label in c.labels if label in c.keywords] for c in cards]
+    models = [f"{c.name} ({c.license})" for c in cards]
+    after = "" if len(cards) == 1 else f" after {some(keywords[0], 6)}"
     return {
-        "MODEL": _plain(card.name),
-        "LICENSE": _plain(card.license),
-        "SPDX": spdx_license(card.license),
-        "DATA": _plain(str(card.provenance.get("dataset", "data that the model does not name"))),
-        "DESCRIPTION": _plain(f"Detects {some(keywords, 6)} in {rate / 1000:g} kHz audio")[:250],
-        "PARAGRAPH": _plain(
-            f"Front end, int8 network and decisions in C99 without heap or floating point. Made "
-            f"from the model {card.name} ({card.license})."
+        "MODELS": _plain(
+            f"the model {card.name}"
+            if len(cards) == 1
+            else f"the models {cards[0].name} (the wake word) and {card.name} (the commands)"
         ),
-        "KEYWORDS": _markdown(", ".join(keywords)),
-        "SOME_KEYWORDS": _plain(some(keywords, 6)),
+        "LICENSE": _plain(_each(c.license for c in cards)),
+        "SPDX": spdx_license(*(c.license for c in cards)),
+        "DESCRIPTION": _plain(
+            f"Detects {some(keywords[-1], 6)}{after} in {rate / 1000:g} kHz audio"
+        )[:250],
+        "PARAGRAPH": _plain(
+            "Front end, int8 network and decisions in C99 without heap or floating point. Made "
+            f"from {' and '.join(models)}."
+        ),
+        "KEYWORDS": _markdown(
+            ", ".join(keywords[-1])
+            + ("" if len(cards) == 1 else f", just after {' or '.join(keywords[0])}")
+        ),
+        "SOME_KEYWORDS": _plain(some(keywords[-1], 6) + after),
         "RATE": f"{rate}",
         "RATE_KHZ": f"{rate / 1000:g}",
         "HOP": f"{card.front_end.hop_length}",
         "HOP_MS": f"{1000 * card.front_end.hop_length / rate:g}",
-        "STEP_MS": f"{card.step_ms:g}",
-        "FIRST_MS": f"{1000 * card.step_time_s(0):g}",
-        "SMOOTHING_MS": f"{card.decision.smoothing_ms:g}",
-        "REFRACTORY_MS": f"{card.decision.refractory_ms:g}",
+        "STEP_MS": _each(f"{c.step_ms:g}" for c in cards),
+        "FIRST_MS": _each(f"{1000 * c.step_time_s(0):g}" for c in cards),
+        "SMOOTHING_MS": _each(f"{c.decision.smoothing_ms:g}" for c in cards),
+        "REFRACTORY_MS": _each(f"{c.decision.refractory_ms:g}" for c in cards),
     }
 
 
+def _each(values: Iterable[str]) -> str:
+    """Return the values of all models, or one if they are the same."""
+    return " and ".join(dict.fromkeys(values))
+
+
 def _name_words(library: Library) -> dict[str, str]:
-    card, prefix = library.card, library.prefix
-    name = library_name(card.name) if prefix == PREFIX else prefix
-    # A single word is taken for the wake word, unless its names or thresholds say otherwise.
-    commands_names = prefix == "kws_commands" or card.decision.is_after_wake_word
-    is_wake = prefix == "kws_wake" or (card.head == "sigmoid" and not commands_names)
-    another = "kws_commands" if is_wake else "kws_wake"
-    wake, commands = (prefix, another) if is_wake else (another, prefix)
-    first_keyword = min(card.labels.index(keyword) for keyword in card.keywords)
+    prefix, two = library.prefix, len(library.detectors) > 1
+    wake, card = library.detectors[0].card, library.card
+    name = prefix
+    if prefix == PREFIX:
+        name = library_name(f"{card.name} after {wake.name}" if two else card.name)
+    first_keyword = min(library.labels.index(keyword) for keyword in card.keywords)
+    another = "kws_commands" if prefix == "kws_wake" else "kws_wake"
+    notices = [_notice(d.card, f"src/{d.naming.prefix}_model.c") for d in library.detectors]
     return {
         "NAME": name,
-        "WEIGHTS_FILE": f"src/{prefix}_model.c",
+        "NOTICES": "\n\n".join(notices),
         "SLUG": name.lower().replace("_", "-"),
         "PREFIX": prefix,
         "PREFIX_UPPER": prefix.upper(),
         "ANOTHER": another,
         "ANOTHER_UPPER": another.upper(),
-        "WAKE": wake,
-        "WAKE_UPPER": wake.upper(),
-        "COMMANDS": commands,
-        "COMMANDS_UPPER": commands.upper(),
         "AGAIN": "" if prefix == PREFIX else f" with `--prefix {prefix}`",
         "VERSION": __version__,
         "AUTHOR": AUTHOR,
         "URL": URL,
         "EXAMPLE_LABEL": library.label_names[first_keyword],
-        "LABEL_ROWS": _labels(card, library.label_names),
-        "AFTER_WAKE": _AFTER_WAKE if card.decision.is_after_wake_word else "",
-        **_wake_window(card),
+        "LABEL_ROWS": _labels(library),
+        "AFTER_WAKE": _AFTER_WAKE if card.decision.is_after_wake_word and not two else "",
+        "WAKE_MODEL": _markdown(wake.name),
+        "COMMANDS_MODEL": _markdown(card.name),
+        "WINDOW_S": f"{library.window_samples / library.front_end.sample_rate_hz:g}",
     }
 
 
 def _size_words(library: Library) -> dict[str, str]:
-    rate = library.card.front_end.sample_rate_hz
+    rate = library.front_end.sample_rate_hz
     flash_bytes = library.weights_bytes + library.tables_bytes
     return {
         "CODE_KB": f"{CODE_KB}",
@@ -143,22 +165,32 @@ def licence_files(card: ModelCard, name: str, weights: str) -> dict[str, str]:
         name: title of the folder.
         weights: path of the file that holds them.
     """
-    words = {**_model_words(card), "NAME": name, "WEIGHTS_FILE": weights}
+    words = {"NAME": name, "NOTICES": _notice(card, weights)}
     texts = {file: (PROJECT / file).read_text(encoding="utf-8") for file in ("LICENSE", "NOTICE")}
     return {file: filled(text, words) for file, text in texts.items()}
 
 
-def spdx_license(license: str) -> str:
+def _notice(card: ModelCard, file: str) -> str:
+    """Return the paragraph of ``NOTICE`` about a model's weights."""
+    data = _plain(str(card.provenance.get("dataset", "data that the model does not name")))
+    return (
+        f'The weights in {file} are those of the model "{_plain(card.name)}", made by `kws train` '
+        f"and\n`kws export`. Their licence: {_plain(card.license)}. Trained on: {data}."
+    )
+
+
+def spdx_license(*licenses: str) -> str:
     """Return the licence of a file with code and weights, as an SPDX expression.
 
     Args:
-        license: of the weights. One that is not an SPDX identifier becomes ``LicenseRef-weights``;
-            ``NOTICE`` states it.
+        licenses: of the weights of each model. One that is not an SPDX identifier becomes
+            ``LicenseRef-weights``; ``NOTICE`` states it.
     """
-    if license == "Apache-2.0":
-        return license
-    known = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.+-]*", license)
-    return f"Apache-2.0 AND {license if known else 'LicenseRef-weights'}"
+    names = ["Apache-2.0"]
+    for license in licenses:
+        known = re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.+-]*", license)
+        names.append(license if known else "LicenseRef-weights")
+    return " AND ".join(dict.fromkeys(names))
 
 
 def library_name(model: str) -> str:
@@ -192,23 +224,10 @@ def readme_with_measurements(readme: str, lines: Iterable[str]) -> str:
 
 
 _AFTER_WAKE = (
-    "\nThese are the thresholds for after a wake word (`--after-wake`). Use them only as shown "
-    "under\n[Several models in one program](#several-models-in-one-program): without a wake word "
-    "there\nwould be many false alarms.\n"
+    "\nThese are the thresholds for after a wake word (`--after-wake`), with which there would be "
+    "many false\nalarms alone. Count a keyword only just after something else, such as a button or "
+    "a wake word.\n"
 )
-
-
-def _wake_window(card: ModelCard) -> dict[str, str]:
-    """Return how long a command counts: what its thresholds were chosen for, or the default."""
-    chosen = card.provenance.get("after_wake")
-    window_s = chosen.get("window_s") if isinstance(chosen, dict) else None
-    if not isinstance(window_s, (int, float)) or not 0 < window_s <= _LONGEST_WINDOW_S:
-        window_s = WINDOW_S
-    return {
-        "WINDOW_S": f"{window_s:g}",
-        "WINDOW": f"{round(window_s * card.front_end.sample_rate_hz)}",
-    }
-
 
 _USES = {
     "samples": "samples waiting for the next frame",
@@ -220,27 +239,31 @@ _USES = {
 }
 
 
-def _labels(card: ModelCard, names: Sequence[str]) -> str:
-    rows = []
-    for i, (label, name) in enumerate(zip(card.labels, names, strict=True)):
-        fires = f"from {card.decision.thresholds[label]:.2f}" if label in card.keywords else "never"
-        rows.append(f"| {i} | `{name}` | {_markdown(label)} | {fires} |")
-    return "\n".join(rows)
+def _labels(library: Library) -> str:
+    fires = []
+    for card in (detector.card for detector in library.detectors):
+        for label in card.labels:
+            keyword = label in card.keywords
+            fires.append(f"from {card.decision.thresholds[label]:.2f}" if keyword else "never")
+    rows = zip(library.label_names, library.labels, fires, strict=True)
+    return "\n".join(
+        f"| {i} | `{name}` | {_markdown(label)} | {when} |"
+        for i, (name, label, when) in enumerate(rows)
+    )
 
 
 def _golden_events(library: Library) -> str:
-    card, events = library.card, library.self_test.events
+    events, rate = library.test.events, library.front_end.sample_rate_hz
     if not events:
         return (
-            "This model detects no keyword in the voice, so its events are tested on made-up "
-            "posteriors alone."
+            "It detects no keyword in the voice, so its events are tested on made-up posteriors "
+            "alone."
         )
-    rate = card.front_end.sample_rate_hz
     found = ", ".join(
-        f"{_markdown(card.labels[event.keyword])} at {event.time_samples / rate:.2f} s"
+        f"{_markdown(library.labels[event.keyword])} at {event.time_samples / rate:.2f} s"
         for event in events
     )
-    return f"This model detects in it: {found}."
+    return f"It detects in it: {found}."
 
 
 def _plain(text: str) -> str:

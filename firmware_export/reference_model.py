@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 from numpy.typing import NDArray
 
 from firmware_export.fixed_front_end.mfcc import fixed_mfcc
 from firmware_export.fixed_front_end.quantiser import input_quantiser, quantise_features
 from firmware_export.verification_records import ClipTrace, FirmwareEvent
-from kws.decide import Decider
+from kws.after_wake import AfterWake, WakeGate
+from kws.decide import Decider, Event
 from kws.errors import KwsError
 from kws.model_file import ModelCard
 from kws.network import Network
+from kws.spotter import Spotter
 
 
 class ReferenceModel:
@@ -78,3 +82,69 @@ class ReferenceModel:
                     )
                 )
         return tuple(events)
+
+    def runner(self, pcm: NDArray[np.int16]) -> list[Event]:
+        """Return what the Python runner (float front end) detects in audio int16 [n]."""
+        return Spotter(self.network, thresholds=self.card.decision.thresholds).feed(pcm)
+
+
+class CommandsAfterWake(ReferenceModel):
+    """The commands of a library of two models: they count only just after a wake word."""
+
+    def __init__(
+        self, network: Network, card: ModelCard, wake: ReferenceModel, window_samples: int
+    ) -> None:
+        """Take a loaded network, which nothing else may use from then on.
+
+        Args:
+            network: of the commands, from a model in stream form.
+            card: its card, with the thresholds for after a wake word.
+            wake: the wake word's model.
+            window_samples: how long a command counts.
+
+        Raises:
+            KwsError: as for `ReferenceModel`.
+        """
+        super().__init__(network, card)
+        self.wake = wake
+        self.window_samples = window_samples
+
+    @property
+    def window_s(self) -> float:
+        """How long a command counts, in seconds."""
+        return self.window_samples / self.card.front_end.sample_rate_hz
+
+    def trace(self, pcm: NDArray[np.int16]) -> ClipTrace:
+        """Return all that the library computes for the commands; its events count."""
+        trace = super().trace(pcm)
+        return replace(trace, events=self.counted(self.wake.trace(pcm).events, trace.events))
+
+    def counted(
+        self, woken: tuple[FirmwareEvent, ...], said: tuple[FirmwareEvent, ...]
+    ) -> tuple[FirmwareEvent, ...]:
+        """Return the events of the commands that count, given those of the wake word."""
+        wakes, commands = (
+            [Event(keyword=str(k), score=0, time_s=self._time_s(e)) for k, e in enumerate(events)]
+            for events in (woken, said)
+        )
+        return tuple(said[int(e.keyword)] for e in WakeGate(self.window_s).pick(wakes, commands))
+
+    def runner(self, pcm: NDArray[np.int16]) -> list[Event]:
+        """Return the commands that the Python runner counts in audio int16 [n]."""
+        both = AfterWake(
+            Spotter(self.wake.network, thresholds=self.wake.card.decision.thresholds),
+            Spotter(self.network, thresholds=self.card.decision.thresholds),
+            window_s=self.window_s,
+        )
+        return [event for event in both.feed(pcm) if event.keyword in self.card.keywords]
+
+    def _time_s(self, event: FirmwareEvent) -> float:
+        return event.time_samples / self.card.front_end.sample_rate_hz
+
+
+def events_of_both(commands: CommandsAfterWake, pcm: NDArray[np.int16]) -> list[FirmwareEvent]:
+    """Return the events of a library of two models, in the order in which it reports them."""
+    wakes = commands.wake.trace(pcm).events
+    first = len(commands.wake.card.labels)  # labels of the commands come after the wake word's
+    counted = (replace(e, keyword=first + e.keyword) for e in commands.trace(pcm).events)
+    return sorted([*wakes, *counted], key=lambda event: event.time_samples)

@@ -21,17 +21,37 @@ _MOST_DECISIONS = 20_000
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class SelfTestVectors:
-    """The self-test's signal, and what must be computed from it."""
+class SignalVectors:
+    """The self-test's signal, and what the library as a whole must compute from it."""
 
     sounds: tuple[Sound, ...]
     """The signal."""
     frames: NDArray[np.uint32]
     """Checksum of each frame's features."""
-    posteriors: NDArray[np.int8]
-    """Outputs of the network [steps, labels]."""
     events: tuple[FirmwareEvent, ...]
     """Events in the signal."""
+
+    @property
+    def macros(self) -> dict[str, int | str]:
+        """Sizes for `kws_config.h`."""
+        return {
+            "KWS_GOLDEN_SOUNDS": len(self.sounds),
+            "KWS_GOLDEN_FRAMES": len(self.frames),
+            "KWS_GOLDEN_EVENTS": len(self.events),
+        }
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of flash."""
+        return 32 * len(self.sounds) + self.frames.nbytes + 8 * (len(self.events) + 1)
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class DetectorVectors:
+    """What one model must compute from the signal and in the test of decisions."""
+
+    posteriors: NDArray[np.int8]
+    """Outputs of the network for the signal [steps, labels]."""
     rounds: int
     """Test of decisions: how often each keyword occurs."""
     stretch: int
@@ -43,17 +63,29 @@ class SelfTestVectors:
     def macros(self) -> dict[str, int | str]:
         """Sizes for `kws_model.h`."""
         return {
-            "KWS_GOLDEN_SOUNDS": len(self.sounds),
-            "KWS_GOLDEN_FRAMES": len(self.frames),
             "KWS_GOLDEN_STEPS": len(self.posteriors),
-            "KWS_GOLDEN_EVENTS": len(self.events),
             "KWS_GOLDEN_ROUNDS": self.rounds,
             "KWS_GOLDEN_STRETCH": self.stretch,
             "KWS_GOLDEN_DECISIONS": len(self.decisions),
         }
 
 
-def self_test_vectors(reference: ReferenceModel, decided: Decision) -> SelfTestVectors:
+def signal_vectors(
+    rate_hz: int, mfcc_q16: NDArray[np.int32], events: Sequence[FirmwareEvent]
+) -> SignalVectors:
+    """Return the golden vectors of a library as a whole.
+
+    Args:
+        rate_hz: sample rate.
+        mfcc_q16: features of the signal [frames, n_mfcc].
+        events: those that the library reports in it.
+    """
+    return SignalVectors(
+        sounds=tuple(sounds(rate_hz)), frames=checksums(mfcc_q16), events=tuple(events)
+    )
+
+
+def detector_vectors(reference: ReferenceModel, decided: Decision) -> DetectorVectors:
     """Return the golden vectors of a model, computed by Python and the TFLite interpreter.
 
     Raises:
@@ -78,11 +110,8 @@ def self_test_vectors(reference: ReferenceModel, decided: Decision) -> SelfTestV
     rounds = max(1, min(96 // len(decided.labels), _MOST_DECISIONS // steps_of_a_round))
     posteriors = decision_test(decided.labels, len(reference.card.labels), rounds, stretch)
     step_of = {round(reference.card.step_time_s(k) * rate): k for k in range(len(posteriors))}
-    return SelfTestVectors(
-        sounds=tuple(sounds(rate)),
-        frames=checksums(trace.mfcc_q16),
+    return DetectorVectors(
         posteriors=trace.posteriors,
-        events=trace.events,
         rounds=rounds,
         stretch=stretch,
         decisions=tuple(
@@ -101,7 +130,7 @@ def decision_test(
 ) -> NDArray[np.int8]:
     """Return the posteriors of the test of decisions, int8 [steps, labels].
 
-    `check_decisions` in `runtime/kws_self_test.c` makes the same.
+    `kws_detector_test_decisions` in C makes the same.
     """
     rows = np.empty((len(keywords) * rounds * 2 * stretch, n_labels), np.int64)
     random = 1
@@ -127,7 +156,7 @@ def checksums(mfcc_q16: NDArray[np.int32]) -> NDArray[np.uint32]:
     return sums.astype(np.uint32)
 
 
-def golden_source(vectors: SelfTestVectors) -> str:
+def golden_source(vectors: SignalVectors) -> str:
     """Return `kws_golden.c`."""
     spoken = ",\n".join(
         f"    {{{s.samples}, {s.period}, {s.loudness}, {{{_row(a for a, _ in s.feedback)}}}, "
@@ -136,18 +165,31 @@ def golden_source(vectors: SelfTestVectors) -> str:
     )
     return "\n\n".join(
         [
-            c_comment(GENERATED),
-            "/* The self-test's signal and what must be computed from it.\n"
-            " *\n * SPDX-License-Identifier: Apache-2.0\n */",
+            _head("The self-test's signal and what must be computed from it."),
             '#include "kws_golden.h"',
             f"const kws_sound kws_golden_sounds[KWS_GOLDEN_SOUNDS] = {{\n{spoken},\n}};",
             c_array("kws_golden_frames", vectors.frames, static=False),
-            c_array("kws_golden_posteriors", vectors.posteriors, static=False),
             _events("kws_golden_events", "KWS_GOLDEN_EVENTS", vectors.events),
+            "",
+        ]
+    )
+
+
+def detector_golden_source(vectors: DetectorVectors) -> str:
+    """Return `kws_detector_golden.c`."""
+    return "\n\n".join(
+        [
+            _head("What the self-test expects of this model."),
+            '#include "kws_detector_test.h"',
+            c_array("kws_golden_posteriors", vectors.posteriors, static=False),
             _events("kws_golden_decisions", "KWS_GOLDEN_DECISIONS", vectors.decisions),
             "",
         ]
     )
+
+
+def _head(what: str) -> str:
+    return f"{c_comment(GENERATED)}\n\n/* {what}\n *\n * SPDX-License-Identifier: Apache-2.0\n */"
 
 
 def _row(values: object) -> str:

@@ -24,7 +24,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from firmware_export.boards.build import DoesNotFitError, Program, build, missing_tools, run
+from firmware_export.boards.build import (
+    DoesNotFitError,
+    Program,
+    View,
+    build,
+    missing_tools,
+    run,
+)
 from firmware_export.boards.cores import Core, cores_named
 from firmware_export.differences import Clip, compare
 from firmware_export.reference_model import ReferenceModel
@@ -46,7 +53,6 @@ from kws.labels import UNKNOWN
 from kws.model_file import ModelCard
 from kws.network import Network
 from kws.runtime import which_runtime
-from kws.spotter import Spotter
 from kws.system.processes import thread_pool
 from kws.system.progress import Progress
 from kws.wording import grouped_reasons
@@ -152,6 +158,7 @@ def verify_on(
     reference: ReferenceModel,
     library: Path,
     *,
+    view: View = "",
     cores: Sequence[str] | None = None,
     optimise: str = "-O2",
     flags: Sequence[str] = (),
@@ -164,6 +171,7 @@ def verify_on(
         audio: what to compare on.
         reference: the reference model of the library.
         library: the generated folder.
+        view: which model of a library of two is compared; `reference` is that model's.
         cores: names from `boards.cores.CORES`; all by default. A core whose tools are missing or
             whose board is too small is skipped, and the result says so.
         optimise: optimisation level of the library.
@@ -178,7 +186,9 @@ def verify_on(
     """
     results, stream = cores_to_compare(cores), audio.stream
     with tempfile.TemporaryDirectory(prefix="kws-verify-") as room, thread_pool() as pool:
-        bench = _Bench(results, library, Path(room), pool, optimise=optimise, flags=flags)
+        bench = _Bench(
+            results, library, Path(room), pool, view=view, optimise=optimise, flags=flags
+        )
         total = (len(audio.clips) + (stream is not None)) * len(bench.programs)
         with Progress(total, "comparing", unit="clips", shown=progress) as bar:
             answers = _compare_clips(bench, reference, audio.clips, bar)
@@ -214,6 +224,7 @@ class _Bench:
         room: Path,
         pool: ThreadPoolExecutor,
         *,
+        view: View,
         optimise: str,
         flags: Sequence[str],
     ) -> None:
@@ -221,7 +232,14 @@ class _Bench:
         self.results = results
         jobs = {
             core: pool.submit(
-                build, core, library, "verify", room / core.name, optimise=optimise, flags=flags
+                build,
+                core,
+                library,
+                "verify",
+                room / core.name,
+                view=view,
+                optimise=optimise,
+                flags=flags,
             )
             for core, result in results.items()
             if not result.skipped
@@ -332,7 +350,7 @@ def _compare_stream(
         return _Events(runner=[], library=(), traces=[])
     card = reference.card
     expected, computed = bench.compare(reference, [stream], bar)
-    detected = Spotter(reference.network, thresholds=card.decision.thresholds).feed(stream.pcm)
+    detected = reference.runner(stream.pcm)
     return _Events(
         runner=[(e.keyword, round(e.time_s * card.front_end.sample_rate_hz)) for e in detected],
         library=next((traces[0].events for traces in reversed(computed.values())), ()),

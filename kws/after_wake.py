@@ -29,6 +29,9 @@ from kws.spotter import Spotter
 WINDOW_S = 5.0
 """How long after a wake word a command counts, in seconds."""
 _LONGEST_S = 3600.0
+# Times are whole samples in floating point; this is less than one. So a window ends at the same
+# sample as in the firmware, which counts in samples.
+_SAME_S = 1e-6
 # Closed windows are remembered for this long: what is said about a moment may come a little later.
 _REMEMBERED_S = 10.0
 
@@ -76,7 +79,7 @@ class WakeGate:
             while waiting and waiting[0].time_s < event.time_s:
                 self._open(waiting.popleft().time_s)
             self._latest_s = event.time_s
-            if self._opened_s is not None and event.time_s <= self._opened_s + self.window_s:
+            if self._opened_s is not None and event.time_s <= self._end_s(self._opened_s):
                 counted.append(event)
                 self._opened_s = None
                 self._windows[-1] = (self._windows[-1][0], event.time_s)
@@ -97,7 +100,10 @@ class WakeGate:
             start, end = self._windows[-1]
             self._windows[-1] = (start, min(end, time_s))
         self._opened_s = self._latest_s = time_s
-        self._windows.append((time_s, time_s + self.window_s))
+        self._windows.append((time_s, self._end_s(time_s)))
+
+    def _end_s(self, opened_s: float) -> float:
+        return opened_s + self.window_s + _SAME_S
 
 
 class AfterWake:

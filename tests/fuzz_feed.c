@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* libFuzzer's target for the generated library: any samples, cut in any way, resets at any time.
- * `fuzz_firmware.py` builds and runs it.
+ * `fuzz_firmware.py` builds and runs it, for libraries of one and of two models.
  *
  * The input is read as a list of actions. Two states get the same samples, one in whole chunks and
  * one in pieces, and must agree after every chunk. The sanitizers report memory and overflow errors. */
@@ -15,6 +15,22 @@
             __builtin_trap();                                                                      \
         }                                                                                          \
     } while (0)
+
+/* The models' newest posteriors. */
+#ifdef KWS_WINDOW_SAMPLES
+enum { MOST_EVENTS = 2 }; /* in a chunk, and then the second comes with the next call */
+#define SAME_POSTERIORS(a, b)                                                                      \
+    (memcmp(kws_last_wake_posteriors(a), kws_last_wake_posteriors(b), KWS_WAKE_N_LABELS) == 0 &&   \
+     memcmp(kws_last_command_posteriors(a), kws_last_command_posteriors(b),                        \
+            KWS_COMMANDS_N_LABELS) == 0)
+#define NO_POSTERIORS (kws_last_wake_posteriors(NULL) == NULL && kws_is_listening(NULL) == 0)
+#else
+enum { MOST_EVENTS = 1 };
+#define SAME_POSTERIORS(a, b)                                                                      \
+    (kws_steps(a) == kws_steps(b) &&                                                               \
+     memcmp(kws_last_posteriors(a), kws_last_posteriors(b), KWS_N_LABELS) == 0)
+#define NO_POSTERIORS (kws_last_posteriors(NULL) == NULL && kws_steps(NULL) == 0)
+#endif
 
 typedef struct bytes {
     const uint8_t *at;
@@ -66,34 +82,45 @@ static int feed(listener *who, const int16_t *pcm, size_t n, kws_event *event)
 static void agree(const listener *a, const listener *b)
 {
     CHECK(kws_frames(a->state) == kws_frames(b->state));
-    CHECK(kws_steps(a->state) == kws_steps(b->state));
     CHECK(memcmp(kws_last_frame(a->state), kws_last_frame(b->state),
                  KWS_N_MFCC * sizeof(int32_t)) == 0);
-    CHECK(memcmp(kws_last_posteriors(a->state), kws_last_posteriors(b->state), KWS_N_LABELS) == 0);
+    CHECK(SAME_POSTERIORS(a->state, b->state));
     const uint64_t n = a->samples;
     const uint64_t frames =
         n < KWS_FRAME_LENGTH ? 0 : (n - KWS_FRAME_LENGTH) / KWS_HOP_LENGTH + 1;
     CHECK(kws_frames(a->state) == frames);
 }
 
+/* Feed a chunk in pieces and return how many events there were. */
+static int hear_pieces(listener *who, const int16_t *pcm, size_t n, size_t piece, kws_event *events)
+{
+    int found = 0;
+    for (size_t at = 0; at < n;) {
+        const size_t size = n - at < piece ? n - at : piece;
+        found += feed(who, pcm + at, size, &events[found]) == KWS_EVENT;
+        CHECK(found <= MOST_EVENTS);
+        at += size;
+    }
+    while (feed(who, pcm, 0, &events[found]) == KWS_EVENT) {
+        CHECK(++found <= MOST_EVENTS);
+    }
+    return found;
+}
+
 /* The same chunk for both: `a` at once, `b` in pieces of at most `piece` samples. */
 static void hear(listener *a, listener *b, const int16_t *pcm, size_t n, size_t piece)
 {
-    kws_event whole, part;
-    const int result = feed(a, pcm, n, &whole);
-    int found = 0;
-    if (result < 0) {
+    kws_event whole[MOST_EVENTS + 1], parts[MOST_EVENTS + 1];
+    if (n > KWS_MAX_FEED_SAMPLES) {
+        feed(a, pcm, n, whole);
         return;
     }
-    for (size_t at = 0; at < n;) {
-        const size_t size = n - at < piece ? n - at : piece;
-        found += feed(b, pcm + at, size, &part) == KWS_EVENT;
-        at += size;
-    }
-    CHECK(found == (result == KWS_EVENT));
-    if (found) {
-        CHECK(whole.keyword == part.keyword && whole.score_q15 == part.score_q15 &&
-              whole.time_samples == part.time_samples);
+    const int found = hear_pieces(a, pcm, n, n + 1, whole);
+    CHECK(hear_pieces(b, pcm, n, piece, parts) == found);
+    for (int i = 0; i < found; i++) {
+        CHECK(whole[i].keyword == parts[i].keyword && whole[i].score_q15 == parts[i].score_q15 &&
+              whole[i].time_samples == parts[i].time_samples);
+        CHECK(i == 0 || whole[i - 1].time_samples <= whole[i].time_samples);
     }
     agree(a, b);
 }
@@ -106,8 +133,7 @@ static void misuse(listener *who, const int16_t *pcm)
     CHECK(kws_feed(who->state, NULL, 1, &event) == KWS_ERROR_NULL);
     CHECK(kws_feed(who->state, pcm, 1, NULL) == KWS_ERROR_NULL);
     CHECK(kws_feed(who->state, NULL, 0, &event) == KWS_OK);
-    CHECK(kws_last_frame(NULL) == NULL && kws_last_posteriors(NULL) == NULL);
-    CHECK(kws_frames(NULL) == 0 && kws_steps(NULL) == 0);
+    CHECK(kws_last_frame(NULL) == NULL && kws_frames(NULL) == 0 && NO_POSTERIORS);
 }
 
 /* Noise, square waves, steps and silence need few bytes of input; other samples are read from it. */

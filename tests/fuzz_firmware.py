@@ -88,6 +88,17 @@ def models(room: Path) -> Iterator[tuple[str, Path]]:
     yield "commands_en", resolve_model("commands_en")
 
 
+def libraries(room: Path) -> Iterator[tuple[str, Path]]:
+    """Name and folder of the library of each model, and of one of two models."""
+    sys.path.insert(0, str(HERE))
+    from test_firmware_after_wake import write_both
+
+    for name, path in models(room):
+        generate(path, room / name)
+    write_both(room)
+    yield from ((name, room / name) for name in ("tiny", "commands_en", "both"))
+
+
 # --- feed ---------------------------------------------------------------------------------------
 
 
@@ -101,10 +112,9 @@ def fuzz_feed(seconds: float, findings: Path, seed: int) -> int:
     with tempfile.TemporaryDirectory(prefix="kws-fuzz-") as name:
         room = Path(name)
         built = []
-        for model, path in models(room):
-            generate(path, room / model)
+        for model, library in libraries(room):
             program = room / f"{model}-fuzz"
-            build(clang, room / model, HERE / "fuzz_feed.c", program, "fuzzer,address,undefined")
+            build(clang, library, HERE / "fuzz_feed.c", program, "fuzzer,address,undefined")
             built.append((model, program))
         for model, program in built:
             corpus = room / f"{model}-corpus"

@@ -15,9 +15,7 @@ from tiny_model import write_tiny
 
 from kws.audio.files import write_wav
 from kws.cli import run as kws
-from kws.frontend import FrontEndConfig
 from kws.model_file import load_model
-from kws.model_file.card import write_card
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +55,7 @@ def test_json_is_one_object_with_the_sizes(
     facts = json.loads(capsys.readouterr().out)
     assert facts["folder"] == str(out)
     assert facts["state_bytes"] == sum(facts["state_parts"].values()) <= 12_000
-    header = (out / "src" / "kws_model.h").read_text()
+    header = (out / "src" / "kws_config.h").read_text()
     assert f"KWS_STATE_BYTES {facts['state_bytes']} " in header
     assert facts["weights_bytes"] > 1000 and facts["tables_bytes"] > 1000
     manifest = json.loads((out / "kws_firmware.json").read_text())
@@ -109,11 +107,11 @@ def test_a_library_with_other_results_fails(
 ) -> None:
     if shutil.which("gcc") is None:
         pytest.skip("needs gcc")
-    from firmware_export.library import Library
+    from firmware_export.detector import Detector
     from firmware_export.model_source import model_source
 
-    def broken(library: Library) -> str:
-        return re.sub(r"(conv_0_bias\[\d+\] = \{\s+)", r"\g<1>999 + ", model_source(library))
+    def broken(detector: Detector) -> str:
+        return re.sub(r"(conv_0_bias\[\d+\] = \{\s+)", r"\g<1>999 + ", model_source(detector))
 
     monkeypatch.setattr("firmware_export.files.model_source", broken)
     out = tmp_path / "library"
@@ -247,8 +245,7 @@ def test_figures_stay_in_the_readme_until_the_code_changes(
 def test_a_library_for_after_a_wake_word_says_so(model: str, tmp_path: Path) -> None:
     card = load_model(model)
     decision = replace(card.decision, after_wake=dict.fromkeys(card.keywords, 0.25))
-    provenance = {"after_wake": {"window_s": 2.5}}
-    both = write_tiny(tmp_path / "both.tflite", decision=decision, provenance=provenance)
+    both = write_tiny(tmp_path / "both.tflite", decision=decision)
     readmes = {}
     for name, options in (("alone", []), ("after", ["--after-wake"])):
         assert kws(["firmware", str(both), "-o", str(tmp_path / name), *options]) == 0
@@ -257,9 +254,8 @@ def test_a_library_for_after_a_wake_word_says_so(model: str, tmp_path: Path) -> 
         assert set(manifest["thresholds"].values()) == (
             {0.25} if options else set(decision.thresholds.values())
         )
-    warning = "without a wake word there\nwould be many false alarms"
+    warning = "there would be many false\nalarms alone"
     assert warning in readmes["after"] and warning not in readmes["alone"]
-    assert all("woken <= 40000) { /* 2.5 s */" in readme for readme in readmes.values())
 
 
 def test_the_form_for_tflm_may_have_the_thresholds_for_after_a_wake_word(
@@ -294,35 +290,6 @@ def test_wrong_input_leaves_the_figures_of_a_library_that_is_there(
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     assert kws([*command, "--threshold", "0.4", "--verify", str(tmp_path / "nope")]) == 1
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
-
-
-@pytest.mark.parametrize(
-    ("prefix", "options", "wake", "commands"),
-    [
-        ("kws", [], "kws", "kws_commands"),
-        ("kws_lights", [], "kws_lights", "kws_commands"),
-        ("kws_wake", [], "kws_wake", "kws_commands"),
-        ("kws_commands", [], "kws_wake", "kws_commands"),
-        ("kws", ["--after-wake"], "kws_wake", "kws"),
-    ],
-)
-def test_a_model_of_one_word_is_the_wake_word_in_its_readme_unless_it_is_the_command(
-    prefix: str, options: list[str], wake: str, commands: str, tmp_path: Path
-) -> None:
-    from test_firmware_emit import little_model
-
-    front_end = FrontEndConfig()
-    one = little_model(tmp_path / "one.tflite", frames=9, stride=2, front_end=front_end)
-    card = load_model(one)
-    assert card.head == "sigmoid"
-    decision = replace(card.decision, after_wake=dict.fromkeys(card.keywords, 0.2))
-    one.write_bytes(write_card(one.read_bytes(), replace(card, decision=decision)))
-    out = tmp_path / "library"
-    assert kws(["firmware", str(one), "-o", str(out), "--prefix", prefix, *options]) == 0
-    readme = (out / "README.md").read_text()
-    assert f"static {wake}_state wake;\nstatic {commands}_state commands;" in readme
-    other = commands if prefix == wake else wake
-    assert f"kws firmware MODEL -o {other} --prefix {other}" in readme
 
 
 def test_a_folder_that_cannot_be_exchanged_is_one_line_that_says_what_to_do(

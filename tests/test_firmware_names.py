@@ -17,14 +17,12 @@ from firmware_export.boards.build import FOLDER, Program, missing_tools, run, to
 from firmware_export.boards.cores import HOST, cores_named
 from firmware_export.emit import generate, open_reference_model
 from firmware_export.names import check_prefix, renamed
-from kws.after_wake import WakeGate
 from kws.cli import run as kws
-from kws.decide import DecisionConfig, Event
+from kws.decide import DecisionConfig
 from kws.errors import KwsError
 from kws.frontend import FrontEndConfig
 
 PROGRAM = Path(__file__).resolve().parent / "firmware_two_models.c"
-RATE = 16000
 SANITIZERS = ("-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=all")
 
 
@@ -66,8 +64,8 @@ def linked(room: Path, core: str, to: Path) -> Program:
 def test_two_models_in_one_program_each_hear_what_they_hear_alone(
     room: Path, core: str, tmp_path: Path
 ) -> None:
-    pcm, window_s = gusts(8), 0.5
-    given = struct.pack("<II", round(window_s * RATE), len(pcm)) + pcm.tobytes()
+    pcm = gusts(8)
+    given = struct.pack("<I", len(pcm)) + pcm.tobytes()
     told = list(struct.iter_unpack("<4HQ", run(linked(room, core, tmp_path), given)))
     references = (
         open_reference_model(room / "first.tflite"),
@@ -78,14 +76,6 @@ def test_two_models_in_one_program_each_hear_what_they_hear_alone(
         want = [(e.time_samples, e.keyword, e.score_q15) for e in trace]
         assert len(want) >= 3
         assert [(at, word, score) for by, word, score, _, at in told if by == model] == want
-    # The second as the wake word of the first, as in the README of the library.
-    commands, wakes = (
-        [Event(keyword="", score=1.0, time_s=e.time_samples / RATE) for e in trace]
-        for trace in traces
-    )
-    counted = [e.time_s for e in WakeGate(window_s).pick(wakes, commands)]
-    assert 0 < len(counted) < len(commands)
-    assert [at / RATE for by, _, _, counts, at in told if by == 0 and counts] == counted
 
 
 def test_another_prefix_changes_nothing_but_names_and_the_mark(room: Path) -> None:

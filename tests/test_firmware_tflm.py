@@ -263,7 +263,7 @@ def test_the_front_end_that_the_readme_names_compiles_on_its_own(tmp_path: Path)
     call = re.search(r"```cpp\n(.*?)```", paragraph, re.DOTALL)
     assert call is not None
     (room / "main.cc").write_text(
-        '#include "kws_frontend.h"\n'
+        '#include "kws_frontend.h"\n#include "kws_input.h"\n'
         "static int16_t frame[KWS_FRAME_LENGTH];\n"
         "static int32_t work[KWS_FRONTEND_WORK_WORDS], mfcc_q16[KWS_N_MFCC];\n"
         "static int8_t row[KWS_N_MFCC];\n"

@@ -135,7 +135,7 @@ def test_one_table_entry_that_is_off_by_one_is_noticed(
     other = changed(
         library,
         tmp_path / "other",
-        "kws_tables.c",
+        "kws_input_tables.c",
         r"(const int32_t \w*centre\w*\[\w+\] = \{\s*)(-?\d+),",
         lambda found: f"{found[1]}{int(found[2]) + 65536},",  # type: ignore[arg-type]
     )

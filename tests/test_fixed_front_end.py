@@ -32,7 +32,7 @@ from kws.frontend import FrontEndConfig, features_of
 from kws.model_file import load_model
 
 RUNTIME = Path(__file__).resolve().parent.parent / "firmware_export" / "runtime"
-SOURCES = ("kws_fft", "kws_frontend")
+SOURCES = ("kws_fft", "kws_frontend", "kws_input")
 STRICT = ("-std=c99", "-Wall", "-Wextra", "-Wconversion", "-pedantic", "-Werror")
 SANITIZERS = ("-fsanitize=undefined,address", "-fno-sanitize-recover=all")
 DEFAULT = FrontEndConfig()
@@ -41,6 +41,7 @@ needs_gcc = pytest.mark.skipif(shutil.which("gcc") is None, reason="needs gcc")
 # Reads frames of int16; writes MFCC and the network's input for each.
 MAIN = """
 #include "kws_frontend.h"
+#include "kws_input.h"
 #include <stdio.h>
 
 int main(void)
@@ -50,7 +51,7 @@ int main(void)
         int32_t work[KWS_FRONTEND_WORK_WORDS], mfcc_q16[KWS_N_MFCC];
         int8_t input[KWS_N_MFCC];
         kws_frontend_frame(frame, work, mfcc_q16);
-        kws_frontend_quantise(mfcc_q16, input);
+        kws_input_quantise(mfcc_q16, input);
         fwrite(mfcc_q16, sizeof mfcc_q16, 1, stdout);
         fwrite(input, sizeof input, 1, stdout);
     }
@@ -120,13 +121,13 @@ def build(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Built]:
 def write_sources(folder: Path, config: FrontEndConfig, quantiser: InputQuantiser) -> list[Path]:
     fixed = tables(config)
     macros = [f"#define {name} ({value})" for name, value in fixed.macros.items()]
-    guard = ["#ifndef KWS_MODEL_H", "#define KWS_MODEL_H", *macros, "#endif", ""]
-    (folder / "kws_model.h").write_text("\n".join(guard))
+    guard = ["#ifndef KWS_TABLES_H", "#define KWS_TABLES_H", *macros, "#endif", ""]
+    (folder / "kws_tables.h").write_text("\n".join(guard))
     arrays = [
-        c_array(name, values, static=False, comment=fixed.comments[name])
+        c_array(name, values, static=False)
         for name, _, values in (*fixed.arrays, *quantiser.arrays)
     ]
-    includes = ['#include "kws_fft.h"', '#include "kws_frontend.h"']
+    includes = [f'#include "{name}.h"' for name in SOURCES]
     (folder / "kws_tables.c").write_text("\n".join([*includes, *arrays, ""]))
     (folder / "main.c").write_text(MAIN)
     return [

@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
+from typing import Literal
 
 from firmware_export.boards.cores import HOST, Core
 from firmware_export.names import PREFIX, renamed
@@ -34,6 +35,32 @@ _STATUS = {
     2: "it did not understand its input",
     3: "it could not open or write a file",
     4: "the processor faulted",
+}
+
+View = Literal["", "wake", "commands"]
+"""The model that ``"verify"`` writes about: the only one, or one of a library of two."""
+_VIEWS: dict[View, str] = {
+    "": """\
+#include "kws_input.h"
+#define MODEL state.detector
+#define N_LABELS KWS_N_LABELS
+#define FIRST_LABEL 0
+#define quantise kws_input_quantise
+""",
+    "wake": """\
+#include "kws_wake_input.h"
+#define MODEL state.wake
+#define N_LABELS KWS_WAKE_N_LABELS
+#define FIRST_LABEL 0
+#define quantise kws_wake_input_quantise
+""",
+    "commands": """\
+#include "kws_commands_input.h"
+#define MODEL state.commands
+#define N_LABELS KWS_COMMANDS_N_LABELS
+#define FIRST_LABEL KWS_N_WAKE_LABELS
+#define quantise kws_commands_input_quantise
+""",
 }
 
 
@@ -86,6 +113,7 @@ def build(
     folder: Path,
     *,
     optimise: str = "-O2",
+    view: View = "",
     wrap: Mapping[str, str] | None = None,
     flags: Sequence[str] = (),
 ) -> Program:
@@ -97,6 +125,7 @@ def build(
         program: ``"verify"`` or ``"measure"``.
         folder: where object files and the program go.
         optimise: optimisation level of the library.
+        view: which model of a library of two ``"verify"`` writes about.
         wrap: functions of the library that the program times, and the part that each counts towards
             (`board_measure.c`).
         flags: additional flags for compiler and linker.
@@ -118,6 +147,7 @@ def build(
     folder.mkdir(parents=True, exist_ok=True)
     lines = [f"WRAP({function}, {part})\n" for function, part in (wrap or {}).items()]
     (folder / "parts.h").write_text("".join(lines), encoding="utf-8")
+    (folder / "view.h").write_text(renamed(_VIEWS[view], prefix), encoding="utf-8")
     common = [
         *_compiler(core),
         *(WARNINGS if core == HOST else (*WARNINGS, "-ffunction-sections", "-fdata-sections")),

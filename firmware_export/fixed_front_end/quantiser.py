@@ -11,6 +11,13 @@ from numpy.typing import NDArray
 from kws.errors import KwsError
 from kws.model_file import ModelCard
 
+INPUT_COMMENTS = {
+    "kws_input_centre_q16": "MFCC that becomes 0, Q16",
+    "kws_input_gain": "factor of the difference from it",
+    "kws_input_shift": "bits that the product is shifted right by",
+}
+"""What each table in C holds, with its Q format."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class InputQuantiser:

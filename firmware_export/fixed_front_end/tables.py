@@ -12,12 +12,6 @@ from numpy.typing import NDArray
 from firmware_export.fixed_front_end.constants import constants_of
 from kws.frontend import FrontEndConfig
 
-_QUANTISER_COMMENTS = {
-    "kws_input_centre_q16": "MFCC that becomes 0, Q16",
-    "kws_input_gain": "factor of the difference from it",
-    "kws_input_shift": "bits that the product is shifted right by",
-}
-
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FixedTables:
@@ -26,9 +20,9 @@ class FixedTables:
     arrays: list[tuple[str, str, NDArray[Any]]]
     """Name in C, type in C and values of each table, for `firmware_export.c_source.c_array`."""
     macros: dict[str, int]
-    """Name and value of each macro for ``kws_model.h``; some are negative."""
+    """Name and value of each macro for ``kws_tables.h``; some are negative."""
     comments: Mapping[str, str]
-    """What each table (the quantiser's too) and macro holds, with its Q format."""
+    """What each table and macro holds, with its Q format."""
 
 
 def tables(config: FrontEndConfig) -> FixedTables:
@@ -81,6 +75,5 @@ def tables(config: FrontEndConfig) -> FixedTables:
         arrays=[(name, f"{values.dtype.name}_t", values) for name, values, _ in arrays],
         macros={name: value for name, (value, _) in macros.items()},
         comments={name: text for name, _, text in arrays}
-        | {name: text for name, (_, text) in macros.items()}
-        | _QUANTISER_COMMENTS,
+        | {name: text for name, (_, text) in macros.items()},
     )

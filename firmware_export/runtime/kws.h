@@ -28,9 +28,10 @@
 #error "This library is for processors of 32 bits or more."
 #endif
 
-#include "kws_decide.h"
-#include "kws_frontend.h"
-#include "kws_model.h"
+#include "kws_audio.h"
+#include "kws_config.h"
+#include "kws_detector.h"
+#include "kws_event.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -45,47 +46,19 @@ extern "C" {
  */
 #define KWS_MAX_FEED_SAMPLES ((KWS_REFRACTORY_STEPS + 1) * KWS_STEP_SAMPLES)
 
-/* What the calls return. Errors are negative; a call that returns one has changed nothing. */
-enum {
-    KWS_OK = 0,                     /* done, no event */
-    KWS_EVENT = 1,                  /* done, and *event was written */
-    KWS_ERROR_NULL = -1,            /* a required pointer is NULL */
-    KWS_ERROR_TOO_LONG = -2,        /* more than KWS_MAX_FEED_SAMPLES at once */
-    KWS_ERROR_NOT_INITIALISED = -3, /* kws_init was not called on this state, or it was overwritten */
-    KWS_ERROR_FRONT_END = -4,       /* self-test: the features differ from the expected ones */
-    KWS_ERROR_NETWORK = -5,         /* self-test: the posteriors differ */
-    KWS_ERROR_DECISION = -6,        /* self-test: the events differ */
-    KWS_ERROR_THRESHOLD = -7        /* not a keyword, or the threshold is not in 1 ... 32768 */
-};
-
-/* A detected keyword. */
-typedef struct kws_event {
-    uint64_t time_samples; /* end of the audio behind it, in samples since kws_init or kws_reset */
-    uint16_t keyword;      /* index into kws_labels, one of enum kws_label */
-    uint16_t score_q15;    /* mean posterior over the window, Q15 (32768 is 1), rounded down */
-} kws_event;
-
 /*
  * All that the library remembers. Its size is known at compile time: sizeof(kws_state), at most
  * KWS_STATE_BYTES. It may be static, part of your own structure or on a large stack, and needs no
  * special alignment. The fields are private.
  */
 typedef struct kws_state {
-    uint64_t frames;         /* MFCC frames computed since kws_init or kws_reset */
-    uint64_t steps;          /* steps of the network since then */
-    uint32_t mark;           /* KWS_STATE_MARK once kws_init has run */
-    uint32_t pcm_held;       /* samples waiting in pcm, 0 to KWS_FRAME_LENGTH - 1 between calls */
-    uint32_t features_held;  /* frames waiting in features, 0 to KWS_RECEPTIVE_FRAMES - 1 */
-    kws_decide_state decide; /* moving sums of the posteriors */
-    int32_t mfcc_q16[KWS_N_MFCC]; /* newest frame, natural-log MFCC, Q16 (65536 is 1) */
-    union {                       /* scratch: contents mean nothing between calls */
+    kws_audio audio;       /* samples and the newest frame */
+    kws_detector detector; /* network and decisions */
+    uint32_t mark;         /* KWS_STATE_MARK once kws_init has run */
+    union {                /* scratch: contents mean nothing between calls */
         int32_t front_end[KWS_FRONTEND_WORK_WORDS]; /* the FFT's buffer and the mel energies */
         int32_t network[KWS_WORK_WORDS];            /* activations, at planned offsets */
     } work;
-    kws_model_state model;        /* what the network carries from step to step */
-    int16_t pcm[KWS_FRAME_LENGTH]; /* beginning of the next frame, full scale 32768 */
-    int8_t features[KWS_RECEPTIVE_FRAMES * KWS_N_MFCC]; /* [frame, coefficient], the network's scale */
-    int8_t posteriors[KWS_N_LABELS]; /* newest; probability = (value + 128) / 256 */
 } kws_state;
 
 /* Prepare a state for its first sample. Returns KWS_OK or KWS_ERROR_NULL. */

@@ -16,7 +16,7 @@
 
 #include <stdint.h>
 
-#include "kws_model.h"
+#include "kws_tables.h"
 
 #ifdef __cplusplus
 extern "C" {

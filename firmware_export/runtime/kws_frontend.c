@@ -110,14 +110,3 @@ void kws_frontend_frame(const int16_t frame[KWS_FRAME_LENGTH],
     /* The logarithms are relative to the floor; a constant affects coefficient 0 only. */
     mfcc_q16[0] += KWS_MFCC0_FLOOR_Q16;
 }
-
-void kws_frontend_quantise(const int32_t mfcc_q16[KWS_N_MFCC], int8_t out[KWS_N_MFCC])
-{
-    for (int k = 0; k < KWS_N_MFCC; k++) {
-        const int shift = kws_input_shift[k];
-        const int64_t x = (int64_t)mfcc_q16[k] - kws_input_centre_q16[k];
-        /* Keeps the sign, see kws_floor_shift. */
-        const int64_t q = (x * kws_input_gain[k] + ((int64_t)1 << (shift - 1))) >> shift;
-        out[k] = (int8_t)(q < -128 ? -128 : q > 127 ? 127 : q);
-    }
-}

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0
  *
- * Front end: one frame of int16 audio -> MFCC -> int8 input of the network. Integers only.
+ * Front end: one frame of int16 audio -> MFCC. Integers only.
  *
  *   spectrum -> magnitude -> mel filters -> natural logarithm, clamped -> DCT-II
  *
@@ -11,7 +11,7 @@
 
 #include <stdint.h>
 
-#include "kws_model.h" /* sizes and constants of the model's front end */
+#include "kws_tables.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -37,11 +37,6 @@ extern const uint16_t kws_mel_weight_q16[KWS_MEL_WEIGHTS];
  * KWS_DCT_SHIFT). The second half of an even row mirrors it; that of an odd row mirrors and negates
  * it. */
 extern const int16_t kws_dct[KWS_N_MFCC * ((KWS_N_MELS + 1) / 2)];
-/* Normalisation and int8 quantisation in one: int8 = (mfcc_q16 - centre) * gain / 2^shift. */
-extern const int32_t kws_input_centre_q16[KWS_N_MFCC]; /* MFCC that becomes 0, Q16 */
-extern const int32_t kws_input_gain[KWS_N_MFCC];
-extern const uint8_t kws_input_shift[KWS_N_MFCC]; /* 1..62 */
-
 /* MFCC of one frame.
  *
  * frame     int16 [KWS_FRAME_LENGTH]
@@ -50,13 +45,6 @@ extern const uint8_t kws_input_shift[KWS_N_MFCC]; /* 1..62 */
  */
 void kws_frontend_frame(const int16_t frame[KWS_FRAME_LENGTH],
                         int32_t work[KWS_FRONTEND_WORK_WORDS], int32_t mfcc_q16[KWS_N_MFCC]);
-
-/* Input of the network from the MFCC of one frame: normalised, quantised, saturated.
- *
- * mfcc_q16  int32 [KWS_N_MFCC]
- * out       int8 [KWS_N_MFCC], written
- */
-void kws_frontend_quantise(const int32_t mfcc_q16[KWS_N_MFCC], int8_t out[KWS_N_MFCC]);
 
 #ifdef __cplusplus
 }

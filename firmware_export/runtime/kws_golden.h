@@ -8,7 +8,7 @@
 
 #include <stdint.h>
 
-#include "kws_model.h"
+#include "kws_config.h"
 
 #ifdef __cplusplus
 extern "C" {
@@ -25,20 +25,15 @@ typedef struct kws_sound {
 /* An expected event. */
 typedef struct kws_golden_event {
     uint32_t when;      /* end of its audio in samples; in the test of decisions the step */
-    uint16_t keyword;   /* index into kws_labels */
+    uint16_t keyword;   /* index into the labels */
     uint16_t score_q15; /* mean posterior, Q15 */
 } kws_golden_event;
 
-/* The signal, and for each frame a checksum of its features, for each step its posteriors. */
+/* The signal, a checksum of the features of each frame, and the events, whose list ends with one
+ * that never occurs. */
 extern const kws_sound kws_golden_sounds[KWS_GOLDEN_SOUNDS];
 extern const uint32_t kws_golden_frames[KWS_GOLDEN_FRAMES];
-extern const int8_t kws_golden_posteriors[KWS_GOLDEN_STEPS * KWS_N_LABELS]; /* [step, label] */
-
-/* Events in the signal, and in the test of decisions, which makes its own posteriors: for each
- * keyword, KWS_GOLDEN_ROUNDS times KWS_GOLDEN_STRETCH steps with it and as many without. Each list
- * ends with an event that never occurs. */
 extern const kws_golden_event kws_golden_events[KWS_GOLDEN_EVENTS + 1];
-extern const kws_golden_event kws_golden_decisions[KWS_GOLDEN_DECISIONS + 1];
 
 #ifdef __cplusplus
 }

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from kws.cli.options import JSON, MODEL, THRESHOLD
+from kws.cli.events import window_after_wake
+from kws.cli.options import JSON, MODEL, THRESHOLD, WAKE_WINDOW
 from kws.errors import KwsError
 
 if TYPE_CHECKING:
+    from firmware_export.verification import Verification
     from firmware_export.verify import AudioToCompare
 
 FORMS = ("library", "tflm")
@@ -38,11 +40,21 @@ def firmware(
         metavar="FORM",
         help="library: C99 without an interpreter. tflm: files for TensorFlow Lite Micro.",
     ),
+    wake: str | None = typer.Option(
+        None,
+        "--wake",
+        metavar="MODEL",
+        help="Model of a wake word, for one library of both: the other model's keywords count only "
+        "just after it, and only the first. They have --threshold or their model's thresholds for "
+        "after a wake word, if it has some; the wake word keeps its own.",
+        show_default=False,
+    ),
+    wake_window: float | None = WAKE_WINDOW,
     threshold: float | None = THRESHOLD,
     after_wake: bool = typer.Option(
         False,
         "--after-wake",
-        help="Use the model's thresholds for after a wake word, which another model hears.",
+        help="Use the model's thresholds for after a wake word, which something else hears.",
     ),
     prefix: str = typer.Option(
         "kws",
@@ -82,15 +94,18 @@ def firmware(
 
     Example: kws firmware commands_en -o kws_commands_en --verify validation --clips 200
 
-    Example: kws firmware computer -o kws_wake --prefix kws_wake
+    Example: kws firmware commands_en --wake computer -o kws_after_computer
 
-    Example: kws firmware commands_en -o kws_commands --prefix kws_commands --after-wake
+    Example: kws firmware computer -o kws_wake --prefix kws_wake
     """
     if form not in FORMS:
         raise typer.BadParameter(f"--form: unknown {form!r}. Use: {', '.join(FORMS)}.")
     verifying = clips is not None or stream is not None
+    window_s = window_after_wake(wake, wake_window)
     if after_wake and threshold is not None:
         raise typer.BadParameter("Give either --threshold or --after-wake.")
+    if wake is not None and (after_wake or form == "tflm" or prefix != "kws"):
+        raise typer.BadParameter("--after-wake, --form tflm and --prefix do not go with --wake.")
     if form == "tflm" and (verifying or prefix != "kws"):
         raise typer.BadParameter("--verify, --stream and --prefix go with --form library.")
     if not verifying and (most is not None or cores is not None):
@@ -101,6 +116,8 @@ def firmware(
     thresholds = _after_wake(model) if after_wake else threshold
     if form == "tflm":
         facts, lines = _tflm(model, out, thresholds)
+    elif wake is not None:
+        facts, lines = _library_of_two(model, wake, out, thresholds, window_s)
     else:
         facts, lines = _library(model, out, thresholds, prefix)
     if audio is None:
@@ -108,7 +125,11 @@ def firmware(
         return
     if not as_json:
         typer.echo("\n".join(lines) + "\n")
-    equal, more, lines = _verify(model, out, thresholds, audio, names)
+    if wake is not None:
+        compared = _compare_two(model, wake, out, thresholds, window_s, audio, names)
+    else:
+        compared = _compare(model, out, thresholds, audio, names)
+    equal, more, lines = _measure(model, out, compared, names)
     typer.echo(json.dumps(facts | more) if as_json else "\n".join(lines))
     if not equal:
         raise KwsError(
@@ -156,6 +177,15 @@ def _library(model: str, out: Path, thresholds: Thresholds, prefix: str) -> Repo
     return written.to_dict(), written.lines()
 
 
+def _library_of_two(
+    model: str, wake: str, out: Path, thresholds: Thresholds, window_s: float
+) -> Report:
+    from firmware_export.emit import generate_after_wake
+
+    written = generate_after_wake(model, wake, out, thresholds=thresholds, window_s=window_s)
+    return written.to_dict(), written.lines()
+
+
 def _tflm(model: str, out: Path, thresholds: Thresholds) -> Report:
     from firmware_export.emit import generate_tflm
 
@@ -173,34 +203,59 @@ def _tflm(model: str, out: Path, thresholds: Thresholds) -> Report:
     ]
 
 
-def _verify(
+def _compare(
     model: str,
     out: Path,
     thresholds: Thresholds,
     audio: AudioToCompare,
     cores: list[str] | None,
-) -> tuple[bool, dict[str, Any], list[str]]:
-    """Compare and measure, and put the results into the library's README.
-
-    Returns:
-        Whether everything is equal, facts for JSON, and lines of text.
-    """
-    from firmware_export.emit import add_measurements, open_reference_model
-    from firmware_export.measure import measure
-    from firmware_export.self_test_signal import signal
+) -> dict[str, Verification]:
+    """Return how the library compares with Python, under an empty name."""
+    from firmware_export.emit import open_reference_model
     from firmware_export.verify import verify_on
     from kws.model_file import resolve_model
 
     reference = open_reference_model(model, thresholds)
-    compared = verify_on(
-        audio,
-        reference,
-        out,
-        cores=cores,
-        content=resolve_model(model).read_bytes(),
-        progress=True,
-    )
-    front_end = reference.card.front_end
+    content = resolve_model(model).read_bytes()
+    return {"": verify_on(audio, reference, out, cores=cores, content=content, progress=True)}
+
+
+def _compare_two(
+    model: str,
+    wake: str,
+    out: Path,
+    thresholds: Thresholds,
+    window_s: float,
+    audio: AudioToCompare,
+    cores: list[str] | None,
+) -> dict[str, Verification]:
+    """Return how each model of the library compares with Python."""
+    from firmware_export.emit import open_commands_after_wake, open_reference_model
+    from firmware_export.verify import verify_on
+
+    commands = open_commands_after_wake(model, wake, thresholds, window_s)
+    return {
+        "wake": verify_on(
+            audio, open_reference_model(wake), out, view="wake", cores=cores, progress=True
+        ),
+        "commands": verify_on(audio, commands, out, view="commands", cores=cores, progress=True),
+    }
+
+
+def _measure(
+    model: str, out: Path, compared: dict[str, Verification], cores: list[str] | None
+) -> tuple[bool, dict[str, Any], list[str]]:
+    """Measure the library, and put this and how it compares with Python into its README.
+
+    Returns:
+        Whether everything is equal, facts for JSON, and lines of text.
+    """
+    from firmware_export.emit import add_measurements
+    from firmware_export.measure import measure
+    from firmware_export.self_test_signal import signal
+    from kws.model_file import load_model
+
+    front_end = load_model(model).front_end
     cost = measure(
         out,
         signal(front_end.sample_rate_hz),
@@ -208,7 +263,11 @@ def _verify(
         hop_length=front_end.hop_length,
         cores=cores,
     )
+    lines: list[str] = []
+    for name, result in compared.items():
+        lines += [f"{name}, {result.model}", *result.lines(), ""] if name else [*result.lines(), ""]
     table = cost.markdown()
-    add_measurements(out, ["```", *compared.lines(), "```", "", *table])
-    facts = {"verification": compared.to_dict(), "cost": cost.to_dict()}
-    return compared.equal, facts, [*compared.lines(), "", *table]
+    add_measurements(out, ["```", *lines[:-1], "```", "", *table])
+    facts: dict[str, Any] = {name: result.to_dict() for name, result in compared.items()}
+    facts = {"verification": facts.get("", facts), "cost": cost.to_dict()}
+    return all(result.equal for result in compared.values()), facts, [*lines, *table]

@@ -65,7 +65,8 @@ def _curve_panel(
         axes.set_ylabel("accuracy, %" if name == "accuracy" else "loss")
         if validation:
             curve = np.asarray(validation, float) * scale
-            axes.plot(epochs, curve, color=BLUE, linewidth=1.8, marker=marker, label="validation")
+            label = "validation, mean over labels" if name == "accuracy" else "validation"
+            axes.plot(epochs, curve, color=BLUE, linewidth=1.8, marker=marker, label=label)
             if best is not None and name == "accuracy":
                 axes.plot(epochs[best], curve[best], "o", color=BLUE, markersize=6, clip_on=False)
                 axes.set_title(f"best: {curve[best]:.2f} % in epoch {best + 1}", size=9.5)

@@ -174,7 +174,7 @@ def describe(data: TrainingData, recipe: TrainingRecipe) -> str:
         parts.append(f"others {counts[-1]}")
     return (
         f"training on {len(data.training)} clips ({', '.join(parts)}), "
-        f"validating on {len(data.validation)}"
+        f"validating on {len(data.validation)} (accuracy as a mean over the labels)"
     )
 
 
