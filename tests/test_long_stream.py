@@ -260,13 +260,13 @@ def test_the_command_builds_a_stream_with_a_wake_word(
     monkeypatch.chdir(tmp_path)
     write_wav("jarvis/0.wav", clip_of(1700, 0.6, 0.2), RATE)
     given = ["data", "stream", str(folder / "clips"), "--keywords", "yes,no", "--hours", "0.02"]
-    given += ["--sentences", str(folder / "talk"), "-o", "w.wav", "--wake", "jarvis"]
+    given += ["--sentences", str(folder / "talk"), "-o", "w.wav", "--wake-clips", "jarvis"]
     assert run(given) == 0
     labels = [word.keyword for word in read_truth("w.tsv")]
     assert labels[::2] == ["jarvis"] * (len(labels) // 2) and set(labels[1::2]) == {"yes", "no"}
     assert f"w.tsv: {len(labels)} labels" in capsys.readouterr().out
     assert run([*given, "--no-commands"]) == 2
-    assert "--wake comes before keywords" in capsys.readouterr().err
+    assert "--wake-clips come before keywords" in capsys.readouterr().err
 
 
 def test_a_wake_word_is_said_nowhere_else(folder: Path, tmp_path: Path) -> None:

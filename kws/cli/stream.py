@@ -68,9 +68,9 @@ def stream(
         metavar="DIR",
         help="Recordings of noise. [default: the data set's, from their untrained end]",
     ),
-    wake: Path | None = typer.Option(
+    wake_clips: Path | None = typer.Option(
         None,
-        "--wake",
+        "--wake-clips",
         metavar="DIR/WORD",
         help="Before each keyword a wake word, one of the clips in this folder.",
         show_default=False,
@@ -129,8 +129,8 @@ def stream(
         raise typer.BadParameter(f"--out must end in .wav. Received: {out}.")
     if table.absolute() == out.absolute():
         raise typer.BadParameter(f"--labels must differ from --out. Received: {table}.")
-    if wake is not None and no_commands:
-        raise typer.BadParameter("--wake comes before keywords: leave out --no-commands.")
+    if wake_clips is not None and no_commands:
+        raise typer.BadParameter("--wake-clips come before keywords: leave out --no-commands.")
     check_output(out)
     check_output(table)
     words = COMMANDS if keywords is None else tuple(_names(keywords))
@@ -155,7 +155,7 @@ def stream(
         sentence_parts=None if sentence_part is None else _names(sentence_part),
         speakers=None if speakers is None else _speakers(speakers),
         noise=noise_dir,
-        wake=wake,
+        wake=wake_clips,
     )
     tell(material.describe())
     built = build_stream(material, plan, out, table, progress=True)

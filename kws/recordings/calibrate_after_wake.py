@@ -83,7 +83,7 @@ def check_commands(card: ModelCard, waking: Waking) -> list[str]:
         raise KwsError(
             f"No command is labelled as following {' or '.join(waking.card.keywords)} within "
             f"{waking.window_s:g} s. Received: {counted(len(waking.commands), 'recording')}. Give "
-            "--positives in which some do; kws data stream --wake builds them"
+            "--positives in which some do; kws data stream --wake-clips builds them"
         )
     notes = list(waking.notes)
     if unsaid := [keyword for keyword in card.keywords if keyword not in said]:
