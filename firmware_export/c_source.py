@@ -61,21 +61,28 @@ def c_array(
     return f"{head}{storage} {ctype} {name}[{array.size}] = {{\n" + "\n".join(lines) + "\n};"
 
 
-def identifiers(labels: Sequence[str], prefix: str) -> list[str]:
+def identifiers(labels: Sequence[str], prefix: str, preferred: Sequence[bool] = ()) -> list[str]:
     """Return a distinct C name for each label: ``_silence_`` becomes ``KWS_LABEL_SILENCE``.
+
+    Args:
+        labels: any text.
+        prefix: that all names begin with.
+        preferred: for each label, whether it is named before those that are not.
 
     Example:
         >>> identifiers(["_silence_", "yes", "Grüß dich", "네"], "L_")
         ['L_SILENCE', 'L_YES', 'L_GRUSS_DICH', 'L_3']
     """
-    names: list[str] = []
-    for i, label in enumerate(labels):
+    names = [""] * len(labels)
+    later = [not first for first in preferred] or [False] * len(labels)
+    for i in sorted(range(len(labels)), key=lambda i: later[i]):
+        label = labels[i]
         ascii_text = unicodedata.normalize("NFKD", label.casefold()).encode("ascii", "ignore")
         words = "".join(chr(b) if chr(b).isalnum() else " " for b in ascii_text).upper().split()
         name = prefix + ("_".join(words) or str(i))
         while name in names:
             name += f"_{i}"
-        names.append(name)
+        names[i] = name
     return names
 
 

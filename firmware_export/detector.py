@@ -45,8 +45,9 @@ class Detector:
 
     @property
     def label_names(self) -> list[str]:
-        """Names of the labels in C."""
-        return identifiers(self.card.labels, f"{self.naming.prefix.upper()}_LABEL_")
+        """Names of the labels in C; keywords come first to the plainest."""
+        keywords = [label in self.card.keywords for label in self.card.labels]
+        return identifiers(self.card.labels, f"{self.naming.prefix.upper()}_LABEL_", keywords)
 
     @property
     def variables(self) -> list[tuple[str, Variable]]:

@@ -14,7 +14,7 @@ from firmware_export.files import library_files
 from firmware_export.folder import MANIFEST, facts_of, replace_file, same_files, write_folder
 from firmware_export.library import Library, plan_library, plan_library_of_two
 from firmware_export.names import PREFIX, check_prefix
-from firmware_export.projects import CODE_KB, measurements_in, readme_with_measurements
+from firmware_export.projects import measurements_in, readme_with_measurements
 from firmware_export.reader import Graph, read_graph
 from firmware_export.reference_model import CommandsAfterWake, ReferenceModel
 from firmware_export.tflm import TflmForm, write_tflm
@@ -62,8 +62,16 @@ class Firmware:
     """Multiply-accumulates of the network for a second of audio."""
     max_feed_samples: int
     """`KWS_MAX_FEED_SAMPLES`."""
+    code_kb: int
+    """Flash: machine code without self-test, roughly."""
     golden_events: int
     """Events in the self-test's signal."""
+    thresholds: Mapping[str, float]
+    """Of each keyword, wake words too."""
+    window_samples: int
+    """How long a command counts after a wake word; 0 without one."""
+    replaced: str
+    """The model or models of the library that was there before, if they were others."""
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain dictionaries, lists, numbers and strings."""
@@ -72,6 +80,7 @@ class Firmware:
     def lines(self) -> list[str]:
         """Return the summary as text."""
         of = f"{self.model!r} after {self.wake!r}" if self.wake else repr(self.model)
+        replaced = [f"instead of the library of {self.replaced} there"] if self.replaced else []
         parts = ", ".join(f"{name} {size:,}" for name, size in self.state_parts.items())
         kept = [f"kept    {some(self.kept)}, as you edited it"] if self.kept else []
         if self.kept and self.kept_prefix != self.prefix:
@@ -81,9 +90,10 @@ class Firmware:
             f"{self.folder}: {self.files} files, a C99 library of {of} for CMake, Arduino, "
             "PlatformIO, ESP-IDF and Zephyr",
             f"flash   {byte_size(self.weights_bytes)} weights, {byte_size(self.tables_bytes)} "
-            f"tables, and about {CODE_KB} kB of code",
+            f"tables, and about {self.code_kb} kB of code",
             f"RAM     {self.state_bytes:,} bytes per stream ({parts})",
             f"work    {self.macs_per_second / 1e6:.2f} million multiply-accumulates per second",
+            *replaced,
             *kept,
             f"check   cmake -S {shlex.quote(self.folder)} -B build && cmake --build build && "
             "ctest --test-dir build",
@@ -177,7 +187,7 @@ def _write(library: Library, models: Sequence[str | Path], out: Path) -> Firmwar
             "thresholds": dict(wake.decision.thresholds),
             "window_samples": library.window_samples,
         }
-    kept_prefix = facts_of(out).get("prefix", PREFIX)
+    kept_prefix, before = facts_of(out).get("prefix", PREFIX), _of(facts_of(out))
     kept = write_folder(out, files, facts, yours=_is_yours)
     return Firmware(
         folder=str(out),
@@ -196,8 +206,19 @@ def _write(library: Library, models: Sequence[str | Path], out: Path) -> Firmwar
         state_parts=library.state_parts,
         macs_per_second=library.macs_per_second,
         max_feed_samples=library.max_feed_samples,
+        code_kb=library.code_kb,
         golden_events=len(library.test.events),
+        thresholds={k: t for d in library.detectors for k, t in d.card.decision.thresholds.items()},
+        window_samples=library.window_samples,
+        replaced="" if before in ("", _of(facts)) else before,
     )
+
+
+def _of(facts: Mapping[str, Any]) -> str:
+    """Return the model or models that a manifest names, as "'commands_en' after 'computer'"."""
+    wake = facts.get("wake")
+    after = f" after {wake.get('model')!r}" if isinstance(wake, dict) else ""
+    return f"{facts['model']!r}{after}" if "model" in facts else ""
 
 
 def _measured_before(folder: Path, files: Mapping[str, str]) -> list[str]:
@@ -275,8 +296,14 @@ def open_commands_after_wake(
     Raises:
         KwsError: as for `open_reference_model`; models that share a keyword, or a window of no use.
     """
-    window_s = WakeGate(window_s).window_s  # raises
+    WakeGate(window_s)  # raises
     network = Network(commands)
+    if 1000 * window_s < network.card.step_ms:
+        raise KwsError(
+            "In firmware a command counts for at least one step of its network after a wake word, "
+            f"{network.card.step_ms:g} ms. Received: a window of {1000 * window_s:g} ms. Give a "
+            "longer one"
+        )
     decision = network.card.decision
     decision = decision.with_thresholds(decision.after_wake if thresholds is None else thresholds)
     waking = open_reference_model(wake)

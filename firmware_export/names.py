@@ -39,8 +39,8 @@ def renamed(text: str, prefix: str, shared: Collection[str] = ()) -> str:
         shared: names that stay as they are.
 
     Example:
-        >>> renamed("kws_init in kws.h, KWS_OK; made by kws firmware", "kws_wake")
-        'kws_wake_init in kws_wake.h, KWS_WAKE_OK; made by kws firmware'
+        >>> renamed("kws_init in kws.h, KWS_OK; made by kws firmware", "kws_more")
+        'kws_more_init in kws_more.h, KWS_MORE_OK; made by kws firmware'
     """
 
     def other(found: re.Match[str]) -> str:
@@ -95,13 +95,13 @@ def check_prefix(prefix: str) -> None:
     if len(prefix) > _LONGEST or not re.fullmatch("kws(_[a-z0-9]+)+", prefix):
         raise KwsError(
             "A prefix is kws_ followed by lower-case letters, digits and single underscores, at "
-            f"most {_LONGEST} characters in all. Received: {prefix!r}. Use one like kws_wake"
+            f"most {_LONGEST} characters in all. Received: {prefix!r}. Use one like kws_more"
         )
     taken = [word for word in prefix.split("_")[1:] if word in _first_words()]
     if taken:
         raise KwsError(
             f"The library's own names begin with kws_{taken[0]}, so two libraries in one program "
-            f"could clash. Received: the prefix {prefix!r}. Use one like kws_wake"
+            f"could clash. Received: the prefix {prefix!r}. Use one like kws_more"
         )
 
 
@@ -110,4 +110,4 @@ def _first_words() -> frozenset[str]:
     """Return the first word after ``kws_`` in each of the library's names."""
     texts = [path.read_text(encoding="utf-8") for path in RUNTIME.rglob("*.[ch]")]
     found = re.findall(r"\bkws_([a-z0-9]+)", "\n".join(texts), re.IGNORECASE)
-    return frozenset(word.lower() for word in found) - {"wake", "commands"}
+    return frozenset(word.lower() for word in found)

@@ -23,14 +23,8 @@ AUTHOR = "kws firmware"
 URL = "https://example.org/kws"
 """Arduino requires a web address; a generated library has none, so this is a placeholder."""
 
-CODE_KB = 6
-"""Machine code of the library without self-test: 5.9 kB on a Cortex-M4 at -Os."""
-
 _BEGIN, _END = "<!-- measured: begin -->", "<!-- measured: end -->"
-_NOT_MEASURED = (
-    "Not measured yet. `kws firmware MODEL -o DIR --verify CLIPS` measures on emulated Cortex-M "
-    "cores and writes the table here."
-)
+_NOT_MEASURED = "Not measured yet. "
 
 
 def project_files(library: Library, sources: Sequence[str]) -> dict[str, str]:
@@ -46,7 +40,7 @@ def project_files(library: Library, sources: Sequence[str]) -> dict[str, str]:
         **_size_words(library),
         "SOURCES": "\n".join(f"  src/{name}" for name in sources),
         "ZEPHYR_SOURCES": "\n".join(f"    ../src/{name}" for name in sources),
-        "MEASURED": f"{_BEGIN}\n{_NOT_MEASURED}\n{_END}",
+        "MEASURED": f"{_BEGIN}\n{_not_measured(library)}\n{_END}",
     }
 
     def text_of(path: Path) -> str:
@@ -77,7 +71,7 @@ def _card_words(cards: Sequence[ModelCard]) -> dict[str, str]:
             if len(cards) == 1
             else f"the models {cards[0].name} (the wake word) and {card.name} (the commands)"
         ),
-        "LICENSE": _plain(_each(c.license for c in cards)),
+        "LICENSE": _plain(" and ".join(dict.fromkeys(c.license for c in cards))),
         "SPDX": spdx_license(*(c.license for c in cards)),
         "DESCRIPTION": _plain(
             f"Detects {some(keywords[-1], 6)}{after} in {rate / 1000:g} kHz audio"
@@ -93,18 +87,20 @@ def _card_words(cards: Sequence[ModelCard]) -> dict[str, str]:
         "SOME_KEYWORDS": _plain(some(keywords[-1], 6) + after),
         "RATE": f"{rate}",
         "RATE_KHZ": f"{rate / 1000:g}",
-        "HOP": f"{card.front_end.hop_length}",
         "HOP_MS": f"{1000 * card.front_end.hop_length / rate:g}",
-        "STEP_MS": _each(f"{c.step_ms:g}" for c in cards),
-        "FIRST_MS": _each(f"{1000 * c.step_time_s(0):g}" for c in cards),
-        "SMOOTHING_MS": _each(f"{c.decision.smoothing_ms:g}" for c in cards),
-        "REFRACTORY_MS": _each(f"{c.decision.refractory_ms:g}" for c in cards),
+        "STEP": _times(c.step_ms for c in cards),
+        "FIRST": _times(1000 * c.step_time_s(0) for c in cards),
+        "SMOOTHING": _times(c.decision.smoothing_ms for c in cards),
+        "REFRACTORY": _times(c.decision.refractory_ms for c in cards),
     }
 
 
-def _each(values: Iterable[str]) -> str:
-    """Return the values of all models, or one if they are the same."""
-    return " and ".join(dict.fromkeys(values))
+def _times(ms: Iterable[float]) -> str:
+    """Return the time of the only model, or of the wake word's and the commands' if they differ."""
+    texts = [f"{time_ms:g} ms" for time_ms in ms]
+    if len(set(texts)) == 1:
+        return texts[0]
+    return f"{texts[0]} (wake word) or {texts[1]} (commands)"
 
 
 def _name_words(library: Library) -> dict[str, str]:
@@ -113,8 +109,9 @@ def _name_words(library: Library) -> dict[str, str]:
     name = prefix
     if prefix == PREFIX:
         name = library_name(f"{card.name} after {wake.name}" if two else card.name)
-    first_keyword = min(library.labels.index(keyword) for keyword in card.keywords)
-    another = "kws_commands" if prefix == "kws_wake" else "kws_wake"
+    first_keyword = min(card.labels.index(keyword) for keyword in card.keywords)
+    first_keyword += len(library.labels) - len(card.labels)
+    another = "kws_more" if prefix != "kws_more" else "kws_other"
     notices = [_notice(d.card, f"src/{d.naming.prefix}_model.c") for d in library.detectors]
     return {
         "NAME": name,
@@ -141,8 +138,8 @@ def _size_words(library: Library) -> dict[str, str]:
     rate = library.front_end.sample_rate_hz
     flash_bytes = library.weights_bytes + library.tables_bytes
     return {
-        "CODE_KB": f"{CODE_KB}",
-        "FLASH_KB": f"{flash_bytes / 1000 + CODE_KB:.0f}",
+        "CODE_KB": f"{library.code_kb}",
+        "FLASH_KB": f"{flash_bytes / 1000 + library.code_kb:.0f}",
         "WEIGHTS": f"{library.weights_bytes:,}",
         "TABLES": f"{library.tables_bytes:,}",
         "GOLDEN": f"{library.golden_bytes:,}",
@@ -211,7 +208,16 @@ def measurements_in(readme: str) -> list[str]:
     _, found, rest = readme.partition(_BEGIN)
     inside, closed, _ = rest.partition(_END)
     lines = inside.strip("\n").split("\n")
-    return lines if found and closed and lines != [_NOT_MEASURED] else []
+    return lines if found and closed and not inside.strip().startswith(_NOT_MEASURED) else []
+
+
+def _not_measured(library: Library) -> str:
+    two = len(library.detectors) > 1
+    command = "COMMANDS --wake WAKE" if two else "MODEL"
+    return (
+        f"{_NOT_MEASURED}`kws firmware {command} -o DIR --verify CLIPS` measures on emulated "
+        "Cortex-M cores and writes the table here."
+    )
 
 
 def readme_with_measurements(readme: str, lines: Iterable[str]) -> str:

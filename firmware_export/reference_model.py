@@ -108,6 +108,8 @@ class CommandsAfterWake(ReferenceModel):
         super().__init__(network, card)
         self.wake = wake
         self.window_samples = window_samples
+        self.awake_at_start = False
+        """Whether audio begins as if a wake word had just been heard, as in `verify`."""
 
     @property
     def window_s(self) -> float:
@@ -127,6 +129,8 @@ class CommandsAfterWake(ReferenceModel):
             [Event(keyword=str(k), score=0, time_s=self._time_s(e)) for k, e in enumerate(events)]
             for events in (woken, said)
         )
+        if self.awake_at_start:
+            wakes.insert(0, Event(keyword="", score=0, time_s=0.0))
         return tuple(said[int(e.keyword)] for e in WakeGate(self.window_s).pick(wakes, commands))
 
     def runner(self, pcm: NDArray[np.int16]) -> list[Event]:

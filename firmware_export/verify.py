@@ -118,6 +118,7 @@ def verify(
     *,
     stream: Path | None = None,
     limit: int | None = None,
+    view: View = "",
     cores: Sequence[str] | None = None,
     optimise: str = "-O2",
     flags: Sequence[str] = (),
@@ -133,7 +134,7 @@ def verify(
         clips: a folder of ``<label>/<clip>``.
         stream: a long recording, processed from beginning to end.
         limit: at most this many clips, evenly spread over the folder.
-        cores, optimise, flags, content, progress: as for `verify_on`.
+        view, cores, optimise, flags, content, progress: as for `verify_on`.
 
     Raises:
         KwsError: no clips, an unreadable clip or stream, no library, or no core to run it on.
@@ -145,6 +146,7 @@ def verify(
         read_audio_to_compare(clips, stream, limit=limit, sample_rate_hz=rate),
         reference,
         library,
+        view=view,
         cores=cores,
         optimise=optimise,
         flags=flags,

@@ -4,16 +4,16 @@
 #include "board.h"
 #include "kws.h"
 #include "kws_self_test.h"
-#include "kws_wake.h"
-#include "kws_wake_self_test.h"
+#include "kws_hey.h"
+#include "kws_hey_self_test.h"
 
 #define CHUNK 160
 
 static kws_state first;
-static kws_wake_state second;
+static kws_hey_state second;
 static union {
     kws_state first;
-    kws_wake_state second;
+    kws_hey_state second;
 } either;
 static int16_t pcm[CHUNK];
 
@@ -28,15 +28,15 @@ int main(void)
 {
     uint32_t left;
 
-    if (kws_self_test(&first) != KWS_OK || kws_wake_self_test(&second) != KWS_WAKE_OK) {
+    if (kws_self_test(&first) != KWS_OK || kws_hey_self_test(&second) != KWS_HEY_OK) {
         board_exit(1);
     }
     /* Memory that was another model's state is none before its own init. */
     kws_init(&either.first);
-    if (kws_wake_reset(&either.second) != KWS_WAKE_ERROR_NOT_INITIALISED) {
+    if (kws_hey_reset(&either.second) != KWS_HEY_ERROR_NOT_INITIALISED) {
         board_exit(1);
     }
-    kws_wake_init(&either.second);
+    kws_hey_init(&either.second);
     if (kws_reset(&either.first) != KWS_ERROR_NOT_INITIALISED) {
         board_exit(1);
     }
@@ -46,13 +46,13 @@ int main(void)
     while (left > 0) {
         const uint32_t n = left < CHUNK ? left : CHUNK;
         kws_event event;
-        kws_wake_event other;
+        kws_hey_event other;
 
         if (board_read(pcm, n * sizeof pcm[0]) != n * sizeof pcm[0]) {
             board_exit(2);
         }
         left -= n;
-        if (kws_wake_feed(&second, pcm, n, &other) == KWS_WAKE_EVENT) {
+        if (kws_hey_feed(&second, pcm, n, &other) == KWS_HEY_EVENT) {
             write_event(1, other.keyword, other.score_q15, other.time_samples);
         }
         if (kws_feed(&first, pcm, n, &event) == KWS_EVENT) {

@@ -184,7 +184,7 @@ def test_what_cannot_be_written_is_one_line_and_status_1(
         (["--cores", "m4"], "--clips and --cores go with --verify"),
         (["--clips", "3"], "--clips and --cores go with --verify"),
         (["--form", "tflm", "--verify", "clips"], "go with --form library"),
-        (["--form", "tflm", "--prefix", "kws_wake"], "go with --form library"),
+        (["--form", "tflm", "--prefix", "kws_more"], "go with --form library"),
         (["--threshold", "2"], "It must be above 0"),
         (["--threshold", "0.5", "--after-wake"], "Give either --threshold or --after-wake."),
     ],

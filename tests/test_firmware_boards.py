@@ -140,7 +140,7 @@ def test_the_figures_are_the_same_in_every_run(cost: Cost, library: Path, pcm: n
 def test_the_figures_are_the_same_under_another_prefix(
     cost: Cost, pcm: np.ndarray, tmp_path: Path
 ) -> None:
-    generate(MODEL, tmp_path / "library", prefix="kws_wake")
+    generate(MODEL, tmp_path / "library", prefix="kws_more")
     other = measure(tmp_path / "library", pcm, cores=["m4"])
     assert other.cores[0] == cost.cores[1]
 

@@ -93,6 +93,10 @@ class Library:
     def hear(self, pcm: NDArray[np.int16], ends: Sequence[int]) -> Events:
         """Time in samples, label and score of each event in audio that is cut at `ends`."""
         assert self.c.kws_init(self.state) == OK
+        return self.hear_on(pcm, ends)
+
+    def hear_on(self, pcm: NDArray[np.int16], ends: Sequence[int]) -> Events:
+        """The same, without a beginning."""
         events = []
         # The last call may leave an event for another, if there are two models.
         for chunk in (*np.split(pcm, ends), pcm[:0]):
@@ -497,7 +501,7 @@ def test_esp_idf_and_zephyr_compile_every_source(folder: Path) -> None:
 def test_the_readme_names_what_there_is(folder: Path) -> None:
     readme = (folder / "README.md").read_text()
     header = "".join(path.read_text() for path in (folder / "src").glob("*.h"))
-    header += renamed(header, "kws_wake")  # the other library of the section on several models
+    header += renamed(header, "kws_more")  # the other library of the section on several models
     for name in set(re.findall(r"\b(kws_[a-z_]+)\(|\b(KWS_[A-Z_]+[A-Z])\b", readme)):
         word = name[0] or name[1]
         assert re.search(rf"\b{word}\b", header), word

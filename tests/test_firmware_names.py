@@ -34,9 +34,9 @@ def room(tmp_path_factory: pytest.TempPathFactory) -> Path:
     front_end = FrontEndConfig(frame_length=256, hop_length=200, n_mels=20, n_mfcc=5)
     little_model(room / "second.tflite", frames=3, stride=2, front_end=front_end)
     generate(room / "first.tflite", room / "kws")
-    generate(room / "second.tflite", room / "kws_wake", prefix="kws_wake", thresholds=0.9)
+    generate(room / "second.tflite", room / "kws_hey", prefix="kws_hey", thresholds=0.9)
     # The first again, with other names.
-    generate(room / "first.tflite", room / "kws_commands", prefix="kws_commands")
+    generate(room / "first.tflite", room / "kws_more", prefix="kws_more")
     return room
 
 
@@ -53,8 +53,8 @@ def linked(room: Path, core: str, to: Path) -> Program:
         compiler = (tool("gcc"), f"-mcpu={chosen.cpu}", "-mthumb", "-mfloat-abi=soft")
         board = "board_cortex_m.c"
         link = ["-nostartfiles", "-specs=nano.specs", f"-L{FOLDER}", "-T", chosen.script]
-    sources = [*(room / "kws" / "src").glob("*.c"), *(room / "kws_wake" / "src").glob("*.c")]
-    include = [f"-I{path}" for path in (FOLDER, room / "kws" / "src", room / "kws_wake" / "src")]
+    sources = [*(room / "kws" / "src").glob("*.c"), *(room / "kws_hey" / "src").glob("*.c")]
+    include = [f"-I{path}" for path in (FOLDER, room / "kws" / "src", room / "kws_hey" / "src")]
     command = [*compiler, "-std=c99", "-O1", *include, PROGRAM, FOLDER / board, *sources, *link]
     subprocess.run([*map(str, command), "-o", "two"], cwd=to, check=True)
     return Program(core=chosen, path=to / "two", prefix="", objects={}, warnings="")
@@ -87,7 +87,7 @@ def test_another_prefix_changes_nothing_but_names_and_the_mark(room: Path) -> No
             for path in (room / prefix / "src").iterdir()
         }
 
-    assert {name: text.split() for name, text in sources("kws_commands").items()} == {
+    assert {name: text.split() for name, text in sources("kws_more").items()} == {
         name: text.split() for name, text in sources("kws").items()
     }
 
@@ -97,7 +97,7 @@ def test_no_file_symbol_or_macro_of_one_library_is_also_of_another(
 ) -> None:
     needs("gcc", "nm")
     seen: list[set[str]] = []
-    for prefix in ("kws", "kws_wake", "kws_commands"):
+    for prefix in ("kws", "kws_hey", "kws_more"):
         src = room / prefix / "src"
         (to := tmp_path / prefix).mkdir()
         sources = sorted(map(str, src.glob("*.c")))
@@ -137,16 +137,16 @@ def test_no_file_symbol_or_macro_of_one_library_is_also_of_another(
 def test_a_cmake_project_can_add_two_libraries(room: Path, tmp_path: Path) -> None:
     needs("cmake", "gcc")
     (tmp_path / "main.c").write_text(
-        '#include "kws_commands.h"\n#include "kws_wake.h"\n'
-        "int main(void)\n{\n    static kws_wake_state a;\n    static kws_commands_state b;\n"
-        "    return kws_wake_init(&a) || kws_commands_init(&b);\n}\n"
+        '#include "kws_more.h"\n#include "kws_hey.h"\n'
+        "int main(void)\n{\n    static kws_hey_state a;\n    static kws_more_state b;\n"
+        "    return kws_hey_init(&a) || kws_more_init(&b);\n}\n"
     )
     (tmp_path / "CMakeLists.txt").write_text(
         "cmake_minimum_required(VERSION 3.16)\nproject(firmware C)\n"
-        f'add_subdirectory("{room}/kws_wake" wake)\n'
-        f'add_subdirectory("{room}/kws_commands" commands)\n'
+        f'add_subdirectory("{room}/kws_hey" wake)\n'
+        f'add_subdirectory("{room}/kws_more" commands)\n'
         "add_executable(firmware main.c)\n"
-        "target_link_libraries(firmware PRIVATE kws_wake kws_commands)\n"
+        "target_link_libraries(firmware PRIVATE kws_hey kws_more)\n"
     )
     for command in (["cmake", "-S", ".", "-B", "build"], ["cmake", "--build", "build"]):
         subprocess.run(command, cwd=tmp_path, check=True, capture_output=True)
@@ -155,7 +155,7 @@ def test_a_cmake_project_can_add_two_libraries(room: Path, tmp_path: Path) -> No
 
 def test_examples_and_self_test_go_with_the_prefix(room: Path) -> None:
     needs("gcc", "g++")
-    folder = room / "kws_wake"
+    folder = room / "kws_hey"
     sources = [
         path for path in folder.rglob("*") if path.name in ("main.c", "main.cpp", "self_test.c")
     ]
@@ -168,23 +168,23 @@ def test_examples_and_self_test_go_with_the_prefix(room: Path) -> None:
 
 
 def test_packaging_goes_with_the_prefix(room: Path) -> None:
-    folder = room / "kws_wake"
+    folder = room / "kws_hey"
     properties = (folder / "library.properties").read_text().splitlines()
-    assert {"name=kws_wake", "includes=kws_wake.h"} <= set(properties)
+    assert {"name=kws_hey", "includes=kws_hey.h"} <= set(properties)
     fields = json.loads((folder / "library.json").read_text())
-    assert (fields["name"], fields["headers"]) == ("kws-wake", "kws_wake.h")
-    assert (folder / "src" / "kws_wake.h").is_file()
-    assert (folder / "zephyr" / "module.yml").read_text().startswith("name: kws_wake\n")
-    assert "config KWS_WAKE\n" in (folder / "zephyr" / "Kconfig").read_text()
-    assert "if(CONFIG_KWS_WAKE)\n" in (folder / "zephyr" / "CMakeLists.txt").read_text()
-    assert "CONFIG_KWS_WAKE=y\n" in (folder / "examples" / "zephyr" / "prj.conf").read_text()
+    assert (fields["name"], fields["headers"]) == ("kws-hey", "kws_hey.h")
+    assert (folder / "src" / "kws_hey.h").is_file()
+    assert (folder / "zephyr" / "module.yml").read_text().startswith("name: kws_hey\n")
+    assert "config KWS_HEY\n" in (folder / "zephyr" / "Kconfig").read_text()
+    assert "if(CONFIG_KWS_HEY)\n" in (folder / "zephyr" / "CMakeLists.txt").read_text()
+    assert "CONFIG_KWS_HEY=y\n" in (folder / "examples" / "zephyr" / "prj.conf").read_text()
     sources = {path.name for path in (folder / "src").glob("*.c")}
     for build in ("CMakeLists.txt", "zephyr/CMakeLists.txt"):
         assert set(re.findall(r"src/(\w+\.c)$", (folder / build).read_text(), re.M)) == sources
     readme = (folder / "README.md").read_text()
-    assert "--prefix kws_wake`" in readme and "--prefix kws_commands\n" in readme
+    assert "--prefix kws_hey`" in readme and "--prefix kws_more\n" in readme
     # Only the command has the short name, and the other model of the section on several models.
-    assert set(re.findall(r"\bkws_[a-z]+", readme)) == {"kws_wake", "kws_commands"}
+    assert set(re.findall(r"\bkws_[a-z]+", readme)) == {"kws_hey", "kws_more"}
 
 
 def test_what_a_model_calls_itself_and_its_labels_is_not_renamed(tmp_path: Path) -> None:
@@ -199,14 +199,14 @@ def test_what_a_model_calls_itself_and_its_labels_is_not_renamed(tmp_path: Path)
         decision=DecisionConfig(thresholds=dict.fromkeys(labels[2:], 0.5)),
     )
     out = tmp_path / "out"
-    generate(model, out, prefix="kws_wake")
-    header, source = ((out / "src" / f"kws_wake_model.{end}").read_text() for end in "hc")
-    assert '#define KWS_WAKE_MODEL_NAME "kws_model"\n' in header
-    assert '#define KWS_WAKE_MODEL_LICENSE "see kws_model.c"\n' in header
-    assert "KWS_WAKE_LABEL_KWS_INIT = 0, /* kws_init */" in header
+    generate(model, out, prefix="kws_hey")
+    header, source = ((out / "src" / f"kws_hey_model.{end}").read_text() for end in "hc")
+    assert '#define KWS_HEY_MODEL_NAME "kws_model"\n' in header
+    assert '#define KWS_HEY_MODEL_LICENSE "see kws_model.c"\n' in header
+    assert "KWS_HEY_LABEL_KWS_INIT = 0, /* kws_init */" in header
     assert '    "kws_init",\n    "KWS_OK",\n    "kws.h",\n    "no",\n' in source
     assert "Model: kws_model, licence see" in source and "Model: kws_model, licence see" in header
-    assert "| `KWS_WAKE_LABEL_KWS_INIT` | kws\\_init |" in (out / "README.md").read_text()
+    assert "| `KWS_HEY_LABEL_KWS_INIT` | kws\\_init |" in (out / "README.md").read_text()
 
 
 def test_an_edited_file_outlasts_a_change_of_the_prefix_and_is_reported(tmp_path: Path) -> None:
@@ -218,8 +218,8 @@ def test_an_edited_file_outlasts_a_change_of_the_prefix_and_is_reported(tmp_path
     same = generate(model, out).lines()
     assert any("main.c, as you edited it" in line for line in same)
     assert not any(line.startswith("edit ") for line in same)
-    lines = generate(model, out, prefix="kws_wake").lines()
-    assert "edit    the names in these files: kws_ is now kws_wake_" in lines
+    lines = generate(model, out, prefix="kws_hey").lines()
+    assert "edit    the names in these files: kws_ is now kws_hey_" in lines
     assert example.read_text() == mine
     assert not list((out / "src").glob("kws.*"))
 
@@ -264,10 +264,10 @@ def test_verifying_works_under_any_prefix(
     (tmp_path / "clips" / "yes").mkdir(parents=True)
     write_wav(tmp_path / "clips" / "yes" / "a.wav", gusts(1))
     command = ["firmware", str(room / "first.tflite"), "-o", str(tmp_path / "out"), "--json"]
-    command += ["--prefix", "kws_wake", "--verify", str(tmp_path / "clips"), "--cores", "host"]
+    command += ["--prefix", "kws_hey", "--verify", str(tmp_path / "clips"), "--cores", "host"]
     assert kws(command) == 0
     facts = json.loads(capsys.readouterr().out)
-    assert facts["prefix"] == "kws_wake" and facts["verification"]["equal"]
+    assert facts["prefix"] == "kws_hey" and facts["verification"]["equal"]
 
 
 def test_only_names_are_renamed() -> None:

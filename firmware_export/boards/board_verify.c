@@ -1,10 +1,11 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Feeds clips to the library and writes all that it computes, for comparison with Python.
  *
- * It feeds one hop at a time, so that each call completes at most one frame, one step and one
- * event, and the newest of each is the one to write. Of a library of two models it writes what
+ * It feeds one hop at a time, so that each call completes at most one frame and one step of a
+ * network, and the newest of each is the one to write. Of a library of two models it writes what
  * concerns one of them, which `view.h` names: MODEL, its `kws_detector`; N_LABELS and FIRST_LABEL,
- * its labels and where they begin in those of the library; quantise, its `kws_input_quantise`.
+ * its labels and where they begin in those of the library; quantise, its `kws_input_quantise`;
+ * BEGIN, what is done before a clip.
  *
  * Both files are little-endian and packed. input.bin:
  *   char[4] "KWSI", uint32 number of clips, then for each clip
@@ -80,6 +81,7 @@ static void hear_clip(void)
     if (kws_reset(&state) != KWS_OK) {
         board_exit(1);
     }
+    BEGIN;
     write_letter('C');
     while (left > 0) {
         const uint32_t n = left < KWS_HOP_LENGTH ? left : KWS_HOP_LENGTH;

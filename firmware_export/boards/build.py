@@ -46,6 +46,7 @@ _VIEWS: dict[View, str] = {
 #define N_LABELS KWS_N_LABELS
 #define FIRST_LABEL 0
 #define quantise kws_input_quantise
+#define BEGIN (void)0
 """,
     "wake": """\
 #include "kws_wake_input.h"
@@ -53,6 +54,7 @@ _VIEWS: dict[View, str] = {
 #define N_LABELS KWS_WAKE_N_LABELS
 #define FIRST_LABEL 0
 #define quantise kws_wake_input_quantise
+#define BEGIN (void)0
 """,
     "commands": """\
 #include "kws_commands_input.h"
@@ -60,6 +62,8 @@ _VIEWS: dict[View, str] = {
 #define N_LABELS KWS_COMMANDS_N_LABELS
 #define FIRST_LABEL KWS_N_WAKE_LABELS
 #define quantise kws_commands_input_quantise
+/* Most clips hold no wake word, so each begins as if one had just been heard. */
+#define BEGIN kws_gate_wake(&state.gate, 0)
 """,
 }
 

@@ -4,7 +4,7 @@
  * A crude voice, synthesised in integer arithmetic, says a few words; features, posteriors and
  * events are compared with those that Python and the TFLite interpreter computed from the same
  * signal. Then the decisions are tested on posteriors in which every keyword fires. It takes about
- * as long as KWS_GOLDEN_STEPS steps of normal work, and is linked only if it is called.
+ * as long as KWS_SELF_TEST_MS of normal work, and is linked only if it is called.
  *
  * SPDX-License-Identifier: Apache-2.0
  */

@@ -14,6 +14,8 @@ from kws.cli.options import JSON, MODEL, THRESHOLD, WAKE_WINDOW
 from kws.errors import KwsError
 
 if TYPE_CHECKING:
+    from firmware_export.boards.build import View
+    from firmware_export.reference_model import ReferenceModel
     from firmware_export.verification import Verification
     from firmware_export.verify import AudioToCompare
 
@@ -96,7 +98,7 @@ def firmware(
 
     Example: kws firmware commands_en --wake computer -o kws_after_computer
 
-    Example: kws firmware computer -o kws_wake --prefix kws_wake
+    Example: kws firmware my_words.tflite -o kws_more --prefix kws_more
     """
     if form not in FORMS:
         raise typer.BadParameter(f"--form: unknown {form!r}. Use: {', '.join(FORMS)}.")
@@ -104,8 +106,8 @@ def firmware(
     window_s = window_after_wake(wake, wake_window)
     if after_wake and threshold is not None:
         raise typer.BadParameter("Give either --threshold or --after-wake.")
-    if wake is not None and (after_wake or form == "tflm" or prefix != "kws"):
-        raise typer.BadParameter("--after-wake, --form tflm and --prefix do not go with --wake.")
+    if wake is not None:
+        _check_wake_options(after_wake, form, prefix)
     if form == "tflm" and (verifying or prefix != "kws"):
         raise typer.BadParameter("--verify, --stream and --prefix go with --form library.")
     if not verifying and (most is not None or cores is not None):
@@ -137,6 +139,27 @@ def firmware(
             "this as a bug"
         )
 
+
+def _check_wake_options(after_wake: bool, form: str, prefix: str) -> None:
+    if after_wake:
+        raise typer.BadParameter(
+            "--after-wake is for a wake word that something else hears; --wake has the same "
+            "thresholds. Leave it out."
+        )
+    if form == "tflm":
+        raise typer.BadParameter("--wake goes with --form library. For TFLM write each model.")
+    if prefix != "kws":
+        raise typer.BadParameter(
+            f"A library of two models has the prefix kws. Leave out --prefix {prefix}, and give "
+            "another library in the same program one."
+        )
+
+
+_TITLES = {
+    "wake": "the wake word, {}",
+    "commands": "the commands, {}, where each recording begins as if a wake word had just come",
+}
+"""Above how each model of a library of two compares with Python."""
 
 Report = tuple[dict[str, Any], list[str]]
 """What was done, as facts for JSON and as lines of text."""
@@ -230,15 +253,27 @@ def _compare_two(
     cores: list[str] | None,
 ) -> dict[str, Verification]:
     """Return how each model of the library compares with Python."""
-    from firmware_export.emit import open_commands_after_wake, open_reference_model
+    from firmware_export.emit import open_commands_after_wake
     from firmware_export.verify import verify_on
+    from kws.model_file import resolve_model
 
     commands = open_commands_after_wake(model, wake, thresholds, window_s)
+    commands.awake_at_start = True
+    views: tuple[tuple[View, ReferenceModel, str], ...] = (
+        ("wake", commands.wake, wake),
+        ("commands", commands, model),
+    )
     return {
-        "wake": verify_on(
-            audio, open_reference_model(wake), out, view="wake", cores=cores, progress=True
-        ),
-        "commands": verify_on(audio, commands, out, view="commands", cores=cores, progress=True),
+        view: verify_on(
+            audio,
+            reference,
+            out,
+            view=view,
+            cores=cores,
+            content=resolve_model(path).read_bytes(),
+            progress=True,
+        )
+        for view, reference, path in views
     }
 
 
@@ -265,7 +300,8 @@ def _measure(
     )
     lines: list[str] = []
     for name, result in compared.items():
-        lines += [f"{name}, {result.model}", *result.lines(), ""] if name else [*result.lines(), ""]
+        lines += [_TITLES[name].format(result.model)] if name else []
+        lines += [*result.lines(), ""]
     table = cost.markdown()
     add_measurements(out, ["```", *lines[:-1], "```", "", *table])
     facts: dict[str, Any] = {name: result.to_dict() for name, result in compared.items()}

@@ -89,6 +89,9 @@ int kws_set_threshold(kws_state *state, int keyword, uint32_t threshold_q15)
     if (state->mark != KWS_STATE_MARK) {
         return KWS_ERROR_NOT_INITIALISED;
     }
+    if (keyword < 0 || keyword >= KWS_N_LABELS) {
+        return KWS_ERROR_THRESHOLD;
+    }
     if (kws_is_wake_word(keyword)) {
         result = kws_wake_decide_set_threshold(&state->wake.decide, keyword, threshold_q15);
     } else {

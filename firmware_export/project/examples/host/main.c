@@ -16,9 +16,17 @@
 #include <io.h>
 #endif
 
+static void print_event(const kws_event *event)
+{
+    printf("-  %.2f s  %s  %.2f\n", (double)event->time_samples / KWS_SAMPLE_RATE_HZ,
+           kws_labels[event->keyword], event->score_q15 / 32768.0);
+    fflush(stdout);
+}
+
 int main(void)
 {
     static kws_state state;
+    kws_event event;
     unsigned char bytes[2 * KWS_HOP_LENGTH];
     size_t n;
 
@@ -28,7 +36,6 @@ int main(void)
     kws_init(&state);
     while ((n = fread(bytes, 2, KWS_HOP_LENGTH, stdin)) > 0) {
         int16_t pcm[KWS_HOP_LENGTH];
-        kws_event event;
         size_t i;
         int result;
 
@@ -37,13 +44,15 @@ int main(void)
         }
         result = kws_feed(&state, pcm, n, &event);
         if (result == KWS_EVENT) {
-            printf("-  %.2f s  %s  %.2f\n", (double)event.time_samples / KWS_SAMPLE_RATE_HZ,
-                   kws_labels[event.keyword], event.score_q15 / 32768.0);
-            fflush(stdout);
+            print_event(&event);
         } else if (result != KWS_OK) {
             fprintf(stderr, "kws_feed: error %d\n", result);
             return 1;
         }
+    }
+    /* With two models the last call may leave an event for another. */
+    if (kws_feed(&state, NULL, 0, &event) == KWS_EVENT) {
+        print_event(&event);
     }
     return 0;
 }
