@@ -435,12 +435,17 @@ def test_front_end_and_kernels_are_there_once(little: Path, tmp_path: Path) -> N
         assert shared <= names - of_both
 
 
-def test_the_cost_of_both_models_is_measured(little: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("names", [("commands", "wake"), ("wake", "commands")])
+def test_the_cost_of_both_models_is_measured(
+    names: tuple[str, str], little: Path, tmp_path: Path
+) -> None:
     (core,) = cores_named(["m4"])
     if missing := missing_tools(core):
         pytest.skip(missing)
-    program = build(core, little / "both", "measure", tmp_path)
-    # The wake word's network has neither convolutions nor an LSTM.
+    commands, wake = (little / f"{name}.tflite" for name in names)
+    generate_after_wake(commands, wake, tmp_path / "both")
+    program = build(core, tmp_path / "both", "measure", tmp_path / "room")
+    # One of the networks has neither convolutions nor an LSTM.
     assert parts_of(program) == {
         "kws_frontend_frame": "FRONT_END",
         "kws_wake_input_quantise": "FRONT_END",
