@@ -41,7 +41,7 @@ def _sources(library: Library) -> dict[str, str]:
     }
     if two:
         whole["kws_config.c"] = config_source(library)
-        for path in _AFTER_WAKE.iterdir():
+        for path in _AFTER_WAKE.glob("*.[ch]"):
             whole[path.name] = renamed(path.read_text(encoding="utf-8"), prefix)
     sources = {}
     kernels = {call.source for detector in library.detectors for call in detector.calls}
