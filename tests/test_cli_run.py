@@ -257,6 +257,27 @@ def test_sigterm_interrupts_as_ctrl_c_does_with_a_status_of_its_own(ctrl_c: str)
 
 
 @POSIX
+@pytest.mark.skipif(sys.platform == "win32", reason="sends a POSIX signal to itself")
+def test_ctrl_c_that_python_drops_in_a_destructor_ends_the_command_all_the_same(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Pressed:
+        def __del__(self) -> None:
+            signal.raise_signal(signal.SIGINT)
+
+    def command(**_: object) -> int:
+        Pressed()
+        for _ in range(500):
+            time.sleep(0.01)
+        return 0
+
+    before = sys.unraisablehook
+    monkeypatch.setattr("kws.cli.app", command)
+    assert kws([]) == 130
+    assert capsys.readouterr().err == "kws: interrupted\n"
+    assert sys.unraisablehook is before
+
+
 def test_who_handles_sigterm_already_goes_on_doing_so(monkeypatch: pytest.MonkeyPatch) -> None:
     came = []
     monkeypatch.setattr(cli, "app", lambda **_: signal.raise_signal(signal.SIGTERM))

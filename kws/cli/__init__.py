@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import contextlib
 import io
 import os
@@ -88,7 +89,7 @@ def main(arguments: list[str] | None = None) -> None:
 
 def run(arguments: list[str] | None = None) -> int:
     """Run the command line and return its exit status; an expected error is one line on stderr."""
-    with _interrupted_by_sigterm() as numbers:
+    with _interrupted_by_sigterm() as numbers, _no_interrupt_is_lost():
         return _run(arguments, numbers)
 
 
@@ -164,6 +165,35 @@ def _interrupted_by_sigterm() -> Iterator[list[int]]:
         yield numbers
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+@contextlib.contextmanager
+def _no_interrupt_is_lost() -> Iterator[None]:
+    """Repeat a Ctrl-C that Python drops, as it does in a destructor or a weak reference's call.
+
+    Such calls are frequent while modules are imported, and the command would go on as if nothing
+    had been pressed.
+    """
+    complain = sys.unraisablehook
+    timers: list[threading.Timer] = []
+
+    def repeat(unraisable: sys.UnraisableHookArgs) -> None:
+        if issubclass(unraisable.exc_type, KeyboardInterrupt):
+            # A moment later, when that call is over.
+            timer = threading.Timer(0.01, _thread.interrupt_main)
+            timer.daemon = True
+            timer.start()
+            timers.append(timer)
+        else:
+            complain(unraisable)
+
+    sys.unraisablehook = repeat
+    try:
+        yield
+    finally:
+        sys.unraisablehook = complain
+        for timer in timers:
+            timer.cancel()
 
 
 def _open_closed_streams() -> None:
