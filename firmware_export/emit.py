@@ -15,7 +15,7 @@ from firmware_export.folder import MANIFEST, facts_of, replace_file, same_files,
 from firmware_export.library import Library, plan_library, plan_library_of_two
 from firmware_export.names import PREFIX, check_prefix
 from firmware_export.projects import measurements_in, readme_with_measurements
-from firmware_export.reader import Graph, read_graph
+from firmware_export.reader import read_graph
 from firmware_export.reference_model import CommandsAfterWake, ReferenceModel
 from firmware_export.tflm import TflmForm, write_tflm
 from kws import __version__
@@ -131,7 +131,8 @@ def generate(
     """
     check_prefix(prefix)
     reference = open_reference_model(model, thresholds)
-    return _write(plan_library(reference, _graph(model), prefix), [model], Path(out))
+    content = resolve_model(model).read_bytes()
+    return _write(plan_library(reference, read_graph(content), prefix), [content], Path(out))
 
 
 def generate_after_wake(
@@ -155,17 +156,14 @@ def generate_after_wake(
         KwsError: as for `generate`; models that share a keyword or have other front ends.
     """
     reference = open_commands_after_wake(commands, wake, thresholds, window_s)
-    library = plan_library_of_two(reference, [_graph(wake), _graph(commands)])
-    return _write(library, [wake, commands], Path(out))
+    contents = [resolve_model(model).read_bytes() for model in (wake, commands)]
+    library = plan_library_of_two(reference, [read_graph(content) for content in contents])
+    return _write(library, contents, Path(out))
 
 
-def _graph(model: str | Path) -> Graph:
-    return read_graph(resolve_model(model).read_bytes())
-
-
-def _write(library: Library, models: Sequence[str | Path], out: Path) -> Firmware:
-    """Write a library, made from these models, under the rules of `generate`."""
-    sums = [hashlib.sha256(resolve_model(model).read_bytes()).hexdigest() for model in models]
+def _write(library: Library, contents: Sequence[bytes], out: Path) -> Firmware:
+    """Write a library, made from these model files, under the rules of `generate`."""
+    sums = [hashlib.sha256(content).hexdigest() for content in contents]
     two = len(library.detectors) > 1
     wake = library.detectors[0].card
     files = library_files(library)
@@ -187,13 +185,14 @@ def _write(library: Library, models: Sequence[str | Path], out: Path) -> Firmwar
             "thresholds": dict(wake.decision.thresholds),
             "window_samples": library.window_samples,
         }
-    kept_prefix, before = facts_of(out).get("prefix", PREFIX), _of(facts_of(out))
+    facts_before = facts_of(out)
+    before = _of(facts_before)
     kept = write_folder(out, files, facts, yours=_is_yours)
     return Firmware(
         folder=str(out),
         files=len(files) + 1,
         kept=tuple(kept),
-        kept_prefix=kept_prefix,
+        kept_prefix=facts_before.get("prefix", PREFIX),
         prefix=library.prefix,
         model=library.card.name,
         model_sha256=sums[-1],
@@ -304,8 +303,7 @@ def open_commands_after_wake(
             f"{network.card.step_ms:g} ms. Received: a window of {1000 * window_s:g} ms. Give a "
             "longer one"
         )
-    decision = network.card.decision
-    decision = decision.with_thresholds(decision.after_wake if thresholds is None else thresholds)
+    decision = network.card.decision.after_wake_word(thresholds)
     waking = open_reference_model(wake)
     check_apart(waking.card, network.card)
     reference = CommandsAfterWake(

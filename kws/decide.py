@@ -113,16 +113,16 @@ class DecisionConfig:
         """Whether the thresholds are those for after a wake word, and not for keywords alone."""
         return bool(self.after_wake) and self.after_wake_word() == self
 
-    def after_wake_word(self, threshold: float | None = None) -> DecisionConfig:
+    def after_wake_word(self, wanted: float | Mapping[str, float] | None = None) -> DecisionConfig:
         """Return the settings for keywords that count only just after a wake word.
 
         Args:
-            threshold: for all keywords, in place of those in `after_wake`.
+            wanted: thresholds in place of those in `after_wake`, as for `with_thresholds`.
 
         Raises:
-            KwsError: a threshold out of range.
+            KwsError: as `with_thresholds`.
         """
-        return self.with_thresholds(self.after_wake if threshold is None else threshold)
+        return self.with_thresholds(self.after_wake if wanted is None else wanted)
 
 
 @dataclass(frozen=True, kw_only=True)
